@@ -1,0 +1,93 @@
+"""The schema's objections -> faults that name the line, the value and the nearest right spelling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from ollamake.catalog.marked_yaml import KeyPath
+from ollamake.errors import Fault, Mark
+
+_TYPES = {"object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `models.yaml`."""
+    text = files("ollamake.catalog").joinpath("schema.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> list[Fault]:
+    """Every fault of the value, in the order of their lines."""
+    errors = Draft202012Validator(schema()).iter_errors(value)
+    faults = [fault for error in errors for fault in _faults(error, lines, path)]
+    return sorted(faults, key=lambda fault: fault.mark)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead of an unknown name: the nearest known one, then all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    listed = ", ".join(names) or "none"
+    return f"write {close[0]!r} (known: {listed})" if close else f"known: {listed}"
+
+
+def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:
+    """Where this key stands, or the nearest one around it that stands in the file."""
+    while at and at not in lines:
+        at = at[:-1]
+    return Mark(path, lines.get(at, 1))
+
+
+def dotted(at: Iterable[str | int]) -> str:
+    """`models.legal.data[0]`."""
+    text = ""
+    for part in at:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _faults(error: ValidationError, lines: Mapping[KeyPath, int], path: str) -> Iterator[Fault]:
+    at: KeyPath = tuple(error.absolute_path)
+    where = dotted(at)
+    prefix = f"{where}: " if where else ""
+    mark = mark_of(at, lines, path)
+    shown = json.dumps(error.instance, ensure_ascii=False)
+    wanted: Any = error.validator_value
+    parts: list[str | int] = list(error.absolute_schema_path)
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        for key in error.instance:
+            if key not in known:
+                yield Fault(mark=mark_of((*at, key), lines, path), text=f"{prefix}unknown key {key!r}", fix=nearest(key, known))
+    elif error.validator == "required":
+        missing = [key for key in wanted if key not in error.instance]
+        if error.message.startswith(repr(missing[0])):  # one error a key: say each once
+            yield Fault(mark=mark, text=f"{prefix}missing: {', '.join(missing)}", fix=f"add {_and(missing)}")
+    elif "propertyNames" in parts:
+        text = f"{prefix}{error.instance!r} can't be a name"
+        fix = "use lower-case letters, digits, '.', '_' and '-', at most 80, the first a letter or digit"
+        yield Fault(mark=mark_of((*at, error.instance), lines, path), text=text, fix=fix)
+    elif error.validator == "type":
+        yield Fault(mark=mark, text=f"{prefix}{shown} is not {_TYPES[str(wanted)]}")
+    elif error.validator in {"enum", "const"}:
+        choices = [wanted] if error.validator == "const" else list(wanted)
+        yield Fault(mark=mark, text=f"{prefix}{shown} is not known", fix=nearest(str(error.instance), map(str, choices)))
+    elif error.validator in {"minItems", "minProperties"} or wanted == r"\S":
+        yield Fault(mark=mark, text=f"{prefix}it is empty")
+    elif error.validator == "uniqueItems":
+        yield Fault(mark=mark, text=f"{prefix}{shown} names something twice")
+    else:
+        limits = {"minimum": "below", "exclusiveMinimum": "not above", "maximum": "above"}
+        yield Fault(mark=mark, text=f"{prefix}{shown} is {limits[str(error.validator)]} {wanted}")
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -1,0 +1,130 @@
+"""`models.yaml` -> Catalog, or every fault of it at once."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ollamake.catalog.faults import mark_of, nearest, schema_faults
+from ollamake.catalog.marked_yaml import KeyPath, parse
+from ollamake.catalog.values import Base, Catalog, Dataset, Model, Serve, Train
+from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
+
+
+def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
+    """The catalog in this file; `trainers` are the names of those installed. Raises FaultyFileError."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        msg = f"{path}: can't be read: {error.strerror}"
+        raise BuildError(msg, fix="write a catalog there, or name another in dodo.py: tasks_from(...)") from error
+    except UnicodeDecodeError as error:
+        raise FaultyFileError([Fault(mark=Mark(str(path), 1), text="not UTF-8", fix="save it as UTF-8")]) from error
+    value, lines = parse(text, str(path))
+    faults = schema_faults(value, lines, str(path))
+    if faults:
+        raise FaultyFileError(faults)
+    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers))
+    catalog = reading.catalog()
+    if reading.faults:
+        raise FaultyFileError(sorted(reading.faults, key=lambda fault: fault.mark))
+    return catalog
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    value: Mapping[str, Any]
+    lines: Mapping[KeyPath, int]
+    path: Path
+    trainers: tuple[str, ...]
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, at: KeyPath, text: str, fix: str) -> None:
+        self.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
+
+    def mark(self, at: KeyPath) -> Mark:
+        return mark_of(at, self.lines, str(self.path))
+
+    def catalog(self) -> Catalog:
+        bases = {name: self.base(name, entry) for name, entry in self.value["bases"].items()}
+        datasets = {name: self.dataset(name, entry) for name, entry in self.value.get("datasets", {}).items()}
+        models = tuple(self.model(name, entry, bases, datasets) for name, entry in self.value["models"].items())
+        return Catalog(
+            path=str(self.path),
+            host=self.value.get("ollama", {}).get("host"),
+            datasets=tuple(datasets.values()),
+            models=models,
+            warnings=tuple(self.unused(models, bases, datasets)),
+        )
+
+    def base(self, name: str, entry: Mapping[str, Any]) -> Base:
+        return Base(name=name, gguf=self.below(entry["gguf"]), hf=entry.get("hf"), mark=self.mark(("bases", name)))
+
+    def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
+        found: dict[str, None] = {}
+        for index, pattern in enumerate(entry["files"]):
+            matches = sorted(glob.glob(self.below(pattern), recursive=True))
+            found.update(dict.fromkeys(match.replace("\\", "/") for match in matches))
+            if not matches:
+                here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
+                near = get_close_matches(self.below(pattern), here, n=1)
+                fix = f"write {near[0]!r}, or create the file" if near else "create the file, or mend the pattern"
+                self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
+        return Dataset(name=name, files=tuple(found), mark=self.mark(("datasets", name)))
+
+    def model(self, name: str, entry: Mapping[str, Any], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Model:
+        at = ("models", name)
+        if entry["base"] not in bases:
+            self.fault((*at, "base"), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
+        for index, dataset in enumerate(entry.get("data", [])):
+            if dataset not in datasets:
+                self.fault((*at, "data", index), f"model {name!r}: unknown dataset {dataset!r}", nearest(dataset, datasets))
+        if "adapter" in entry:
+            for key in ("data", "train"):
+                if key in entry:
+                    self.fault((*at, key), f"model {name!r}: {key} beside adapter: an adapter that is there is not trained", f"remove adapter or {key}")
+        elif "data" not in entry:
+            self.fault(at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
+        train = self.train(name, entry)
+        serve = {**self.value.get("defaults", {}).get("serve", {}), **entry.get("serve", {})}
+        return Model(
+            name=name,
+            base=bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(at)),
+            data=tuple(datasets[dataset] for dataset in entry.get("data", []) if dataset in datasets),
+            train=train,
+            adapter=self.below(entry["adapter"]) if "adapter" in entry else None,
+            serve=Serve(**{"system": train.system, **serve}),
+            mark=self.mark(at),
+        )
+
+    def train(self, name: str, entry: Mapping[str, Any]) -> Train:
+        settings = {**self.value.get("defaults", {}).get("train", {}), **entry.get("train", {})}
+        for key in ("command", "target_modules"):
+            if key in settings:
+                settings[key] = tuple(settings[key])
+        train = Train(**settings)
+        at: KeyPath = ("models", name, "train", "trainer")
+        if train.trainer not in self.trainers:
+            at = at if at in self.lines else ("defaults", "train", "trainer")
+            fix = f"{nearest(train.trainer, self.trainers)}, or install a package that provides {train.trainer!r}"
+            self.fault(at, f"model {name!r}: unknown trainer {train.trainer!r}", fix)
+        elif (train.trainer == "command") != bool(train.command):
+            text = "trainer 'command' without a command" if train.trainer == "command" else f"a command for trainer {train.trainer!r}"
+            self.fault(("models", name, "train"), f"model {name!r}: {text}", "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`")
+        return train
+
+    def below(self, path: str) -> str:
+        """The path as seen from the working directory, with slashes."""
+        return (self.path.parent / path).as_posix()
+
+    def unused(self, models: Iterable[Model], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[Fault]:
+        used = {("base", model.base.name) for model in models}
+        used |= {("dataset", dataset.name) for model in models for dataset in model.data}
+        for kind, entries in (("base", bases), ("dataset", datasets)):
+            for name, entry in entries.items():
+                if (kind, name) not in used:
+                    yield Fault(mark=entry.mark, text=f"warning: no model uses the {kind} {name!r}")

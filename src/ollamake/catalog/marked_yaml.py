@@ -1,0 +1,116 @@
+"""YAML text -> plain values, and the line of each of them. Safe: no tags, no duplicate keys, no alias bombs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeAlias
+
+import yaml
+
+from ollamake.errors import Fault, FaultyFileError, Mark
+
+KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
+
+MOST_VALUES = 1_000_000  # aliases count each time they are used: a bomb is found before it goes off
+
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Yaml12Loader(_Loader):  # type: ignore[misc]  # the base is chosen at run time: libyaml's where it is built in
+    """YAML as people expect it: `2e-4` is a number, `no` and `on` are texts (YAML 1.2, core schema)."""
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
+
+
+def parse(text: str, path: str) -> tuple[Any, dict[KeyPath, int]]:
+    """The value of this YAML text, and the line (from 1) of every key and item in it. Raises FaultyFileError."""
+    loader = _Yaml12Loader(text)
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(filter(None, (error.context, error.problem)))
+        raise FaultyFileError([Fault(mark=Mark(path, mark.line + 1 if mark else 1), text=f"not YAML: {problem}")]) from error
+    except yaml.YAMLError as error:
+        raise FaultyFileError([Fault(mark=Mark(path, 1), text=f"not YAML: {error}")]) from error
+    finally:
+        loader.dispose()
+    reader = _Reader(path)
+    value = None if node is None else reader.value(node, ())
+    if reader.faults:
+        raise FaultyFileError(sorted(reader.faults, key=lambda fault: fault.mark))
+    return value, reader.lines
+
+
+class _Reader:
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lines: dict[KeyPath, int] = {(): 1}
+        self.faults: list[Fault] = []
+        self.count = 0
+        self.open: set[int] = set()  # nodes that are being read: an alias to one of them has no end
+
+    def fault(self, node: yaml.Node, text: str, fix: str | None = None) -> None:
+        self.faults.append(Fault(mark=Mark(self.path, node.start_mark.line + 1), text=text, fix=fix))
+
+    def value(self, node: yaml.Node, at: KeyPath) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        self.count += 1
+        if self.count > MOST_VALUES or id(node) in self.open:
+            message = "aliases that contain themselves" if id(node) in self.open else f"more than {MOST_VALUES} values"
+            raise FaultyFileError([Fault(mark=Mark(self.path, node.start_mark.line + 1), text=message)])
+        self.open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, at)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*at, index)) for index, item in enumerate(node.value)]
+            return self.scalar(node)
+        finally:
+            self.open.discard(id(node))
+
+    def mapping(self, node: yaml.MappingNode, at: KeyPath) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                value = self.value(value_node, at)
+                for part in value if isinstance(value, list) else [value]:
+                    if isinstance(part, dict):
+                        merged = {**part, **merged}
+                continue
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                self.fault(key_node, "a key that is not a text")
+                continue
+            if key in own:
+                first = self.lines[(*at, key)]
+                self.fault(key_node, f"key {key!r} stands twice; the first time in line {first}", fix="keep one of the two")
+                continue
+            self.lines[(*at, key)] = key_node.start_mark.line + 1
+            own[key] = self.value(value_node, (*at, key))
+        return {**merged, **own}
+
+    def scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        text: str = node.value
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+        if kind != "str":
+            self.fault(node, f"tag {node.tag!r} is not allowed", fix="write a plain text, number, list or mapping")
+        return text

@@ -1,0 +1,102 @@
+"""`doit ask MODEL QUESTION`: the answer of a registered model, as it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import Command
+from doit.exceptions import InvalidCommand
+
+from ollamake.catalog import Catalog, Model, load_catalog
+from ollamake.catalog.faults import nearest
+from ollamake.errors import BuildError
+from ollamake.ollama.address import Address, address_of, digests_at
+from ollamake.ollama.client import NewModel, OllamaServer, tagged
+from ollamake.ollama.server import use_server
+from ollamake.state import file_digest
+from ollamake.trainers.port import trainer_names
+
+CATALOG = {
+    "name": "catalog",
+    "long": "catalog",
+    "type": str,
+    "default": "models.yaml",
+    "help": "the catalog [default: %(default)s]",
+}
+
+
+class Ask(Command):
+    """Ask a model of the catalog, and its base for comparison."""
+
+    doc_purpose = "ask a model of the catalog a question"
+    doc_usage = 'MODEL "QUESTION"'
+    doc_description = "The answer is streamed. The model must have been built: `doit`."
+    cmd_options = (
+        {
+            "name": "beside_base",
+            "long": "beside-base",
+            "type": bool,
+            "default": False,
+            "help": "ask the model's base as well",
+        },
+        CATALOG,
+    )
+
+    def execute(self, opt_values: Any, pos_args: list[str]) -> int:
+        """Print the answer. Raises doit's InvalidCommand."""
+        if len(pos_args) < 2:
+            msg = 'usage: doit ask MODEL "QUESTION"'
+            raise InvalidCommand(msg)
+        name, question = pos_args[0], " ".join(pos_args[1:])
+        try:
+            catalog = load_catalog(Path(opt_values["catalog"]), trainers=trainer_names())
+            model = _model(catalog, name)
+            address = address_of(catalog.host)
+            use = use_server(address)
+            try:
+                _ask(address, model, question, beside_base=opt_values["beside_base"])
+            finally:
+                use.end()
+        except BuildError as error:
+            raise InvalidCommand(f"\n{error}") from error
+        except KeyboardInterrupt:
+            print()
+            return 130
+        return 0
+
+
+def _model(catalog: Catalog, name: str) -> Model:
+    models = {model.name: model for model in catalog.models}
+    if name not in models:
+        msg = f"{catalog.path}: no model {name!r}"
+        raise BuildError(msg, fix=nearest(name, models))
+    return models[name]
+
+
+def _ask(address: Address, model: Model, question: str, *, beside_base: bool) -> None:
+    server = OllamaServer(address)
+    known = digests_at(address) or {}
+    if tagged(model.name) not in known:
+        msg = f"{model.name} is not on {address} yet"
+        raise BuildError(msg, fix=f"build it: `doit register:{model.name}`")
+    messages = [{"role": "user", "content": question}]
+    if not beside_base:
+        _stream(server, model.name, messages)
+        return
+    base = f"{model.base.name}:base"
+    if base not in known:
+        path = Path(model.base.gguf)
+        weights = (path, file_digest(path))
+        server.create(NewModel(name=base, base=weights, adapter=None, system=None, template=model.serve.template, parameters={}))
+    print(f"{model.name}:")
+    _stream(server, model.name, messages)
+    print(f"\n{model.base.name}, its base:")
+    system = [{"role": "system", "content": model.serve.system}] if model.serve.system else []
+    _stream(server, base, [*system, *messages], temperature=model.serve.parameters.get("temperature", 0))
+
+
+def _stream(server: OllamaServer, name: str, messages: list[dict[str, str]], **options: Any) -> None:
+    for part in server.answer(name, messages, **options):
+        print(part, end="", flush=True)
+    print()

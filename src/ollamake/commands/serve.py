@@ -1,0 +1,55 @@
+"""`doit serve`: keep the embedded Ollama running."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import Command
+from doit.exceptions import InvalidCommand
+
+from ollamake.catalog import load_catalog
+from ollamake.commands.ask import CATALOG
+from ollamake.errors import BuildError
+from ollamake.ollama.address import address_of, version_at
+from ollamake.ollama.server import use_server
+from ollamake.trainers.port import trainer_names
+
+
+class Serve(Command):
+    """Keep Ollama running until Ctrl-C."""
+
+    doc_purpose = "keep Ollama running, for `ollama`, curl and applications"
+    doc_usage = ""
+    doc_description = "Where an Ollama answers already, nothing is started."
+    cmd_options = (CATALOG,)
+
+    def execute(self, opt_values: Any, pos_args: list[str]) -> int:
+        """Serve until SIGINT or SIGTERM. Raises doit's InvalidCommand."""
+        if pos_args:
+            msg = f"serve takes no argument: {pos_args[0]!r}"
+            raise InvalidCommand(msg)
+        try:
+            path = Path(opt_values["catalog"])
+            host = load_catalog(path, trainers=trainer_names()).host if path.exists() else None
+            address = address_of(host)
+            use = use_server(address)
+        except BuildError as error:
+            raise InvalidCommand(f"\n{error}") from error
+        if use.lease is None:
+            print(f"Ollama {use.version} answers at {address} already: nothing to start")
+            return 0
+        print(f"Ollama {use.version} at {address}; Ctrl-C ends it", flush=True)
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        while not ended.wait(2.0):
+            if version_at(address) is None:
+                print(f"Ollama at {address} ended by itself", file=sys.stderr)
+                use.end()
+                return 1
+        use.end()
+        return 0

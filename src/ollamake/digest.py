@@ -1,0 +1,33 @@
+"""Content digests: `sha256:<64 hex>`, the form in which Ollama names its blobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest_bytes(data: bytes) -> str:
+    """The digest of these bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_value(value: Any) -> str:
+    """The digest of a JSON value, whatever the order of its keys."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_file(path: Path) -> str:
+    """The digest of a file's content, read in pieces. Raises OSError."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return f"sha256:{digest.hexdigest()}"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one form for each value: sorted keys, no spaces, text as it is."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,49 @@
+"""The one family of errors that a user sees: what is wrong, where, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in a text file of the user's."""
+
+    path: str  # as the user would type it, relative to the catalog's folder
+    line: int  # from 1
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong in one place."""
+
+    mark: Mark
+    text: str
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        return with_fix(f"{self.mark}: {self.text}", self.fix)
+
+
+def with_fix(text: str, fix: str | None) -> str:
+    """The text, and below it what to type or edit."""
+    return text if fix is None else f"{text}\n  fix: {fix}"
+
+
+class BuildError(Exception):
+    """A step can't be done; str() is the whole message for the user."""
+
+    def __init__(self, text: str, *, fix: str | None = None) -> None:
+        super().__init__(with_fix(text, fix))
+
+
+class FaultyFileError(BuildError):
+    """A file of the user's has faults; all of them are in it, in the order of their lines."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))

@@ -1,0 +1,110 @@
+"""Catalog -> steps. Edges are paths: a step that reads what another writes comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ollamake.catalog import Catalog, Dataset, Model
+from ollamake.records.text import FORMATS
+
+STAGES = ("validate", "convert", "train", "package", "register")
+BUILD = "build"
+ADAPTERS = "adapters"
+# Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
+VERSIONS = {"validate": 1, "convert": 1, "train": 1, "package": 1, "register": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One stage of one dataset or model."""
+
+    stage: str
+    name: str  # of the dataset or model
+    reads: tuple[str, ...]  # file dependencies
+    writes: tuple[str, ...]  # targets; empty where the target is a server
+    keys: Mapping[str, Any]  # what the catalog says of this step, as JSON values, by the keys' names in the catalog
+    subject: Dataset | Model
+
+    @property
+    def id(self) -> str:
+        """The name of the doit task: `train:legal`."""
+        return f"{self.stage}:{self.name}"
+
+
+def steps_of(catalog: Catalog, text_formats: Mapping[str, str]) -> tuple[Step, ...]:
+    """Every step of the catalog, each behind those whose targets it reads.
+
+    `text_formats` says of each trainer what it reads: one of FORMATS.
+    """
+    steps = [validate_step(dataset) for dataset in catalog.datasets]
+    for model in catalog.models:
+        steps.extend(model_steps(model, text_formats))
+    return tuple(steps)
+
+
+def marker_of(dataset: Dataset) -> str:
+    """The file that says that the dataset is without fault."""
+    return f"{BUILD}/datasets/{dataset.name}.json"
+
+
+def validate_step(dataset: Dataset) -> Step:
+    """The step that reads every record of a dataset."""
+    return Step(stage="validate", name=dataset.name, reads=dataset.files, writes=(marker_of(dataset),), keys={}, subject=dataset)
+
+
+def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]:
+    """A model's steps, in their order."""
+    folder = f"{BUILD}/{model.name}"
+    adapter = model.adapter
+    if adapter is None:
+        text_format = text_formats[model.train.trainer]
+        text = f"{folder}/text.{FORMATS[text_format]}"
+        yield Step(
+            stage="convert",
+            name=model.name,
+            reads=tuple(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)),
+            writes=(text,),
+            keys={"data": [dataset.name for dataset in model.data], "train.system": model.train.system, "text format": text_format},
+            subject=model,
+        )
+        adapter = f"{ADAPTERS}/{model.name}"
+        yield Step(
+            stage="train",
+            name=model.name,
+            reads=(text, model.base.gguf),
+            writes=adapter_files(adapter),
+            keys={
+                "train.trainer": model.train.trainer,
+                **{f"train.{key}": value for key, value in model.train.recipe.items()},
+                "base.hf": model.base.hf,
+            },
+            subject=model,
+        )
+    served = f"{folder}/served.json"
+    yield Step(
+        stage="package",
+        name=model.name,
+        reads=(*adapter_files(adapter), model.base.gguf),
+        writes=(served,),
+        keys={"serve.weights": model.serve.weights, "serve.weights_type": model.serve.weights_type},
+        subject=model,
+    )
+    yield Step(
+        stage="register",
+        name=model.name,
+        reads=(served,),  # names the base by its digest
+        writes=(),
+        keys={
+            "serve.system": model.serve.system,
+            "serve.template": model.serve.template,
+            "serve.parameters": dict(model.serve.parameters),
+        },
+        subject=model,
+    )
+
+
+def adapter_files(folder: str) -> tuple[str, str]:
+    """The two files of a PEFT adapter that are read."""
+    return f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"

@@ -1,0 +1,72 @@
+"""How an architecture's modules are named and laid out in a GGUF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from gguf import MODEL_ARCH, get_tensor_name_map
+from numpy.typing import NDArray
+
+from ollamake.errors import BuildError
+from ollamake.lora.gguf_file import GgufHead, read_head
+
+# Llama 2 to 3.x, Mistral, SmolLM: what llama.cpp's converter writes as `llama`.
+KNOWN = {"llama": MODEL_ARCH.LLAMA}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a base's GGUF says of its layout."""
+
+    head: GgufHead
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        names = get_tensor_name_map(KNOWN[self.head.architecture], self.head.count("block_count"))
+        return {key: name for key, (_, name) in names.mapping.items()}
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """The names of the layers that may get a LoRA: `q_proj`, `up_proj`, ..."""
+        there = {tensor.name for tensor in self.head.tensors}
+        return frozenset(
+            module.rpartition(".")[2]
+            for module, name in self._names.items()
+            if module.startswith("model.layers.0.") and f"{name}.weight" in there and not name.endswith("norm")
+        )
+
+    def tensor_name(self, module: str) -> str | None:
+        """The GGUF tensor of a transformers module such as `model.layers.0.self_attn.q_proj`, or None."""
+        name = self._names.get(module)
+        return None if name is None else f"{name}.weight"
+
+    def in_file_order(self, tensor: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rows of a matrix as the GGUF has them: q and k of llama are permuted, so that their rotary halves lie side by side.
+
+        Of a LoRA this goes for B, whose rows are the matrix's own; A is left alone. The permutation is that of llama.cpp's
+        convert_hf_to_gguf.py (`LlamaModel.permute`).
+        """
+        if tensor.endswith(".attn_q.weight"):
+            heads = self.head.count("attention.head_count")
+        elif tensor.endswith(".attn_k.weight"):
+            heads = self.head.keys.get(f"{self.head.architecture}.attention.head_count_kv") or self.head.count("attention.head_count")
+        else:
+            return rows
+        halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
+        return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The architecture of the base in this GGUF file. Raises BuildError."""
+    return architecture_of(read_head(path), path)
+
+
+def architecture_of(head: GgufHead, path: Path) -> Architecture:
+    """The base's architecture; `path` is for the message. Raises BuildError where it is not one that is known."""
+    if head.architecture not in KNOWN:
+        msg = f"{path}: architecture {head.architecture!r} is not known"
+        raise BuildError(msg, fix=f"use a base of: {', '.join(sorted(KNOWN))} (Llama, Mistral, SmolLM)")
+    return Architecture(head)

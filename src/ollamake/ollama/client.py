@@ -1,0 +1,139 @@
+"""What is asked of a running Ollama, through its own Python client; every failure comes out as a BuildError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ollama
+
+from ollamake.errors import BuildError
+from ollamake.ollama.address import Address, digests_at, has_blob, version_at
+
+BARE_TEMPLATE = "{{ .Prompt }}"  # what Ollama falls back to when it does not know a base's chat template
+PATIENCE = 600.0  # seconds without a byte from the server: loading a large model from a slow disk takes minutes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewModel:
+    """A model as it is created."""
+
+    name: str
+    base: tuple[Path, str]  # GGUF file and digest
+    adapter: tuple[Path, str] | None  # GGUF LoRA and digest
+    system: str | None
+    template: str | None
+    parameters: Mapping[str, Any]
+
+
+class OllamaServer:
+    """A running Ollama."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._client = ollama.Client(str(address), timeout=PATIENCE)
+
+    def version(self) -> str:
+        """Its version. Raises BuildError where nothing answers."""
+        version = version_at(self.address)
+        if version is None:
+            msg = f"nothing answers at {self.address}"
+            raise BuildError(msg, fix="start Ollama there: `ollama serve`, or `doit serve`")
+        return version
+
+    def create(self, model: NewModel) -> None:
+        """Make the model, sending what the server does not hold yet. Raises BuildError."""
+        self._send(*model.base)
+        if model.adapter is not None:
+            self._send(*model.adapter)
+        with self._errors(f"can't create {model.name}"):
+            for _ in self._client.create(
+                model=model.name,
+                files={"model.gguf": model.base[1]},
+                # An empty mapping is an error to the server, so none at all.
+                adapters={"adapter.gguf": model.adapter[1]} if model.adapter else None,
+                system=model.system,
+                template=model.template,
+                parameters=dict(model.parameters) or None,
+                stream=True,
+            ):
+                pass
+
+    def digest(self, name: str) -> str:
+        """The digest of the model that has this name now. Raises BuildError where there is none."""
+        digest = (digests_at(self.address) or {}).get(tagged(name))
+        if digest is None:
+            msg = f"{self.address} says that it made {name}, and does not list it"
+            raise BuildError(msg, fix="run `doit` again; if it stays so, look into the server's log")
+        return digest
+
+    def template(self, name: str) -> str:
+        """The chat template that the model is served with, in Ollama's form."""
+        with self._errors(f"can't look at {name}"):
+            return self._client.show(name).template or ""
+
+    def answer(self, name: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
+        """The model's answer, piece by piece. Raises BuildError."""
+        with self._errors(f"{name} can't answer"):
+            for part in self._client.chat(model=name, messages=messages, options=options, stream=True):
+                yield part.message.content or ""
+
+    def load(self, name: str) -> None:
+        """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""
+        self.unload(name)
+        for _ in self.answer(name, [{"role": "user", "content": "Hello"}], num_predict=1):
+            pass
+
+    def unload(self, name: str) -> None:
+        """Free the memory that the model takes; a runner that stays would go on with the weights of before."""
+        with self._errors(f"can't unload {name}"):
+            self._client.generate(model=name, keep_alive=0)
+
+    def copy(self, source: str, target: str) -> None:
+        """Give the model `source` a second name; what had that name before is replaced."""
+        with self._errors(f"can't copy {source} to {target}"):
+            self._client.copy(source, target)
+
+    def delete(self, name: str) -> None:
+        """Take the name away, and the files that no other model has."""
+        with self._errors(f"can't delete {name}"):
+            self._client.delete(name)
+
+    def _send(self, path: Path, digest: str) -> None:
+        with self._errors(f"can't send {path}"):
+            if has_blob(self.address, digest):
+                return
+            sent = self._client.create_blob(path)
+        if sent != digest:
+            msg = f"{path} changed while it was sent"
+            raise BuildError(msg, fix="run `doit` again")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ollama.ResponseError as error:
+            msg = f"{what}: {self.address} says: {error.error}"
+            raise BuildError(msg, fix=_fix(error.error)) from error
+        except (httpx.HTTPError, ConnectionError, OSError) as error:
+            msg = f"{what}: {self.address} broke off: {error or type(error).__name__}"
+            raise BuildError(msg, fix="look whether the server still runs, and into its log; then run `doit` again") from error
+
+
+def tagged(name: str) -> str:
+    """The name as Ollama lists it."""
+    return name if ":" in name else f"{name}:latest"
+
+
+def _fix(said: str) -> str:
+    if "no longer supported" in said:
+        return "write `serve: {weights: merged}`: this Ollama takes no adapters"
+    if "not found" in said:
+        return "build the model first: `doit`"
+    if "runner process has terminated" in said:
+        return "look into the server's log: it does not take these weights, or has not the memory for them"
+    return "look into the server's log, then run `doit` again"

@@ -1,0 +1,100 @@
+"""How a training is seen while it runs: one live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from ollamake.trainers.port import Event
+
+QUIET = 10.0  # seconds at least between two plain lines
+
+
+class TrainingProgress:
+    """Shows the events of one training on standard output."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._bar = _LiveBar(name) if sys.stdout.isatty() else _PlainLines(name)
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.end()
+
+    def show(self, event: Event) -> None:
+        """Show what the training tells."""
+        self._bar.show(event)
+
+
+class _PlainLines:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shown = 0.0
+
+    def show(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.kind == "loading":
+            self.line("loading the base")
+        elif event.kind == "start":
+            self.line(f"{event.examples} records, {event.tokens} tokens, {event.steps} steps")
+        elif event.kind == "step" and (now - self.shown >= QUIET or event.step == event.steps):
+            self.shown = now
+            self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
+
+    def line(self, text: str) -> None:
+        print(f"   {self.name}: {text}", flush=True)
+
+    def end(self) -> None:
+        pass
+
+
+class _LiveBar:
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        # doit hands out its own sys.stdout, which rich can't measure: the width is asked of the terminal itself.
+        console = Console(file=sys.__stdout__)
+        columns = (TextColumn("   {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
+        self.progress = Progress(*columns, console=console, refresh_per_second=4)
+        self.task = self.progress.add_task(name, total=None, facts="starting")
+        self.progress.start()
+
+    def show(self, event: Event) -> None:
+        if event.kind == "loading":
+            self.progress.update(self.task, facts="loading the base")
+        elif event.kind == "start":
+            self.progress.update(self.task, total=event.steps, facts=f"{event.examples} records, {event.tokens} tokens")
+        elif event.kind == "step":
+            facts = f"step {event.step}/{event.steps}  {step_facts(event)}"
+            self.progress.update(self.task, completed=event.step, total=event.steps, facts=facts)
+
+    def end(self) -> None:
+        self.progress.stop()
+
+
+def step_facts(event: Event) -> str:
+    """`loss 0.4680  154 tokens/s  1 min 12 s left`; what the trainer does not tell is left out."""
+    facts = []
+    if event.loss is not None:
+        facts.append(f"loss {event.loss:.4f}")
+    if event.tokens_per_second is not None:
+        facts.append(f"{event.tokens_per_second:.0f} tokens/s")
+    if event.seconds_left is not None:
+        facts.append(f"{duration(event.seconds_left)} left")
+    return "  ".join(facts)
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 12 s`, `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

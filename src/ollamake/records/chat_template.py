@@ -1,0 +1,94 @@
+"""A base's own chat template: messages in, the text that the model reads out.
+
+Rendered as transformers renders it (`transformers.utils.chat_template_utils`): an immutable sandbox, `trim_blocks` and
+`lstrip_blocks`, loop controls, `raise_exception` and a `tojson` that leaves text as it is. `strftime_now` is left undefined, so that
+a template that writes today's date falls back to its fixed one: what is trained must not depend on the day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ollamake.errors import BuildError
+
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+_PROBE = "\x02probe\x03"  # no template treats these characters in a way of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTemplate:
+    """A compiled chat template, with the tokens that it may name."""
+
+    template: Template
+    bos_token: str
+    eos_token: str
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The text up to where the assistant begins to answer."""
+        return self._render(messages, add_generation_prompt=True)
+
+    def prompt_and_answer(self, messages: Sequence[Message]) -> tuple[str, str]:
+        """The prompt, and what the model shall say to it, its end-of-turn token included.
+
+        The last message is the assistant's. White space that a template writes behind the end of the turn is left out: the model is never asked
+        for it. Raises BuildError where the template renders an answer that does not go on from its own prompt.
+        """
+        prompt = self.prompt(messages[:-1])
+        whole = self._render(messages, add_generation_prompt=False)
+        if not whole.startswith(prompt):
+            msg = "the base's chat template renders a finished answer that does not begin with its own prompt"
+            raise BuildError(msg, fix="use a base whose template has a plain generation prompt")
+        return prompt, whole[len(prompt) :].rstrip()
+
+    def default_system(self) -> str | None:
+        """The system prompt that the template writes when the messages have none, or None."""
+        user = {"role": "user", "content": "x"}
+        try:
+            given = self.prompt([{"role": "system", "content": _PROBE}, user])
+        except BuildError:  # the template takes no system message at all
+            return None
+        bare = self.prompt([user])
+        before, found, after = given.partition(_PROBE)
+        if not found or not (bare.startswith(before) and bare.endswith(after)) or len(bare) <= len(before) + len(after):
+            return None
+        return bare[len(before) : len(bare) - len(after)]
+
+    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        try:
+            return self.template.render(
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                bos_token=self.bos_token,
+                eos_token=self.eos_token,
+            )
+        except TemplateError as error:
+            msg = f"the base's chat template refuses these messages: {error}"
+            raise BuildError(msg, fix="give the roles that the template knows, or use another base") from error
+
+
+def chat_template(source: str, *, bos_token: str = "", eos_token: str = "") -> ChatTemplate:
+    """The template of this Jinja source. Raises BuildError where it is not Jinja."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    try:
+        return ChatTemplate(template=environment.from_string(source), bos_token=bos_token, eos_token=eos_token)
+    except TemplateError as error:
+        msg = f"the base's chat template can't be read: {error}"
+        raise BuildError(msg) from error
+
+
+def _to_json(value: Any, *, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)

@@ -1,0 +1,109 @@
+"""What a run prints beside what its steps print themselves: what failed, last, and one line that sums it up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import BaseFail, DependencyError, UnmetDependency
+from doit.reporter import ConsoleReporter
+
+from ollamake.catalog import Dataset, Model
+from ollamake.errors import with_fix
+from ollamake.graph import Step
+from ollamake.progress import duration
+
+INTERRUPTED = 130  # exit code, as shells have it
+
+
+class Reporter(ConsoleReporter):
+    """doit's console reporter in ollamake's words; tasks that are not ollamake's are shown as doit shows them."""
+
+    desc = "steps that run, with their reasons"
+
+    def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
+        super().__init__(outstream, options)
+        self.begun = time.monotonic()
+        self.models: dict[str, str] = {}  # name -> "fresh", "rebuilt" or "failed"
+
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+        """From here on Ctrl-C ends the run as an error does: targets and database stay whole, and there is no traceback."""
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
+
+    def get_status(self, task: Any) -> None:
+        """A step's turn has come."""
+        step = step_of(task)
+        if step is not None and isinstance(step.subject, Model):
+            self.models.setdefault(step.name, "fresh")
+
+    def execute_task(self, task: Any) -> None:
+        """A step runs; it says so itself, with its reasons."""
+        step = step_of(task)
+        if step is None:
+            super().execute_task(task)
+            return
+        if isinstance(step.subject, Model):
+            self.models[step.name] = "rebuilt"
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A step is fresh: not a word of it."""
+        if step_of(task) is None:
+            super().skip_uptodate(task)
+
+    def add_failure(self, task: Any, fail: BaseFail) -> None:
+        """A step failed; why is said at the end of the run."""
+        step = step_of(task)
+        self.failures.append({"task": task, "exception": fail})
+        if step is not None and isinstance(step.subject, Model):
+            self.models[step.name] = "failed"
+
+    def complete_run(self) -> None:
+        """The end of the run."""
+        skipped = []
+        for failure in self.failures:
+            task, fail = failure["task"], failure["exception"]
+            if isinstance(fail, UnmetDependency):
+                skipped.append(task.name)
+            else:
+                self.write(f"\n{task.name} failed:\n{failure_text(task, fail)}\n")
+        if skipped:
+            self.write(f"\nnot done for that: {', '.join(skipped)}\n")
+        if self.runtime_errors:
+            self.write("\n".join(self.runtime_errors) + "\n")
+        if self.models:
+            self.write(f"{self.summary()}\n")
+
+    def summary(self) -> str:
+        """`2 models: 1 fresh, 1 rebuilt in 3 min 12 s`."""
+        states = list(self.models.values())
+        counts = [f"{states.count(state)} {state}" for state in ("fresh", "rebuilt", "failed") if state in states]
+        took = "" if states.count("fresh") == len(states) else f" in {duration(time.monotonic() - self.begun)}"
+        return f"{len(states)} model{'s' if len(states) != 1 else ''}: {', '.join(counts)}{took}"
+
+
+def step_of(task: Any) -> Step | None:
+    """The step behind a doit task, or None where it is not one of ours."""
+    step = (task.meta or {}).get("ollamake")
+    return step if isinstance(step, Step) else None
+
+
+def failure_text(task: Any, fail: BaseFail) -> str:
+    """What to tell the user of a failure."""
+    step = step_of(task)
+    if step is not None and isinstance(fail, DependencyError):
+        missing = [path for path in step.reads if not Path(path).exists()]
+        return "\n".join(_missing(step.subject, path) for path in missing) or str(fail.get_msg()).strip()
+    return str(fail.get_msg()).strip()
+
+
+def _missing(subject: Dataset | Model, path: str) -> str:
+    if isinstance(subject, Model) and path == subject.base.gguf:
+        base = subject.base
+        return with_fix(f"{base.mark}: base {base.name!r}: no such file: {path}", "put the GGUF there, or mend `gguf`")
+    if isinstance(subject, Model) and subject.adapter is not None:
+        return with_fix(f"{subject.mark}: model {subject.name!r}: no such file: {path}", "put a PEFT adapter there, or mend `adapter`")
+    return f"{subject.mark}: {subject.name!r}: no such file: {path}"

@@ -1,0 +1,62 @@
+"""Adapter and base -> served weights: a GGUF LoRA for servers that take one, a merged GGUF for any."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ollamake.catalog import Model
+from ollamake.digest import digest_file
+from ollamake.errors import BuildError
+from ollamake.graph import Step
+from ollamake.lora.architecture import read_architecture
+from ollamake.lora.gguf_lora import write_gguf_lora
+from ollamake.lora.merge import write_merged_gguf
+from ollamake.lora.peft_adapter import CONFIG, read_peft_adapter
+from ollamake.state import file_digest, write_whole
+
+KINDS = ("adapter", "merged")
+
+
+def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
+    """Write the served weights, of one of KINDS, and `served.json` that names them: `{"kind", "file", "digest", "base"}`. Raises BuildError."""
+    (served,) = step.writes
+    folder = Path(served).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    base = Path(model.base.gguf)
+    architecture = read_architecture(base)
+    adapter = read_peft_adapter(_folder_of_adapter(step), architecture)
+    target = folder / f"{kind}.gguf"
+    partial = folder / f".{kind}.gguf.partial"
+    Path(served).unlink(missing_ok=True)
+    for other in KINDS:  # one kind at a time: they are large
+        (folder / f"{other}.gguf").unlink(missing_ok=True)
+    try:
+        if kind == "adapter":
+            write_gguf_lora(adapter, architecture, partial)
+        else:
+            write_merged_gguf(base, architecture.head, adapter, model.serve.weights_type, partial)
+        os.replace(partial, target)
+    except OSError as error:
+        msg = f"{target} can't be written: {error.strerror}"
+        raise BuildError(msg, fix="make room on the disk, then run `doit` again") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    facts = {"base": file_digest(base), "digest": digest_file(target), "file": target.name, "kind": kind}
+    write_whole(Path(served), json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    return {"kind": kind, "bytes": target.stat().st_size}
+
+
+def weights_of(served: Path) -> dict[str, str] | None:
+    """What a `served.json` says, or None where it or the weights that it names are not there."""
+    try:
+        facts: dict[str, str] = json.loads(served.read_text(encoding="utf-8"))
+        return facts if (served.parent / facts["file"]).is_file() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _folder_of_adapter(step: Step) -> Path:
+    return next(Path(path).parent for path in step.reads if Path(path).name == CONFIG)

@@ -1,0 +1,59 @@
+"""Served weights -> a model in Ollama that has shown that it loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ollamake.catalog import Model
+from ollamake.errors import BuildError
+from ollamake.graph import Step
+from ollamake.lora.gguf_file import read_head
+from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
+from ollamake.records.chat_template import chat_template
+from ollamake.stages.package import weights_of
+
+CANDIDATE = "candidate"  # tag under which a model is made and tried
+
+
+def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
+    """Make the model as `NAME:candidate`, have it answer, and only then give it the name. Returns its digest. Raises BuildError."""
+    served_path = Path(step.reads[0])
+    served = weights_of(served_path)
+    if served is None:
+        msg = f"{served_path}: the weights that it names are gone"
+        raise BuildError(msg, fix="run `doit` again")
+    weights = (served_path.parent / served["file"], served["digest"])
+    base = Path(model.base.gguf)
+    merged = served["kind"] == "merged"
+    candidate = f"{model.name}:{CANDIDATE}"
+    server.create(
+        NewModel(
+            name=candidate,
+            base=weights if merged else (base, served["base"]),
+            adapter=None if merged else weights,
+            system=model.serve.system or _default_system(base),
+            template=model.serve.template,
+            parameters=model.serve.parameters,
+        )
+    )
+    try:
+        _check_template(server, candidate, model)
+        server.load(candidate)
+        server.copy(candidate, model.name)
+        server.unload(model.name)
+    finally:
+        server.delete(candidate)
+    return {"digest": server.digest(model.name), "host": str(server.address), "version": server.version(), "weights": served["kind"]}
+
+
+def _default_system(base: Path) -> str | None:
+    """The system prompt that the base's own template writes where none is given: the model was trained with it, and Ollama would leave it out."""
+    source = read_head(base).keys.get("tokenizer.chat_template")
+    return chat_template(source).default_system() if isinstance(source, str) else None
+
+
+def _check_template(server: OllamaServer, name: str, model: Model) -> None:
+    if server.template(name).strip() == BARE_TEMPLATE:
+        msg = f"{model.mark}: model {model.name!r}: Ollama {server.version()} does not know the chat template of base {model.base.name!r}"
+        raise BuildError(msg, fix="write the template in Ollama's own form as serve.template (see https://docs.ollama.com/template)")

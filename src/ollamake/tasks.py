@@ -1,0 +1,199 @@
+"""Step -> doit task; BuildError -> doit's own errors."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidDodoFile, TaskFailed
+
+from ollamake import freshness
+from ollamake.catalog import Catalog, Model, load_catalog
+from ollamake.digest import digest_value
+from ollamake.errors import BuildError
+from ollamake.graph import VERSIONS, Step, steps_of
+from ollamake.ollama import server as servers
+from ollamake.ollama.address import Address, address_of, takes_adapters
+from ollamake.state import Receipt, file_digest, read_receipt, receipt_path, write_receipt
+from ollamake.trainers.port import trainer, trainer_names
+
+SERVER_TASK = "_ollama"  # doit hides names that begin so
+PURPOSES = {
+    "validate": "check every record of dataset {}",
+    "convert": "write the text that {} is trained on",
+    "train": "train the adapter of {}",
+    "package": "write the weights that {} is served from",
+    "register": "make {} in Ollama, and have it answer",
+}
+
+DoitTask = dict[str, Any]
+
+
+def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
+    """The doit tasks of every step of a catalog; for a task creator of dodo.py. Raises doit's InvalidDodoFile."""
+    try:
+        catalog = load_catalog(Path(path), trainers=trainer_names())
+        address = address_of(catalog.host)
+        used = {model.train.trainer for model in catalog.models}
+        steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
+    except BuildError as error:
+        raise InvalidDodoFile(f"\n{error}") from error
+    for warning in catalog.warnings:
+        print(warning, file=sys.stderr)
+    run = Run(catalog=catalog, address=address)
+    yield {
+        "basename": SERVER_TASK,
+        "actions": [(run.start_server,)],
+        "teardown": [(run.end_server,)],
+        "uptodate": [False],
+    }
+    for step in steps:
+        yield run.task(step)
+
+
+class Run:
+    """One run of doit over a catalog: what its steps share."""
+
+    def __init__(self, catalog: Catalog, address: Address) -> None:
+        self.catalog = catalog
+        self.address = address
+        self.use: servers.Use | None = None
+
+    def task(self, step: Step) -> DoitTask:
+        """The doit task of a step."""
+        task: DoitTask = {
+            "basename": step.stage,
+            "name": step.name,
+            "doc": PURPOSES[step.stage].format(step.name),
+            "file_dep": list(step.reads),
+            "targets": list(step.writes),
+            "actions": [(self.do, [step])],
+            "uptodate": [(self.is_fresh, [step])],
+            "verbosity": 2,
+            "meta": {"ollamake": step},
+            "clean": True if step.stage in {"validate", "convert", "package"} else [],  # never an adapter: it cost hours
+        }
+        if step.stage == "register":
+            task["setup"] = [SERVER_TASK]
+        return task
+
+    def keys(self, step: Step) -> dict[str, Any]:
+        """What decides a step beside its files, what has to be asked of the server included."""
+        keys = {**step.keys, f"{step.stage} version": VERSIONS[step.stage]}
+        if step.stage == "package":
+            kind = self.kind(step)
+            keys["served weights"] = kind
+            if kind == "adapter":
+                del keys["serve.weights_type"]
+        return keys
+
+    def kind(self, step: Step) -> str | None:
+        """The kind of served weights to package, None where it can't be told because no server answers."""
+        wanted = step.keys["serve.weights"]
+        if wanted != "auto":
+            return str(wanted)
+        version = expected_version(self.address)
+        if version is None:
+            return None
+        return "adapter" if takes_adapters(version) else "merged"
+
+    def is_fresh(self, task: Any, values: Mapping[str, Any], step: Step) -> bool:
+        """doit's `uptodate`: are the step's keys what they were, and does its server still have what it was given?"""
+        if step.stage == "register":
+            return self.is_registered(step)
+        try:
+            keys = self.keys(step)
+        except BuildError:  # of the server; the step itself says it, when it runs
+            return False
+        now = digest_value(keys)
+        task.value_savers.append(lambda: {"keys": now})
+        if step.stage == "package" and keys["served weights"] is None:
+            return "keys" in values  # no server to ask: what is there stays
+        return values.get("keys") == now
+
+    def is_registered(self, step: Step) -> bool:
+        """Was this model made on this server from these inputs, and is it still there?"""
+        receipt = read_receipt(receipt_path(step, self.address.file_name))
+        if receipt is None or self.reasons(step):
+            return False
+        try:
+            known = known_digests(self.address)
+        except BuildError:
+            return False
+        return known is not None and known.get(f"{step.name}:latest") == receipt.outcome.get("digest")
+
+    def reasons(self, step: Step) -> tuple[str, ...]:
+        """Why the step is to be done, a line each."""
+        receipt = read_receipt(receipt_path(step, self.address.file_name))
+        before = None if receipt is None else (receipt.files, receipt.keys)
+        missing = [path for path in step.writes if not Path(path).exists()]
+        files = {path: file_digest(path) for path in step.reads if Path(path).exists()}
+        return freshness.reasons(before, files, self.keys(step), missing)
+
+    def do(self, step: Step) -> TaskFailed | None:
+        """Do the step and leave its receipt; a BuildError becomes doit's failure, without a traceback."""
+        begun = time.monotonic()
+        try:
+            print(f".  {step.id}  ({'; '.join(self.reasons(step)) or 'asked for'})", flush=True)
+            files = {path: file_digest(path) for path in step.reads}
+            keys = self.keys(step)
+            outcome = self.stage(step)()
+        except BuildError as error:
+            return TaskFailed(str(error))
+        receipt = Receipt(files=files, keys=keys, outcome=outcome, seconds=round(time.monotonic() - begun, 3))
+        write_receipt(receipt_path(step, self.address.file_name), receipt)
+        return None
+
+    def stage(self, step: Step) -> Callable[[], dict[str, Any]]:
+        """What does the step. Imported here: a run without work imports none of it."""
+        if step.stage == "validate":
+            from ollamake.stages.validate import validate
+
+            return lambda: validate(step)
+        model = step.subject
+        assert isinstance(model, Model)
+        if step.stage == "convert":
+            from ollamake.stages.convert import convert
+
+            return lambda: convert(step, model)
+        if step.stage == "train":
+            from ollamake.stages.train import train
+
+            return lambda: train(step, model)
+        if step.stage == "package":
+            from ollamake.stages.package import package
+
+            return lambda: package(step, model, self.kind(step) or "merged")
+        from ollamake.ollama.client import OllamaServer
+        from ollamake.stages.register import register
+
+        return lambda: register(step, model, OllamaServer(self.address))
+
+    def start_server(self) -> TaskFailed | None:
+        """Have a server for the steps that need one."""
+        try:
+            self.use = servers.use_server(self.address)
+        except BuildError as error:
+            return TaskFailed(str(error))
+        return None
+
+    def end_server(self) -> None:
+        """Let go of the server."""
+        if self.use is not None:
+            self.use.end()
+
+
+@cache
+def expected_version(address: Address) -> str | None:
+    """The version of the server that this run uses, asked once."""
+    return servers.expected_version(address)
+
+
+@cache
+def known_digests(address: Address) -> Mapping[str, str] | None:
+    """The models that the server had when it was first asked in this run."""
+    return servers.known_digests(address)

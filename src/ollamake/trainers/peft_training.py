@@ -1,0 +1,193 @@
+"""The embedded trainer, as the program that trains: `python -m ollamake.trainers.peft_training JOB_FOLDER`.
+
+Reads `job.json`, writes a PEFT adapter into the job's `out/`, and tells its progress as JSON objects, one a line, on standard output
+(`trainers.port.Event`); all other chatter goes to standard error. It ends when its standard input does: the process that
+started it is gone then, and nobody would take the adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+
+from ollamake.records.chat_template import chat_template
+from ollamake.trainers.peft_base import load_base
+
+IGNORED = -100  # the label of a token that carries no loss
+WARMUP_SHARE = 0.05  # of all steps: the learning rate rises to its value, then falls to nothing in a straight line
+LONGEST_GRADIENT = 1.0  # norm to which gradients are clipped
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One chat as the model sees it."""
+
+    ids: tuple[int, ...]  # tokens: prompt, then answer
+    prompt_length: int  # tokens: these carry no loss
+
+
+def main(folder: Path, events: TextIO) -> None:
+    """Train the job in this folder."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    recipe = job["recipe"]
+
+    def tell(event: str, **facts: Any) -> None:
+        events.write(json.dumps({"event": event, **facts}) + "\n")
+        events.flush()
+
+    tell("loading")
+    torch.manual_seed(recipe["seed"])
+    device, dtype = _device()
+    model, tokenizer = load_base(job["base"], cache=Path(job["cache"]), dtype=dtype)
+    examples, too_long = _examples(folder / job["text"], tokenizer, max_tokens=recipe["max_tokens"])
+    if too_long:
+        tell("failed", reason=_too_long(too_long, recipe["max_tokens"]))
+        return
+    model = _with_lora(model, recipe).to(device)
+    _train(model, examples, recipe, device=device, tell=tell)
+    model.save_pretrained(folder / "out")
+    tell("done")
+
+
+def _device() -> tuple[torch.device, torch.dtype]:
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.device("cpu"), torch.float32
+
+
+def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> tuple[list[Example], list[tuple[int, int]]]:
+    """The examples of a chat JSONL file, and (record, tokens) of each that is longer than max_tokens."""
+    template = chat_template(
+        tokenizer.chat_template or "",
+        bos_token=tokenizer.bos_token or "",
+        eos_token=tokenizer.eos_token or "",
+    )
+    examples: list[Example] = []
+    too_long: list[tuple[int, int]] = []
+    with text.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            prompt, answer = template.prompt_and_answer(json.loads(line)["messages"])
+            prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
+            ids = (*prompt_ids, *tokenizer(answer, add_special_tokens=False).input_ids)
+            examples.append(Example(ids, len(prompt_ids)))
+            if len(ids) > max_tokens:
+                too_long.append((number, len(ids)))
+    return examples, too_long
+
+
+def _too_long(records: Sequence[tuple[int, int]], max_tokens: int) -> str:
+    shown = ", ".join(f"record {number}: {tokens}" for number, tokens in records[:5])
+    more = f" and {len(records) - 5} more" if len(records) > 5 else ""
+    longest = max(tokens for _, tokens in records)
+    return (
+        f"{len(records)} records are longer than max_tokens {max_tokens} ({shown}{more})\n"
+        f"  fix: shorten them, or write `max_tokens: {longest}` into the model's `train:`"
+    )
+
+
+def _with_lora(model: Any, recipe: Mapping[str, Any]) -> Any:
+    config = LoraConfig(
+        r=recipe["rank"],
+        lora_alpha=recipe["alpha"],
+        lora_dropout=0.0,
+        target_modules=list(recipe["target_modules"]),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _batches(examples: Sequence[Example], *, size: int, seed: int, epoch: int) -> Iterator[list[Example]]:
+    """The epoch's batches: examples of like length together, so that little is padded; the order decided by seed and epoch."""
+    shuffled = list(examples)
+    chance = random.Random(f"{seed}/{epoch}")  # noqa: S311 - an order, not a secret
+    chance.shuffle(shuffled)
+    shuffled.sort(key=lambda example: len(example.ids))
+    batches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+    chance.shuffle(batches)
+    yield from batches
+
+
+def _train(model: Any, examples: Sequence[Example], recipe: Mapping[str, Any], *, device: torch.device, tell: Any) -> None:
+    size, epochs = recipe["batch_size"], recipe["epochs"]
+    steps = -(-len(examples) // size) * epochs
+    tokens = sum(len(example.ids) for example in examples) * epochs
+    tell("start", steps=steps, examples=len(examples), tokens=tokens, device=device.type)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=recipe["learning_rate"], weight_decay=0.0)
+    warmup = max(1, round(steps * WARMUP_SHARE))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+    )
+    model.train()
+    begun, seen, step = time.monotonic(), 0, 0
+    for epoch in range(epochs):
+        for batch in _batches(examples, size=size, seed=recipe["seed"], epoch=epoch):
+            loss = _loss(model, batch, device)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, LONGEST_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            seen += sum(len(example.ids) for example in batch)
+            rate = seen / (time.monotonic() - begun)
+            tell(
+                "step",
+                step=step,
+                steps=steps,
+                epoch=epoch + 1,
+                loss=round(loss.item(), 5),
+                tokens_per_second=round(rate, 1),
+                seconds_left=round((tokens - seen) / rate, 1),
+            )
+
+
+def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """Mean cross entropy of the answers' tokens. Logits are computed where there is a label, and nowhere else."""
+    length = max(len(example.ids) for example in batch)
+    ids = torch.zeros((len(batch), length), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for row, example in enumerate(batch):
+        count = len(example.ids)
+        ids[row, :count] = torch.tensor(example.ids)
+        mask[row, :count] = 1
+        # The state at a token predicts the next one: labels stand one place earlier.
+        labels[row, example.prompt_length - 1 : count - 1] = ids[row, example.prompt_length : count]
+    labels = labels.to(device)
+    base = model.get_base_model()
+    states = base.base_model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
+    wanted = labels != IGNORED
+    logits = base.get_output_embeddings()(states[wanted])
+    return cross_entropy(logits.float(), labels[wanted])
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its standard input is closed."""
+    while os.read(0, 4096):  # not sys.stdin: its lock would be held at exit
+        pass
+    os._exit(1)
+
+
+def _run(folder: Path) -> None:
+    # Libraries print as they like: the events get a descriptor of their own, and file descriptor 1 becomes standard error.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    main(folder, events)
+
+
+if __name__ == "__main__":
+    _run(Path(sys.argv[1]))
