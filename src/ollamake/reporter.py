@@ -28,11 +28,12 @@ class Reporter(ConsoleReporter):
     def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self.begun = time.monotonic()
+        self.handler: Any = signal.default_int_handler
         self.models: dict[str, str] = {}  # name -> "fresh", "rebuilt" or "failed"
 
-    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:  # noqa: ARG002 - the names are doit's
         """From here on Ctrl-C ends the run as an error does: targets and database stay whole, and there is no traceback."""
-        signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
+        self.handler = signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
 
     def get_status(self, task: Any) -> None:
         """A step's turn has come."""
@@ -63,6 +64,7 @@ class Reporter(ConsoleReporter):
 
     def complete_run(self) -> None:
         """The end of the run."""
+        signal.signal(signal.SIGINT, self.handler)
         skipped = []
         for failure in self.failures:
             task, fail = failure["task"], failure["exception"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from ollamake.ollama.address import Address, address_of, takes_adapters
 from ollamake.state import Receipt, file_digest, read_receipt, receipt_path, write_receipt
 from ollamake.trainers.port import trainer, trainer_names
 
-SERVER_TASK = "_ollama"  # doit hides names that begin so
 PURPOSES = {
     "validate": "check every record of dataset {}",
     "convert": "write the text that {} is trained on",
@@ -41,16 +40,11 @@ def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
         used = {model.train.trainer for model in catalog.models}
         steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
     except BuildError as error:
-        raise InvalidDodoFile(f"\n{error}") from error
+        msg = f"\n{error}"  # on a line of its own: doit writes `ERROR: ` before it
+        raise InvalidDodoFile(msg) from error
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
     run = Run(catalog=catalog, address=address)
-    yield {
-        "basename": SERVER_TASK,
-        "actions": [(run.start_server,)],
-        "teardown": [(run.end_server,)],
-        "uptodate": [False],
-    }
     for step in steps:
         yield run.task(step)
 
@@ -62,6 +56,16 @@ class Run:
         self.catalog = catalog
         self.address = address
         self.use: servers.Use | None = None
+
+    @cached_property
+    def expected_version(self) -> str | None:
+        """The version of the server that this run uses, asked once."""
+        return servers.expected_version(self.address)
+
+    @cached_property
+    def known_digests(self) -> Mapping[str, str] | None:
+        """The models that the server had when it was first asked: one call for the whole catalog."""
+        return servers.known_digests(self.address)
 
     def task(self, step: Step) -> DoitTask:
         """The doit task of a step."""
@@ -78,7 +82,7 @@ class Run:
             "clean": True if step.stage in {"validate", "convert", "package"} else [],  # never an adapter: it cost hours
         }
         if step.stage == "register":
-            task["setup"] = [SERVER_TASK]
+            task["teardown"] = [(self.end_server,)]  # doit does it when all steps are done
         return task
 
     def keys(self, step: Step) -> dict[str, Any]:
@@ -96,13 +100,13 @@ class Run:
         wanted = step.keys["serve.weights"]
         if wanted != "auto":
             return str(wanted)
-        version = expected_version(self.address)
+        version = self.expected_version
         if version is None:
             return None
         return "adapter" if takes_adapters(version) else "merged"
 
     def is_fresh(self, task: Any, values: Mapping[str, Any], step: Step) -> bool:
-        """doit's `uptodate`: are the step's keys what they were, and does its server still have what it was given?"""
+        """For doit's `uptodate`: are the step's keys what they were, and does its server still have what it was given?"""
         if step.stage == "register":
             return self.is_registered(step)
         try:
@@ -121,7 +125,7 @@ class Run:
         if receipt is None or self.reasons(step):
             return False
         try:
-            known = known_digests(self.address)
+            known = self.known_digests
         except BuildError:
             return False
         return known is not None and known.get(f"{step.name}:latest") == receipt.outcome.get("digest")
@@ -171,29 +175,16 @@ class Run:
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
 
+        self.start_server()
         return lambda: register(step, model, OllamaServer(self.address))
 
-    def start_server(self) -> TaskFailed | None:
-        """Have a server for the steps that need one."""
-        try:
+    def start_server(self) -> None:
+        """Have a server, for this step and those after it. Raises BuildError."""
+        if self.use is None:
             self.use = servers.use_server(self.address)
-        except BuildError as error:
-            return TaskFailed(str(error))
-        return None
 
     def end_server(self) -> None:
-        """Let go of the server."""
+        """Let go of the server, if a step had one."""
         if self.use is not None:
             self.use.end()
-
-
-@cache
-def expected_version(address: Address) -> str | None:
-    """The version of the server that this run uses, asked once."""
-    return servers.expected_version(address)
-
-
-@cache
-def known_digests(address: Address) -> Mapping[str, str] | None:
-    """The models that the server had when it was first asked in this run."""
-    return servers.known_digests(address)
+            self.use = None

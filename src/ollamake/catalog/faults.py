@@ -56,38 +56,34 @@ def dotted(at: Iterable[str | int]) -> str:
 
 def _faults(error: ValidationError, lines: Mapping[KeyPath, int], path: str) -> Iterator[Fault]:
     at: KeyPath = tuple(error.absolute_path)
-    where = dotted(at)
-    prefix = f"{where}: " if where else ""
-    mark = mark_of(at, lines, path)
-    shown = json.dumps(error.instance, ensure_ascii=False)
-    wanted: Any = error.validator_value
-    parts: list[str | int] = list(error.absolute_schema_path)
+    prefix = f"{dotted(at)}: " if at else ""
+    value: Any = error.instance
     if error.validator == "additionalProperties":
-        known = error.schema["properties"]
-        for key in error.instance:
+        known = dict(error.schema)["properties"] if isinstance(error.schema, Mapping) else {}
+        for key in value:
             if key not in known:
                 yield Fault(mark=mark_of((*at, key), lines, path), text=f"{prefix}unknown key {key!r}", fix=nearest(key, known))
-    elif error.validator == "required":
-        missing = [key for key in wanted if key not in error.instance]
-        if error.message.startswith(repr(missing[0])):  # one error a key: say each once
-            yield Fault(mark=mark, text=f"{prefix}missing: {', '.join(missing)}", fix=f"add {_and(missing)}")
-    elif "propertyNames" in parts:
-        text = f"{prefix}{error.instance!r} can't be a name"
+    elif "propertyNames" in error.absolute_schema_path:
         fix = "use lower-case letters, digits, '.', '_' and '-', at most 80, the first a letter or digit"
-        yield Fault(mark=mark_of((*at, error.instance), lines, path), text=text, fix=fix)
-    elif error.validator == "type":
-        yield Fault(mark=mark, text=f"{prefix}{shown} is not {_TYPES[str(wanted)]}")
-    elif error.validator in {"enum", "const"}:
-        choices = [wanted] if error.validator == "const" else list(wanted)
-        yield Fault(mark=mark, text=f"{prefix}{shown} is not known", fix=nearest(str(error.instance), map(str, choices)))
-    elif error.validator in {"minItems", "minProperties"} or wanted == r"\S":
-        yield Fault(mark=mark, text=f"{prefix}it is empty")
-    elif error.validator == "uniqueItems":
-        yield Fault(mark=mark, text=f"{prefix}{shown} names something twice")
+        yield Fault(mark=mark_of((*at, value), lines, path), text=f"{prefix}{value!r} can't be a name", fix=fix)
+    elif error.validator == "required":  # one error for each key that is missing: the key is in the message alone
+        key = error.message.partition(" is a required")[0]
+        yield Fault(mark=mark_of(at, lines, path), text=f"{prefix}missing key {key}", fix=f"add {key}")
     else:
-        limits = {"minimum": "below", "exclusiveMinimum": "not above", "maximum": "above"}
-        yield Fault(mark=mark, text=f"{prefix}{shown} is {limits[str(error.validator)]} {wanted}")
+        text, advice = _value_fault(error, json.dumps(value, ensure_ascii=False))
+        yield Fault(mark=mark_of(at, lines, path), text=f"{prefix}{text}", fix=advice)
 
 
-def _and(names: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
+    wanted: Any = error.validator_value
+    if error.validator == "type":
+        return f"{shown} is not {_TYPES[wanted]}", None
+    if error.validator in {"enum", "const"}:
+        choices = [wanted] if error.validator == "const" else wanted
+        return f"{shown} is not known", nearest(str(error.instance), map(str, choices))
+    if error.validator == "uniqueItems":
+        return f"{shown} names something twice", "keep one of the two"
+    limits = {"minimum": "below", "exclusiveMinimum": "not above", "maximum": "above"}
+    if error.validator in limits:
+        return f"{shown} is {limits[str(error.validator)]} {wanted}", None
+    return "it is empty", None

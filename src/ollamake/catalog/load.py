@@ -86,7 +86,9 @@ class _Reading:
         if "adapter" in entry:
             for key in ("data", "train"):
                 if key in entry:
-                    self.fault((*at, key), f"model {name!r}: {key} beside adapter: an adapter that is there is not trained", f"remove adapter or {key}")
+                    self.fault(
+                        (*at, key), f"model {name!r}: {key} beside adapter: an adapter that is there is not trained", f"remove adapter or {key}"
+                    )
         elif "data" not in entry:
             self.fault(at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
         train = self.train(name, entry)

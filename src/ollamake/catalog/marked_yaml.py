@@ -92,12 +92,12 @@ class _Reader:
             if key is None:
                 self.fault(key_node, "a key that is not a text")
                 continue
+            place = (*at, key)
             if key in own:
-                first = self.lines[(*at, key)]
-                self.fault(key_node, f"key {key!r} stands twice; the first time in line {first}", fix="keep one of the two")
+                self.fault(key_node, f"key {key!r} stands twice; the first time in line {self.lines[place]}", fix="keep one of the two")
                 continue
-            self.lines[(*at, key)] = key_node.start_mark.line + 1
-            own[key] = self.value(value_node, (*at, key))
+            self.lines[place] = key_node.start_mark.line + 1
+            own[key] = self.value(value_node, place)
         return {**merged, **own}
 
     def scalar(self, node: yaml.Node) -> Any:

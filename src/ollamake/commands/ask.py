@@ -45,13 +45,13 @@ class Ask(Command):
 
     def execute(self, opt_values: Any, pos_args: list[str]) -> int:
         """Print the answer. Raises doit's InvalidCommand."""
-        if len(pos_args) < 2:
+        name, question = pos_args[:1], " ".join(pos_args[1:])
+        if not name or not question:
             msg = 'usage: doit ask MODEL "QUESTION"'
             raise InvalidCommand(msg)
-        name, question = pos_args[0], " ".join(pos_args[1:])
         try:
             catalog = load_catalog(Path(opt_values["catalog"]), trainers=trainer_names())
-            model = _model(catalog, name)
+            model = _model(catalog, name[0])
             address = address_of(catalog.host)
             use = use_server(address)
             try:
@@ -59,7 +59,8 @@ class Ask(Command):
             finally:
                 use.end()
         except BuildError as error:
-            raise InvalidCommand(f"\n{error}") from error
+            msg = f"\n{error}"  # on a line of its own: doit writes `ERROR: ` before it
+            raise InvalidCommand(msg) from error
         except KeyboardInterrupt:
             print()
             return 130

@@ -38,7 +38,8 @@ class Serve(Command):
             address = address_of(host)
             use = use_server(address)
         except BuildError as error:
-            raise InvalidCommand(f"\n{error}") from error
+            msg = f"\n{error}"
+            raise InvalidCommand(msg) from error
         if use.lease is None:
             print(f"Ollama {use.version} answers at {address} already: nothing to start")
             return 0

@@ -56,7 +56,7 @@ class Architecture:
         else:
             return rows
         halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
-        return halves.swapaxes(1, 2).reshape(rows.shape)
+        return np.asarray(halves.swapaxes(1, 2).reshape(rows.shape), dtype=np.float32)
 
 
 def read_architecture(path: Path) -> Architecture:

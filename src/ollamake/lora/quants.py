@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import gguf
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -18,10 +20,7 @@ _FLOATS = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.fl
 def byte_size(shape: tuple[int, ...], kind: int) -> int:
     """Bytes that a tensor of this shape (columns first) takes in this type."""
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-    count = 1
-    for dimension in shape:
-        count *= dimension
-    return count // block * size
+    return math.prod(shape) // int(block) * int(size)
 
 
 def dequantized(data: memoryview, kind: int, rows: int) -> NDArray[np.float32]:
@@ -42,4 +41,4 @@ def quantized(weights: NDArray[np.float32], kind: int) -> memoryview:
         data = libgguf.quantize_rows(weights, kind)
     else:
         data = gguf.quantize(weights, wanted)
-    return memoryview(np.ascontiguousarray(data)).cast("B")
+    return np.ascontiguousarray(data).data.cast("B")

@@ -90,7 +90,7 @@ def has_blob(address: Address, digest: str) -> bool:
 
 def takes_adapters(version: str) -> bool:
     """Does an Ollama of this version take a GGUF LoRA?"""
-    numbers = [int(part) if part.isdecimal() else 0 for part in version.split("-")[0].split(".")]
+    numbers = [int(part) if part.isdecimal() else 0 for part in version.split("-", maxsplit=1)[0].split(".")]
     return tuple(numbers) < FIRST_WITHOUT_ADAPTERS
 
 

@@ -120,4 +120,3 @@ def _lay_out(folder: Path) -> None:
     for library in (folder / "env/lib").glob("*.so*"):
         library.rename(folder / "lib" / library.name)
     shutil.rmtree(folder / "env")
-

@@ -121,9 +121,7 @@ def _start(cache: Path, address: Address) -> str:
     log = _state("log", address)
     with log.open("w") as output:
         # A session of its own: Ctrl-C is for the build, which ends the server in its own time.
-        process = subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     _state("pid", address).write_text(json.dumps({"pid": process.pid}), encoding="utf-8")
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:

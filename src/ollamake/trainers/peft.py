@@ -20,7 +20,7 @@ class PeftTrainer:
         return None if all(find_spec(name) for name in NEEDS) else "pip install 'ollamake[peft]'"
 
     def command(self, job: Job) -> Command:
-        """This Python, running `peft_training` on the job's folder."""
+        """Python, the same that runs here, with `peft_training` and the job's folder."""
         argv = (sys.executable, "-m", "ollamake.trainers.peft_training", str(job.folder))
         # Nothing is fetched for a base that is there as a GGUF, and nobody is told of the training.
         offline = {} if "hf" in job.base else {"HF_HUB_OFFLINE": "1"}

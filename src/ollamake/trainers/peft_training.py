@@ -127,9 +127,7 @@ def _train(model: Any, examples: Sequence[Example], recipe: Mapping[str, Any], *
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe["learning_rate"], weight_decay=0.0)
     warmup = max(1, round(steps * WARMUP_SHARE))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warmup, (steps - step) / max(1, steps - warmup)))
     model.train()
     begun, seen, step = time.monotonic(), 0, 0
     for epoch in range(epochs):

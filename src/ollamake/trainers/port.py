@@ -101,7 +101,7 @@ def trainer(name: str) -> Trainer:
     try:
         (entry,) = entry_points(group=GROUP, name=name)
         found: Trainer = entry.load()()
-    except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
+    except Exception as error:  # a plugin may fail in any way
         msg = f"trainer {name!r} can't be loaded: {error}"
         raise BuildError(msg, fix=f"reinstall the package that provides {name!r}") from error
     return found
