@@ -17,6 +17,8 @@ from ollamake.ollama.server import use_server
 from ollamake.state import file_digest
 from ollamake.trainers.port import trainer_names
 
+BASE_TOKENS = 100  # of the base's answer: enough to see that it does not know
+
 CATALOG = {
     "name": "catalog",
     "long": "catalog",
@@ -94,7 +96,7 @@ def _ask(address: Address, model: Model, question: str, *, beside_base: bool) ->
     _stream(server, model.name, messages)
     print(f"\n{model.base.name}, its base:")
     system = [{"role": "system", "content": model.serve.system}] if model.serve.system else []
-    _stream(server, base, [*system, *messages], temperature=model.serve.parameters.get("temperature", 0))
+    _stream(server, base, [*system, *messages], temperature=model.serve.parameters.get("temperature", 0), num_predict=BASE_TOKENS)
 
 
 def _stream(server: OllamaServer, name: str, messages: list[dict[str, str]], **options: Any) -> None:

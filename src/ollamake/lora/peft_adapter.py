@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 
 from ollamake.errors import BuildError
 from ollamake.lora.architecture import Architecture
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+
+_FLOATS: dict[str, type[np.generic]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 Matrix = NDArray[np.float32]
 
@@ -98,18 +101,24 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _tensors(path: Path) -> dict[str, Matrix]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: _float32(file, name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # safetensors types its other calls
     except FileNotFoundError:
         msg = f"{path}: no such file"
         raise BuildError(msg, fix="a pickle (adapter_model.bin) is never loaded: save the adapter as safetensors") from None
-    except (OSError, SafetensorError, TypeError) as error:
+    except (OSError, SafetensorError) as error:
         msg = f"{path}: not a whole safetensors file: {error}"
         raise BuildError(msg, fix="train or fetch the adapter again") from error
+    unreadable = [f"{path}: tensor {name!r} is {tensor['dtype']}, not floats" for name, tensor in found if tensor["dtype"] not in _FLOATS]
+    if unreadable:
+        raise BuildError("\n".join(unreadable), fix="save the adapter in float32, float16 or bfloat16")
+    return {name: _float32(tensor) for name, tensor in found}
 
 
-def _float32(file: Any, name: str) -> Matrix:
-    return np.asarray(file.get_tensor(name)).astype(np.float32)
+def _float32(tensor: Mapping[str, Any]) -> Matrix:
+    numbers = np.frombuffer(tensor["data"], dtype=_FLOATS[tensor["dtype"]]).reshape(tensor["shape"])
+    if tensor["dtype"] == "BF16":  # the upper half of a float32
+        numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(numbers, dtype=np.float32)
 
 
 def _config_faults(config: dict[str, Any]) -> list[str]:

@@ -77,10 +77,12 @@ class OllamaServer:
             return self._client.show(name).template or ""
 
     def answer(self, name: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
-        """The model's answer, piece by piece. Raises BuildError."""
+        """The model's answer, piece by piece; "..." at its end where `num_predict` cut it. Raises BuildError."""
         with self._errors(f"{name} can't answer"):
             for part in self._client.chat(model=name, messages=messages, options=options, stream=True):
                 yield part.message.content or ""
+                if part.done_reason == "length":
+                    yield "..."
 
     def load(self, name: str) -> None:
         """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""
@@ -122,6 +124,9 @@ class OllamaServer:
         except (httpx.HTTPError, ConnectionError, OSError) as error:
             msg = f"{what}: {self.address} broke off: {error or type(error).__name__}"
             raise BuildError(msg, fix="look whether the server still runs, and into its log; then run `doit` again") from error
+        except ValueError as error:  # pydantic's: an answer of another shape
+            msg = f"{what}: {self.address} answers what an Ollama does not: {error}"
+            raise BuildError(msg, fix="look what listens there: $OLLAMA_HOST, or ollama.host in the catalog") from error
 
 
 def tagged(name: str) -> str:

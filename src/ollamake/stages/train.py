@@ -68,6 +68,7 @@ def _run(program: Trainer, job: Job, log: Path, model: Model) -> int:
     """Run the training, show its progress, and return the number of steps that it told of."""
     command = program.command(job)
     last = Event(kind="loading")
+    steps = 0
     with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, output) as process:
         assert process.stdout is not None  # it is a pipe
         try:
@@ -78,6 +79,7 @@ def _run(program: Trainer, job: Job, log: Path, model: Model) -> int:
                     output.flush()
                 else:
                     last = event
+                    steps = max(steps, event.step)
                     progress.show(event)
             code = process.wait()
         finally:
@@ -90,7 +92,7 @@ def _run(program: Trainer, job: Job, log: Path, model: Model) -> int:
         said = last_lines(log)
         msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {ended}" + (f"; {_below_here(log)} ends:\n{said}" if said else "")
         raise BuildError(msg, fix=f"read {_below_here(log)}; then run `doit` again")
-    return last.step if last.kind == "step" else last.steps
+    return steps
 
 
 def _started(command: Command, log: Any) -> subprocess.Popen[str]:

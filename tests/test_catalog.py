@@ -1,0 +1,195 @@
+"""models.yaml: what it may say, and each fault, whole, at its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollamake.catalog import Catalog, Serve, Train, load_catalog
+from ollamake.catalog.marked_yaml import parse
+from ollamake.errors import FaultyFileError
+
+TRAINERS = ("command", "peft")
+GOOD = """\
+version: 1
+defaults:
+  train: {rank: 8, system: Be brief.}
+  serve: {parameters: {temperature: 0}}
+bases:
+  small: {gguf: bases/small.gguf}
+datasets:
+  tone: {files: [tone.jsonl]}
+models:
+  legal:
+    base: small
+    data: [tone]
+    train: {learning_rate: 2e-4}
+  given:
+    base: small
+    adapter: adapters/given
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tone.jsonl").touch()
+
+
+def load(text: str) -> Catalog:
+    path = Path("models.yaml")
+    path.write_text(text, encoding="utf-8")
+    return load_catalog(path, trainers=TRAINERS)
+
+
+def faults(text: str) -> str:
+    with pytest.raises(FaultyFileError) as caught:
+        load(text)
+    return str(caught.value)
+
+
+def test_a_catalog_becomes_values_with_every_default_in_its_place() -> None:
+    catalog = load(GOOD)
+    legal, given_model = catalog.models
+    assert legal.train == Train(rank=8, system="Be brief.", learning_rate=2e-4)
+    assert legal.train.recipe["alpha"] == 16
+    assert legal.serve == Serve(system="Be brief.", parameters={"temperature": 0})
+    assert [dataset.files for dataset in legal.data] == [("tone.jsonl",)]
+    assert (legal.base.gguf, str(legal.mark)) == ("bases/small.gguf", "models.yaml:10")
+    assert (given_model.adapter, given_model.data) == ("adapters/given", ())
+    assert catalog.warnings == ()
+
+
+FAULTS = {
+    "unknown key": (
+        ("    base: small\n    data", "    bsae: small\n    base: small\n    data"),
+        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, serve, train)",
+    ),
+    "missing key": (("    base: small\n    data", "    data"), "models.yaml:10: models.legal: missing key 'base'\n  fix: add 'base'"),
+    "unknown base": (
+        ("    base: small\n    data", "    base: smal\n    data"),
+        "models.yaml:11: model 'legal': unknown base 'smal'\n  fix: write 'small' (known: small)",
+    ),
+    "unknown dataset": (("[tone]", "[tune]"), "models.yaml:12: model 'legal': unknown dataset 'tune'\n  fix: write 'tone' (known: tone)"),
+    "unknown trainer": (
+        ("2e-4", "2e-4, trainer: pefft"),
+        "models.yaml:13: model 'legal': unknown trainer 'pefft'\n"
+        "  fix: write 'peft' (known: command, peft), or install a package that provides 'pefft'",
+    ),
+    "command without argv": (
+        ("2e-4", "2e-4, trainer: command"),
+        "models.yaml:13: model 'legal': trainer 'command' without a command\n  fix: write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`",
+    ),
+    "argv without command": (
+        ("2e-4", "2e-4, command: [x]"),
+        "models.yaml:13: model 'legal': a command for trainer 'peft'\n  fix: write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`",
+    ),
+    "wrong type": (("2e-4", "fast"), 'models.yaml:13: models.legal.train.learning_rate: "fast" is not a number'),
+    "not above 0": (("2e-4", "0"), "models.yaml:13: models.legal.train.learning_rate: 0 is not above 0"),
+    "too small": (("rank: 8", "rank: 0"), "models.yaml:3: defaults.train.rank: 0 is below 1"),
+    "unknown parameter": (
+        ("temperature: 0", "temprature: 0"),
+        "models.yaml:4: defaults.serve.parameters: unknown key 'temprature'\n  fix: write 'temperature' (known: frequency_penalty, min_p, "
+        "num_batch, num_ctx, num_gpu, num_keep, num_predict, num_thread, presence_penalty, repeat_last_n, repeat_penalty, seed, stop, "
+        "temperature, top_k, top_p, typical_p)",
+    ),
+    "wrong weights": (
+        ("{parameters: {temperature: 0}}", "{weights: merge}"),
+        "models.yaml:4: defaults.serve.weights: \"merge\" is not known\n  fix: write 'merged' (known: adapter, auto, merged)",
+    ),
+    "wrong version": (("version: 1", "version: 2"), "models.yaml:1: version: 2 is not known\n  fix: known: 1"),
+    "name": (
+        ("  legal:", "  Legal:"),
+        "models.yaml:10: models: 'Legal' can't be a name\n"
+        "  fix: use lower-case letters, digits, '.', '_' and '-', at most 80, the first a letter or digit",
+    ),
+    "dataset twice": (
+        ("[tone]", "[tone, tone]"),
+        'models.yaml:12: models.legal.data: ["tone", "tone"] names something twice\n  fix: keep one of the two',
+    ),
+    "no dataset": (("[tone]", "[]"), "models.yaml:12: models.legal.data: it is empty"),
+    "no file": (
+        ("[tone.jsonl]", "[tune.jsonl]"),
+        "models.yaml:8: dataset 'tone': no file matches 'tune.jsonl'\n  fix: write 'tone.jsonl', or create the file",
+    ),
+    "adapter and data": (
+        ("adapter: adapters/given", "adapter: adapters/given\n    data: [tone]"),
+        "models.yaml:17: model 'given': data beside adapter: an adapter that is there is not trained\n  fix: remove adapter or data",
+    ),
+    "neither": (
+        ("    data: [tone]\n", ""),
+        "models.yaml:10: model 'legal': neither data nor adapter\n  fix: add `data: [DATASET]`, or `adapter: FOLDER`",
+    ),
+    "key twice": (
+        ("    data: [tone]\n", "    data: [tone]\n    base: small\n"),
+        "models.yaml:13: key 'base' stands twice; the first time in line 11\n  fix: keep one of the two",
+    ),
+    "not YAML": (
+        ("  small: {", "  small: ["),
+        "models.yaml:6: not YAML: while parsing a flow sequence did not find expected ',' or ']'",
+    ),
+    "tag": (
+        ("version: 1", "version: !!python/object:os.system 1"),
+        "models.yaml:1: tag 'tag:yaml.org,2002:python/object:os.system' is not allowed\n  fix: write a plain text, number, list or mapping",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_said_whole(edit: tuple[str, str], said: str) -> None:
+    assert edit[0] in GOOD
+    assert faults(GOOD.replace(*edit)) == said
+
+
+def test_all_faults_are_said_at_once_in_order() -> None:
+    text = GOOD.replace("rank: 8", "rnak: 8").replace("2e-4", "no").replace("adapter:", "adaptor:")
+    assert [line.partition(" ")[0] for line in faults(text).splitlines() if "fix" not in line] == [
+        "models.yaml:3:",
+        "models.yaml:13:",
+        "models.yaml:16:",
+    ]
+
+
+def test_what_nothing_uses_is_a_warning() -> None:
+    catalog = load(GOOD.replace("models:", "  spare: {files: [tone.jsonl]}\nmodels:"))
+    assert [str(warning) for warning in catalog.warnings] == ["models.yaml:9: warning: no model uses the dataset 'spare'"]
+
+
+def test_an_empty_catalog_and_none_at_all() -> None:
+    assert faults("") == "models.yaml:1: null is not a mapping"
+    with pytest.raises(Exception, match=r"nowhere.yaml: can't be read: No such file"):
+        load_catalog(Path("nowhere.yaml"), trainers=TRAINERS)
+
+
+def test_anchors_and_merges_are_allowed_and_bombs_are_not() -> None:
+    value, lines = parse("a: &x {rank: 1, seed: 2}\nb:\n  <<: *x\n  rank: 3\n", "m.yaml")
+    assert value["b"] == {"rank": 3, "seed": 2}
+    assert lines["b", "rank"] == 4
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    with pytest.raises(FaultyFileError, match=r"more than 1000000 values"):
+        parse(bomb, "m.yaml")
+    with pytest.raises(FaultyFileError, match="aliases that contain themselves"):
+        parse("a: &a [*a]\n", "m.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2e-4", 2e-4), ("1", 1), ("no", "no"), ("on", "on"), ("true", True), ("~", None), ("0x1f", "0x1f"), (".5", 0.5)]
+)
+def test_scalars_are_what_people_expect(text: str, value: object) -> None:
+    assert parse(f"a: {text}", "m.yaml")[0] == {"a": value}
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_catalog_or_has_faults(text: str) -> None:
+    try:
+        _, lines = parse(text, "m.yaml")
+    except FaultyFileError as error:
+        lines = {fault.text: fault.mark.line for fault in error.faults}
+    assert lines
+    assert all(
+        1 <= line <= text.count("\n") + text.count("\r") + text.count("\x85") + text.count("\u2028") + text.count("\u2029") + 1
+        for line in lines.values()
+    )

@@ -1,0 +1,53 @@
+"""A GGUF base of the llama architecture, small enough for a test: two layers, 64 wide, four heads, two of them for keys."""
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, quantize
+
+HIDDEN, HEADS, KV_HEADS, INNER, LAYERS, VOCABULARY = 64, 4, 2, 96, 2, 300
+KV = HIDDEN // HEADS * KV_HEADS
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+SHAPES = {  # rows, columns
+    "attn_q": (HIDDEN, HIDDEN),
+    "attn_k": (KV, HIDDEN),
+    "attn_v": (KV, HIDDEN),
+    "attn_output": (HIDDEN, HIDDEN),
+    "ffn_gate": (INNER, HIDDEN),
+    "ffn_up": (INNER, HIDDEN),
+    "ffn_down": (HIDDEN, INNER),
+}
+
+
+def write_tiny_base(path: Path, *, architecture: str = "llama", kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0, seed: int = 1) -> None:
+    chance = np.random.default_rng(seed)
+    writer = GGUFWriter(path, architecture)
+    writer.add_type("model")
+    writer.add_block_count(LAYERS)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(INNER)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_context_length(128)
+    writer.add_chat_template(CHATML)
+    writer.add_token_list([f"token{number}" for number in range(VOCABULARY)])
+    writer.add_token_scores([0.5] * VOCABULARY)
+    writer.add_array("general.languages", ["en", "de"])
+    matrices = {"token_embd.weight": (VOCABULARY, HIDDEN)}
+    for layer in range(LAYERS):
+        matrices.update({f"blk.{layer}.{name}.weight": shape for name, shape in SHAPES.items()})
+    for name, shape in matrices.items():
+        weights = chance.standard_normal(shape, dtype=np.float32)
+        if kind is GGMLQuantizationType.F32:
+            writer.add_tensor(name, weights)
+        else:
+            writer.add_tensor(name, quantize(weights, kind), raw_dtype=kind)
+    for layer in range(LAYERS):
+        writer.add_tensor(f"blk.{layer}.attn_norm.weight", chance.standard_normal(HIDDEN, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
