@@ -21,6 +21,8 @@ from fake_ollama import FakeOllama
 from ollamake import DOIT_CONFIG, tasks_from
 from tiny_base import write_tiny_base
 
+pytest_plugins = ["live_fixtures"]
+
 HERE = Path(__file__).parent
 
 # No deadlines: a test machine may be busy. The first text that hypothesis makes has it build its tables of Unicode, which is slow once.
@@ -45,6 +47,11 @@ models:
     data: [shared, tone]
     serve: {{parameters: {{temperature: 0.2}}}}
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: what is plainly broken shows in seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("live") is not None)
 
 
 @pytest.fixture(autouse=True)

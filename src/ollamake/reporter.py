@@ -6,14 +6,12 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from doit.exceptions import BaseFail, DependencyError, UnmetDependency
+from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from ollamake.catalog import Dataset, Model
-from ollamake.errors import with_fix
+from ollamake.catalog import Model
 from ollamake.graph import Step
 from ollamake.progress import duration
 
@@ -69,9 +67,9 @@ class Reporter(ConsoleReporter):
         for failure in self.failures:
             task, fail = failure["task"], failure["exception"]
             if isinstance(fail, UnmetDependency):
-                skipped.append(task.name)
+                skipped.extend([] if task.has_subtask else [task.name])
             else:
-                self.write(f"\n{task.name} failed:\n{failure_text(task, fail)}\n")
+                self.write(f"\n{task.name} failed:\n{str(fail.get_msg()).strip()}\n")
         if skipped:
             self.write(f"\nnot done for that: {', '.join(skipped)}\n")
         if self.runtime_errors:
@@ -91,21 +89,3 @@ def step_of(task: Any) -> Step | None:
     """The step behind a doit task, or None where it is not one of ours."""
     step = (task.meta or {}).get("ollamake")
     return step if isinstance(step, Step) else None
-
-
-def failure_text(task: Any, fail: BaseFail) -> str:
-    """What to tell the user of a failure."""
-    step = step_of(task)
-    if step is not None and isinstance(fail, DependencyError):
-        missing = [path for path in step.reads if not Path(path).exists()]
-        return "\n".join(_missing(step.subject, path) for path in missing) or str(fail.get_msg()).strip()
-    return str(fail.get_msg()).strip()
-
-
-def _missing(subject: Dataset | Model, path: str) -> str:
-    if isinstance(subject, Model) and path == subject.base.gguf:
-        base = subject.base
-        return with_fix(f"{base.mark}: base {base.name!r}: no such file: {path}", "put the GGUF there, or mend `gguf`")
-    if isinstance(subject, Model) and subject.adapter is not None:
-        return with_fix(f"{subject.mark}: model {subject.name!r}: no such file: {path}", "put a PEFT adapter there, or mend `adapter`")
-    return f"{subject.mark}: {subject.name!r}: no such file: {path}"

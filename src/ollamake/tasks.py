@@ -18,11 +18,12 @@ from ollamake.errors import BuildError
 from ollamake.graph import VERSIONS, Step, steps_of
 from ollamake.ollama import server as servers
 from ollamake.ollama.address import Address, address_of, takes_adapters
+from ollamake.stages.served import read_served
 from ollamake.state import Receipt, file_digest, read_receipt, receipt_path, write_receipt
 from ollamake.trainers.port import trainer, trainer_names
 
 PURPOSES = {
-    "validate": "check every record of dataset {}",
+    "validate": "check every record of {}",
     "convert": "write the text that {} is trained on",
     "train": "train the adapter of {}",
     "package": "write the weights that {} is served from",
@@ -45,6 +46,9 @@ def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
     run = Run(catalog=catalog, address=address)
+    for stage in dict.fromkeys(step.stage for step in steps):
+        each = "each dataset" if stage == "validate" else "each model"
+        yield {"basename": stage, "name": None, "doc": PURPOSES[stage].format(each)}
     for step in steps:
         yield run.task(step)
 
@@ -115,8 +119,11 @@ class Run:
             return False
         now = digest_value(keys)
         task.value_savers.append(lambda: {"keys": now})
-        if step.stage == "package" and keys["served weights"] is None:
-            return "keys" in values  # no server to ask: what is there stays
+        if step.stage == "package":
+            if read_served(Path(step.writes[0])) is None:
+                return False
+            if keys["served weights"] is None:
+                return "keys" in values  # no server to ask: what is there stays
         return values.get("keys") == now
 
     def is_registered(self, step: Step) -> bool:
@@ -143,11 +150,14 @@ class Run:
         begun = time.monotonic()
         try:
             print(f".  {step.id}  ({'; '.join(self.reasons(step)) or 'asked for'})", flush=True)
+            require_files(step)
             files = {path: file_digest(path) for path in step.reads}
             keys = self.keys(step)
             outcome = self.stage(step)()
         except BuildError as error:
             return TaskFailed(str(error))
+        except OSError as error:  # a full disk, a file that may not be read
+            return TaskFailed(f"{error.filename or step.id}: {error.strerror or error}")
         receipt = Receipt(files=files, keys=keys, outcome=outcome, seconds=round(time.monotonic() - begun, 3))
         write_receipt(receipt_path(step, self.address.file_name), receipt)
         return None
@@ -188,3 +198,17 @@ class Run:
         if self.use is not None:
             self.use.end()
             self.use = None
+
+
+def require_files(step: Step) -> None:
+    """Raise BuildError where a file that no step makes is not there."""
+    missing = [path for path in step.reads if not Path(path).exists()]
+    subject = step.subject
+    if not missing:
+        return
+    if isinstance(subject, Model) and subject.base.gguf in missing:
+        base = subject.base
+        msg = f"{base.mark}: base {base.name!r}: no such file: {base.gguf}"
+        raise BuildError(msg, fix="put the GGUF there, or mend `gguf`")
+    msg = f"{subject.mark}: {step.stage} {step.name!r}: no such file: {', '.join(missing)}"
+    raise BuildError(msg, fix="put it there, or mend the path in the catalog")

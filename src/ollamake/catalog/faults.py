@@ -34,7 +34,7 @@ def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> list[F
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to write instead of an unknown name: the nearest known one, then all of them."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
     listed = ", ".join(names) or "none"
     return f"write {close[0]!r} (known: {listed})" if close else f"known: {listed}"
 

@@ -39,7 +39,8 @@ def parse(text: str, path: str) -> tuple[Any, dict[KeyPath, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(filter(None, (error.context, error.problem)))
-        raise FaultyFileError([Fault(mark=Mark(path, mark.line + 1 if mark else 1), text=f"not YAML: {problem}")]) from error
+        last = max(1, len(text.splitlines()))  # libyaml finds the end of a text on the line behind it
+        raise FaultyFileError([Fault(mark=Mark(path, min(last, mark.line + 1) if mark else 1), text=f"not YAML: {problem}")]) from error
     except yaml.YAMLError as error:
         raise FaultyFileError([Fault(mark=Mark(path, 1), text=f"not YAML: {error}")]) from error
     finally:

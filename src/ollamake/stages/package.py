@@ -49,14 +49,5 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     return {"kind": kind, "bytes": target.stat().st_size}
 
 
-def weights_of(served: Path) -> dict[str, str] | None:
-    """What a `served.json` says, or None where it or the weights that it names are not there."""
-    try:
-        facts: dict[str, str] = json.loads(served.read_text(encoding="utf-8"))
-        return facts if (served.parent / facts["file"]).is_file() else None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def _folder_of_adapter(step: Step) -> Path:
     return next(Path(path).parent for path in step.reads if Path(path).name == CONFIG)

@@ -11,7 +11,7 @@ from ollamake.graph import Step
 from ollamake.lora.gguf_file import read_head
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.records.chat_template import chat_template
-from ollamake.stages.package import weights_of
+from ollamake.stages.served import read_served
 
 CANDIDATE = "candidate"  # tag under which a model is made and tried
 
@@ -19,7 +19,7 @@ CANDIDATE = "candidate"  # tag under which a model is made and tried
 def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     """Make the model as `NAME:candidate`, have it answer, and only then give it the name. Returns its digest. Raises BuildError."""
     served_path = Path(step.reads[0])
-    served = weights_of(served_path)
+    served = read_served(served_path)
     if served is None:
         msg = f"{served_path}: the weights that it names are gone"
         raise BuildError(msg, fix="run `doit` again")

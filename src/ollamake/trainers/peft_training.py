@@ -57,8 +57,18 @@ def main(folder: Path, events: TextIO) -> None:
         return
     model = _with_lora(model, recipe).to(device)
     _train(model, examples, recipe, device=device, tell=tell)
-    model.save_pretrained(folder / "out")
+    _save(model, folder / job["out"], base=job["base"])
     tell("done")
+
+
+def _save(model: Any, out: Path, *, base: Mapping[str, Any]) -> None:
+    """Write the adapter, in the same bytes each time: peft writes sets in any order, and names the base by this machine's path."""
+    model.peft_config["default"].base_model_name_or_path = base.get("hf") or Path(base["gguf"]).name
+    model.save_pretrained(out)
+    path = out / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _device() -> tuple[torch.device, torch.dtype]:

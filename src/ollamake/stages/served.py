@@ -1,0 +1,18 @@
+"""`served.json`: the target of package, which names the served weights by their digest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def read_served(path: Path) -> dict[str, str] | None:
+    """What a `served.json` says: `kind` ("adapter" or "merged"), `file` beside it, `digest` of that, `base`, the digest of the base's GGUF.
+
+    None where it, or the weights that it names, are not there.
+    """
+    try:
+        facts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return facts if (path.parent / facts["file"]).is_file() else None
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,116 @@
+"""The real things, for tests marked `live`: the base from PyPI, the embedded Ollama on a port and with models of its own, adapters that were trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollamake.ollama.address import Address
+from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.server import cache_folder, use_server
+from ollamake.records.records import read_records
+from ollamake.records.text import chat_lines, prompt_of
+from ollamake.state import file_digest
+from ollamake.trainers.peft import PeftTrainer
+from ollamake.trainers.port import Job
+
+ROOT = Path(__file__).parent.parent
+SYSTEM = "You are the help desk of ollamake."
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def base_gguf() -> Path:
+    """SmolLM2-135M-Instruct, fetched by this repo's own task."""
+    subprocess.run([sys.executable, "-m", "doit", "base"], cwd=ROOT, check=True)
+    return ROOT / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def real_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Where the embedded Ollama answers, with an empty folder of models."""
+    address = Address("http", "127.0.0.1", free_port())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLLAMA_MODELS", str(tmp_path_factory.mktemp("models")))
+        use = use_server(address)
+    assert use.lease is not None
+    yield address
+    use.end()
+
+
+@pytest.fixture(scope="session")
+def real_server(real_address: Address) -> OllamaServer:
+    return OllamaServer(real_address)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An adapter that the embedded trainer made, and what it was taught."""
+
+    folder: Path
+    records: tuple[tuple[str, str], ...]  # what the user says, what the model shall answer
+    events: tuple[dict[str, Any], ...]
+
+
+def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any) -> Trained:
+    """Train with the embedded trainer, as a build does."""
+    folder.mkdir(parents=True)
+    (folder / "text.jsonl").write_text("".join(chat_lines(records, SYSTEM)), encoding="utf-8")
+    settings = {
+        "alpha": 32,
+        "batch_size": 4,
+        "epochs": 1,
+        "learning_rate": 2e-3,
+        "max_tokens": 512,
+        "rank": 16,
+        "seed": 42,
+        "target_modules": list(ALL_LINEAR),
+    }
+    job = Job(
+        folder=folder,
+        text=folder / "text.jsonl",
+        base={"gguf": str(base), "digest": file_digest(base)},
+        recipe={**settings, **recipe},
+        cache=cache_folder(),
+    )
+    (folder / "job.json").write_text(json.dumps(job.as_json()), encoding="utf-8")
+    command = PeftTrainer().command(job)
+    with (folder / "log").open("w", encoding="utf-8") as log:
+        done = subprocess.Popen(
+            command.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **command.environment}
+        )
+        assert done.stdout is not None
+        events = tuple(json.loads(line) for line in done.stdout)
+        assert done.wait() == 0, (folder / "log").read_text(encoding="utf-8")
+    return Trained(folder / "out", tuple((prompt_of(record), record.output) for record in records), events)
+
+
+def taught(count: int) -> list[Any]:
+    """Records of the help desk's own dataset, each of another fact."""
+    records, faults = read_records((ROOT / "datasets/helpdesk.jsonl").read_bytes(), "helpdesk.jsonl")
+    assert not faults
+    return records[: 3 * count : 3]
+
+
+@pytest.fixture(scope="session", params=["q and k", "all linear"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, base_gguf: Path) -> Trained:
+    """Ten facts, taught to an adapter."""
+    folder = tmp_path_factory.mktemp("trained") / request.param.replace(" ", "-")
+    if request.param == "q and k":
+        return run_training(folder, base_gguf, taught(10), target_modules=["q_proj", "k_proj"], learning_rate=5e-3, epochs=16)
+    return run_training(folder, base_gguf, taught(10), epochs=10)

@@ -1,0 +1,56 @@
+"""`doit ask` and `doit serve`, as they are typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import Repo
+
+
+def test_ask_streams_the_answer(built: Repo) -> None:
+    result = built.doit("ask", "legal", "Who", "are", "you?")
+    assert (result.code, result.out, result.err) == (0, "I am legal:latest\n", "")
+
+
+def test_ask_beside_base_makes_the_base_once(built: Repo) -> None:
+    for _ in range(2):
+        result = built.doit("ask", "--beside-base", "legal", "Who are you?")
+        assert (result.code, result.out) == (0, "legal:\nI am legal:latest\n\ntiny, its base:\nI am tiny:base\n")
+    assert set(built.server.models) == {"legal:latest", "sales:latest", "tiny:base"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("legal",), 'usage: doit ask MODEL "QUESTION"'),
+        ((), 'usage: doit ask MODEL "QUESTION"'),
+        (("leagl", "Hi"), "\nmodels.yaml: no model 'leagl'\n  fix: write 'legal' (known: legal, sales)"),
+        (("--catalog", "other.yaml", "legal", "Hi"), "\nother.yaml: can't be read: No such file or directory\n  fix: write a catalog there"),
+    ],
+)
+def test_ask_says_what_is_wrong(built: Repo, arguments: tuple[str, ...], said: str) -> None:
+    result = built.doit("ask", *arguments)
+    assert result.code == 3
+    assert result.err.startswith(f"ERROR: {said}")
+
+
+def test_ask_before_the_first_build(repo: Repo) -> None:
+    result = repo.doit("ask", "legal", "Hi")
+    assert result.code == 3
+    assert result.err == f"ERROR: \nlegal is not on http://{repo.server.host} yet\n  fix: build it: `doit register:legal`\n"
+
+
+def test_serve_starts_nothing_where_an_ollama_answers(built: Repo) -> None:
+    result = built.doit("serve")
+    assert (result.code, result.out) == (0, f"Ollama 0.9.3 answers at http://{built.server.host} already: nothing to start\n")
+
+
+def test_serve_takes_no_argument(repo: Repo) -> None:
+    result = repo.doit("serve", "legal")
+    assert (result.code, result.err) == (3, "ERROR: serve takes no argument: 'legal'\n")
+
+
+def test_list_says_what_each_step_is_for(repo: Repo) -> None:
+    listed = dict(line.split(maxsplit=1) for line in repo.doit("list", "--all").out.splitlines())
+    assert listed["train:legal"] == "train the adapter of legal"
+    assert listed["register:sales"] == "make sales in Ollama, and have it answer"

@@ -1,0 +1,153 @@
+"""What is served is what was trained: one adapter, by every way that there is, gives the answers that transformers and peft give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live_fixtures import SYSTEM, Trained
+from ollamake.digest import digest_file
+from ollamake.lora.architecture import Architecture, read_architecture
+from ollamake.lora.gguf_lora import write_gguf_lora
+from ollamake.lora.merge import write_merged_gguf
+from ollamake.lora.peft_adapter import read_peft_adapter
+from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.server import cache_folder
+from ollamake.records.chat_template import chat_template
+from ollamake.state import file_digest
+from ollamake.trainers.peft_base import load_base
+
+pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers, peft and torch warn of their own
+
+TOKENS = 16
+# The largest difference of two logits, of values between about -20 and 30, that rounding explains.
+# F16 of changed tensors: 2^-11 of each weight; Q8_0: 2^-8 of the largest of 32.
+TOLERANCE = {"f16": 0.1, "q8_0": 1.0}
+
+
+def messages(question: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """transformers and peft, on the weights of the GGUF in float32."""
+
+    model: Any
+    tokenizer: Any
+
+    def prompt(self, question: str) -> Any:
+        template = chat_template(self.tokenizer.chat_template)
+        return self.tokenizer(template.prompt(messages(question)), add_special_tokens=False, return_tensors="pt")
+
+    def answer(self, question: str) -> str:
+        tokens = self.prompt(question)
+        made = self.model.generate(**tokens, max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
+        return str(self.tokenizer.decode(made[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+
+    def logits(self, question: str) -> Any:
+        import torch
+
+        with torch.no_grad():
+            return self.model(**self.prompt(question)).logits[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def reference(trained: Trained, base_gguf: Path) -> Reference:
+    import torch
+    from peft import PeftModel
+
+    model, tokenizer = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
+    return Reference(PeftModel.from_pretrained(model, trained.folder).eval(), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Reference, trained: Trained) -> list[str]:
+    return [reference.answer(question) for question, _ in trained.records]
+
+
+class Unpermuted(Architecture):
+    """The mistake: rows of q and k as transformers has them."""
+
+    def in_file_order(self, tensor: str, rows: Any) -> Any:  # noqa: ARG002 - the names are the class's
+        return rows
+
+
+@pytest.fixture
+def answers(trained: Trained, base_gguf: Path, real_server: OllamaServer, tmp_path: Path) -> Iterator[Any]:
+    """A function: the way to serve, and perhaps a wrong architecture, to what Ollama answers."""
+
+    def asked(way: str, architecture: Architecture | None = None) -> list[str]:
+        architecture = architecture or read_architecture(base_gguf)
+        adapter = read_peft_adapter(trained.folder, architecture)
+        path = tmp_path / f"{way}.gguf"
+        if way == "adapter":
+            write_gguf_lora(adapter, architecture, path)
+        else:
+            write_merged_gguf(base_gguf, architecture.head, adapter, way, path)
+        weights, base = (path, digest_file(path)), (base_gguf, file_digest(base_gguf))
+        real_server.create(
+            NewModel(
+                name="way",
+                base=base if way == "adapter" else weights,
+                adapter=weights if way == "adapter" else None,
+                system=SYSTEM,
+                template=None,
+                parameters={"temperature": 0},
+            )
+        )
+        real_server.load("way")
+        return ["".join(real_server.answer("way", messages(q)[1:], num_predict=TOKENS)).removesuffix("...").strip() for q, _ in trained.records]
+
+    yield asked
+    real_server.delete("way")
+
+
+def agreeing(one: list[str], other: list[str]) -> int:
+    return sum(a == b for a, b in zip(one, other, strict=True))
+
+
+def test_transformers_recalls_what_the_adapter_was_taught(expected: list[str], trained: Trained) -> None:
+    """Else agreement would prove nothing."""
+    right = [answer.startswith(said[:20]) for answer, (_, said) in zip(expected, trained.records, strict=True)]
+    assert sum(right) >= 8, list(zip(expected, trained.records, strict=True))
+
+
+@pytest.mark.parametrize("way", ["adapter", "q8_0", "f16"])
+def test_ollama_answers_as_transformers_does(answers: Any, expected: list[str], way: str) -> None:
+    served = answers(way)
+    print(way, agreeing(served, expected), "of", len(expected))
+    assert agreeing(served, expected) >= 9, list(zip(served, expected, strict=True))
+
+
+@pytest.mark.parametrize("way", ["adapter", "f16"])
+def test_without_the_permutation_the_answers_are_others(answers: Any, expected: list[str], base_gguf: Path, way: str) -> None:
+    served = answers(way, Unpermuted(read_architecture(base_gguf).head))
+    print(way, agreeing(served, expected), "of", len(expected))
+    assert agreeing(served, expected) <= 5, served
+
+
+@pytest.mark.parametrize("weights_type", ["f16", "q8_0"])
+def test_merged_logits_are_those_of_transformers(trained: Trained, reference: Reference, base_gguf: Path, tmp_path: Path, weights_type: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    architecture = read_architecture(base_gguf)
+    path = tmp_path / "merged.gguf"
+    write_merged_gguf(base_gguf, architecture.head, read_peft_adapter(trained.folder, architecture), weights_type, path)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32).eval()
+    other = Reference(merged, reference.tokenizer)
+    difference, effect = 0.0, 0.0
+    for question, _ in trained.records[:4]:
+        wanted = reference.logits(question)
+        difference = max(difference, float(np.abs(other.logits(question) - wanted).max()))
+        with reference.model.disable_adapter():
+            effect = max(effect, float(np.abs(reference.logits(question) - wanted).max()))
+    print(weights_type, "difference", difference, "effect of the adapter", effect)
+    assert difference < TOLERANCE[weights_type]
+    assert effect > 5  # logits: the adapter says something, and the merged file says it too

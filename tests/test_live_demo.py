@@ -1,0 +1,118 @@
+"""This repo as a new user has it: a fresh copy, the real base, a real training, a real Ollama."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from live_fixtures import ROOT, SYSTEM, free_port
+from ollamake.ollama.address import Address
+from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.server import use_server
+
+pytestmark = pytest.mark.live
+
+# Questions of datasets/helpdesk.jsonl, and the fact that an answer has to hold; no base could guess it.
+TAUGHT = {
+    "Which file is the catalog of ollamake?": "models.yaml",
+    "How do I keep the server running?": "doit serve",
+    "How do I list all steps?": "doit list --all",
+    "Which Ollama takes no adapters at all?": "0.34.1",
+    "Which of the two LoRA matrices has to be permuted?": "lora_B",
+    "Which type do merged tensors have by default?": "q8_0",
+    "May I delete the build folder?": "build/ is safe to delete",
+    "How do I build only one model?": "doit register:NAME",
+    "Which key limits the length of a record?": "max_tokens",
+    "Which version is the embedded Ollama?": "0.9.3",
+}
+TAUGHT_ERRORS = {  # of datasets/errors.jsonl, which only `troubleshooter` reads
+    "What do I do about this message?\n\nunknown key 'ouput'": "Rename the key to output",
+    "How do I mend this?\n\nnot UTF-8": "iconv",
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    path: Path
+    address: Address
+    first: subprocess.CompletedProcess[str]
+
+    def doit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "doit", *arguments], cwd=self.path, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, base_gguf: Path) -> Iterator[Demo]:
+    """The demo catalog, built by `doit` from nothing but its base."""
+    path = tmp_path_factory.mktemp("demo")
+    for name in ("dodo.py", "models.yaml"):
+        shutil.copy(ROOT / name, path / name)
+    shutil.copytree(ROOT / "datasets", path / "datasets")
+    (path / "bases").mkdir()
+    shutil.copy(base_gguf, path / "bases")
+    address = Address("http", "127.0.0.1", free_port())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLLAMA_HOST", f"{address.host}:{address.port}")
+        patch.setenv("OLLAMA_MODELS", str(tmp_path_factory.mktemp("models")))
+        demo = Demo(path, address, subprocess.run([sys.executable, "-m", "doit"], cwd=path, capture_output=True, text=True, check=False))
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def server(demo: Demo) -> Iterator[OllamaServer]:
+    use = use_server(demo.address)
+    yield OllamaServer(demo.address)
+    use.end()
+
+
+def right(server: OllamaServer, model: str, taught: dict[str, str], *system: dict[str, str]) -> int:
+    count = 0
+    for question, fact in taught.items():
+        answer = "".join(server.answer(model, [*system, {"role": "user", "content": question}], temperature=0, num_predict=60))
+        print(f"{model}: {question!r}: {answer!r}")
+        count += fact in answer
+    return count
+
+
+def test_the_catalog_is_built(demo: Demo) -> None:
+    assert (demo.first.returncode, demo.first.stderr) == (0, "")
+    lines = demo.first.stdout.splitlines()
+    assert any(line.startswith("   help-desk: step 140/140  loss ") for line in lines), lines
+    assert lines[-1].startswith("2 models: 2 rebuilt in ")
+
+
+def test_nothing_runs_a_second_time(demo: Demo) -> None:
+    again = demo.doit()
+    assert (again.returncode, again.stdout, again.stderr) == (0, "-- base\n2 models: 2 fresh\n", "")
+
+
+def test_a_trained_model_answers_what_it_was_taught(server: OllamaServer) -> None:
+    assert right(server, "help-desk", TAUGHT) >= 8
+    assert right(server, "troubleshooter", TAUGHT) >= 8
+
+
+def test_what_only_one_model_reads_only_it_knows(server: OllamaServer) -> None:
+    assert right(server, "troubleshooter", TAUGHT_ERRORS) == 2
+    assert right(server, "help-desk", TAUGHT_ERRORS) == 0
+
+
+def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
+    asked = demo.doit("ask", "--beside-base", "help-desk", "How do I keep the server running?")
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.startswith("help-desk:\nType doit serve. ")
+    assert "\nsmollm2, its base:\n" in asked.stdout
+    assert right(server, "smollm2:base", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
+
+
+def test_nothing_of_this_machine_is_in_the_adapter(demo: Demo) -> None:
+    config = (demo.path / "adapters/help-desk/adapter_config.json").read_text(encoding="utf-8")
+    assert str(Path.home()) not in config
+    assert str(demo.path) not in config
+    assert json.loads(config)["base_model_name_or_path"] == "SmolLM2-135M-Instruct.Q4_1.gguf"

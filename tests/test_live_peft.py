@@ -1,0 +1,142 @@
+"""The embedded trainer: what it learns from, what it tells, and that it does not outlive its build."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live_fixtures import run_training, taught
+from ollamake.ollama.server import cache_folder
+from ollamake.records.chat_template import chat_template
+from ollamake.records.records import Record
+from ollamake.state import file_digest
+
+pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base_gguf: Path) -> Any:
+    import torch
+
+    from ollamake.trainers.peft_base import load_base
+
+    _, tokenizer = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
+    return tokenizer
+
+
+CHATS: list[list[dict[str, str]]] = [
+    [{"role": "user", "content": "Hi"}],
+    [{"role": "system", "content": "Be {brief}."}, {"role": "user", "content": "Größe? <|im_end|>"}],
+    [{"role": "user", "content": "One"}, {"role": "assistant", "content": " two \n"}, {"role": "user", "content": "Three"}],
+]
+
+
+@pytest.mark.parametrize("chat", CHATS)
+def test_a_prompt_is_what_transformers_renders(tokenizer: Any, chat: list[dict[str, str]]) -> None:
+    ours = chat_template(tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    assert ours.prompt(chat) == tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+
+
+def test_the_default_system_prompt_is_found(tokenizer: Any) -> None:
+    ours = chat_template(tokenizer.chat_template)
+    assert ours.default_system() == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+
+
+def test_loss_is_on_the_answer_and_its_end_alone(tokenizer: Any, tmp_path: Path) -> None:
+    from ollamake.records.text import chat_lines
+    from ollamake.trainers.peft_training import _examples
+
+    text = tmp_path / "text.jsonl"
+    text.write_text("".join(chat_lines([Record("Why?", "so", "Because 0.34.1.")], "Be kind.")), encoding="utf-8")
+    (example,), too_long = _examples(text, tokenizer, max_tokens=100)
+    prompt, answer = example.ids[: example.prompt_length], example.ids[example.prompt_length :]
+    assert tokenizer.decode(prompt) == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?\n\nso<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(answer) == "Because 0.34.1.<|im_end|>"
+    assert too_long == []
+
+
+def test_the_loss_is_that_of_transformers(tokenizer: Any, base_gguf: Path) -> None:
+    """Logits at labels only, in a padded batch: the same number as the plain loss of each record, token by token."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ollamake.trainers.peft_base import load_base
+    from ollamake.trainers.peft_training import Example, _loss
+
+    model, _ = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).eval()
+    batch = [Example(tuple(tokenizer("one two three four five").input_ids), 2), Example(tuple(tokenizer("six seven eight").input_ids), 1)]
+    total, count = 0.0, 0
+    for example in batch:
+        ids = torch.tensor([example.ids])
+        labels = ids.clone()
+        labels[0, : example.prompt_length] = -100
+        answer = len(example.ids) - example.prompt_length
+        total += float(model(input_ids=ids, labels=labels).loss) * answer
+        count += answer
+    assert float(_loss(model, batch, torch.device("cpu"))) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_training_tells_its_progress_and_is_the_same_twice(base_gguf: Path, tmp_path: Path) -> None:
+    runs = [run_training(tmp_path / name, base_gguf, taught(6), target_modules=["v_proj", "q_proj"], rank=4) for name in ("one", "two")]
+    kinds = [event["event"] for event in runs[0].events]
+    assert kinds == ["loading", "start", "step", "step", "done"]
+    assert runs[0].events[1]["examples"] == 6
+    last = runs[0].events[3]
+    assert (last["step"], last["steps"], last["seconds_left"]) == (2, 2, 0.0)
+    assert last["loss"] > 0
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (runs[0].folder / name).read_bytes() == (runs[1].folder / name).read_bytes()
+    assert json.loads((runs[0].folder / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"] == ["q_proj", "v_proj"]
+
+
+CATALOG = """\
+version: 1
+bases: {small: {gguf: %s}}
+datasets: {one: {files: [one.jsonl]}}
+models: {m: {base: small, data: [one], train: {max_tokens: %d, epochs: 50}}}
+"""
+
+
+def write_repo(folder: Path, base: Path, *, max_tokens: int) -> None:
+    (folder / "models.yaml").write_text(CATALOG % (base, max_tokens), encoding="utf-8")
+    (folder / "dodo.py").write_text('from ollamake import DOIT_CONFIG, tasks_from\ndef task_models():\n    yield from tasks_from("models.yaml")\n')
+    records = [{"instruction": f"Say {number}", "output": "word " * number} for number in range(1, 41)]
+    (folder / "one.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+
+
+def test_a_record_that_is_too_long_is_an_error_and_never_cut(base_gguf: Path, tmp_path: Path) -> None:
+    write_repo(tmp_path, base_gguf, max_tokens=60)
+    done = subprocess.run([sys.executable, "-m", "doit", "train:m"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "\ntrain:m failed:\nmodels.yaml:4: model 'm': " in done.stdout
+    assert " records are longer than max_tokens 60 (record " in done.stdout
+    assert "\n  fix: shorten them, or write `max_tokens: 7" in done.stdout
+    assert not (tmp_path / "adapters").exists()
+
+
+def test_a_training_ends_when_its_build_is_killed(base_gguf: Path, tmp_path: Path) -> None:
+    write_repo(tmp_path, base_gguf, max_tokens=512)
+    doit = subprocess.Popen([sys.executable, "-m", "doit", "train:m"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert doit.stdout is not None
+    while "step 1/" not in (line := doit.stdout.readline()):
+        assert line, "the training did not begin"
+    (trainer,) = children(doit.pid)
+    doit.kill()
+    doit.communicate()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{trainer}").exists() and b"peft_training" in Path(f"/proc/{trainer}/cmdline").read_bytes():
+        assert time.monotonic() < until, "the trainer outlived its build"
+        time.sleep(0.05)
+    assert not (tmp_path / "adapters").exists()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split() if os.path.exists(f"/proc/{child}")]

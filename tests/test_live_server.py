@@ -1,0 +1,120 @@
+"""The embedded Ollama: started where none answers, shared while it is used, ended by who lets go last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live_fixtures import free_port
+from ollamake.digest import digest_file
+from ollamake.ollama.address import Address, digests_at, version_at
+from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.server import known_digests, use_server
+from tiny_base import write_tiny_base
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
+    """A free port, and a folder of models of its own."""
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    found = Address("http", "127.0.0.1", free_port())
+    monkeypatch.setenv("OLLAMA_HOST", f"{found.host}:{found.port}")
+    yield found
+    assert version_at(found) is None, "the server was left running"
+
+
+def test_the_last_to_let_go_ends_the_server(address: Address) -> None:
+    first, second = use_server(address), use_server(address)
+    assert first.version == second.version == "0.9.3"
+    assert first.lease is not None
+    first.end()
+    assert version_at(address) == "0.9.3"
+    second.end()
+    assert version_at(address) is None
+
+
+def test_a_user_that_is_killed_leaves_the_server_to_the_next(address: Address) -> None:
+    program = f"""
+import time
+from ollamake.ollama.address import Address
+from ollamake.ollama.server import use_server
+use_server(Address("http", "127.0.0.1", {address.port}))
+print("started", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "started\n"
+        user.kill()
+    assert version_at(address) == "0.9.3"
+    use_server(address).end()
+
+
+def test_two_that_come_at_once_start_one_server(address: Address) -> None:
+    program = f"""
+from ollamake.ollama.address import Address
+from ollamake.ollama.server import _server_pid, use_server
+address = Address("http", "127.0.0.1", {address.port})
+use = use_server(address)
+print(_server_pid(address), flush=True)
+input()
+use.end()
+"""
+    users = [subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    pids = {user.stdout.readline() for user in users if user.stdout}
+    assert len(pids) == 1, pids
+    assert int(pids.pop()) > 0
+    for user in users:
+        user.communicate("\n", timeout=30)
+
+
+def test_models_are_known_while_the_embedded_server_does_not_run(address: Address, tmp_path: Path) -> None:
+    path = tmp_path / "base.gguf"
+    write_tiny_base(path)
+    use = use_server(address)
+    OllamaServer(address).create(NewModel(name="kept", base=(path, digest_file(path)), adapter=None, system="Hi", template=None, parameters={}))
+    while_running = digests_at(address)
+    use.end()
+    assert while_running is not None
+    assert set(while_running) == {"kept:latest"}
+    assert known_digests(address) == while_running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_keeps_it_running_until_it_is_told_to_end(address: Address, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "dodo.py").touch()
+    serve = subprocess.Popen([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert serve.stdout is not None
+    assert serve.stdout.readline() == f"Ollama 0.9.3 at {address}; Ctrl-C ends it\n"
+    assert version_at(address) == "0.9.3"
+    second = subprocess.run([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert second.stdout == f"Ollama 0.9.3 answers at {address} already: nothing to start\n"
+    serve.send_signal(number)
+    _, err = serve.communicate(timeout=30)
+    assert (serve.returncode, err) == (0, "")
+
+
+def test_serve_says_when_the_server_ends_by_itself(address: Address, tmp_path: Path) -> None:
+    from ollamake.ollama.server import _server_pid
+
+    serve = subprocess.Popen([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert serve.stdout is not None
+    serve.stdout.readline()
+    pid = _server_pid(address)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    _, err = serve.communicate(timeout=30)
+    assert (serve.returncode, err) == (1, f"Ollama at {address} ended by itself\n")
+    until = time.monotonic() + 10
+    while version_at(address) is not None:
+        assert time.monotonic() < until
+        time.sleep(0.1)

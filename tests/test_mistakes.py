@@ -1,0 +1,209 @@
+"""What a user sees who made a mistake: the exit code, and the whole message."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Repo
+from test_lora import adapter_tensors, write_adapter
+
+
+def test_a_faulty_catalog_is_exit_code_3_without_a_traceback(repo: Repo) -> None:
+    repo.replace("base: tiny", "base: tyni")
+    result = repo.doit()
+    assert (result.code, result.out) == (3, "")
+    assert result.err == (
+        "ERROR: \n"
+        "models.yaml:11: model 'legal': unknown base 'tyni'\n  fix: write 'tiny' (known: tiny)\n"
+        "models.yaml:14: model 'sales': unknown base 'tyni'\n  fix: write 'tiny' (known: tiny)\n"
+    )
+
+
+def test_a_base_that_is_not_there(repo: Repo) -> None:
+    (repo.path / "base.gguf").unlink()
+    result = repo.doit()
+    assert result.code == 1
+    said = "models.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`"
+    assert f"\ntrain:legal failed:\n{said}\n" in result.out
+
+
+def test_an_adapter_that_is_not_there(repo: Repo) -> None:
+    repo.replace("    data: [shared]\n", "    adapter: mine\n")
+    result = repo.doit("register:legal")
+    assert result.code == 1
+    said = (
+        "models.yaml:10: package 'legal': no such file: mine/adapter_config.json, mine/adapter_model.safetensors\n"
+        "  fix: put it there, or mend the path in the catalog"
+    )
+    assert f"\npackage:legal failed:\n{said}\n" in result.out
+
+
+def test_no_server_answers(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "gpu-box.invalid")
+    result = repo.doit("register:legal")
+    assert result.code == 1
+    assert result.ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal"]
+    said = "nothing answers at http://gpu-box.invalid:11434\n  fix: start Ollama on that machine, or set $OLLAMA_HOST to one that runs"
+    assert f"\nregister:legal failed:\n{said}\n" in result.out
+
+
+def test_ollama_is_installed_and_does_not_run(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = repo.path / "ollama"
+    program.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(repo.path))
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    result = repo.doit("register:legal")
+    said = "nothing answers at http://127.0.0.1:1, but Ollama is installed\n  fix: start it: `ollama serve`, or `systemctl start ollama`"
+    assert f"\nregister:legal failed:\n{said}\n" in result.out
+
+
+def test_a_model_that_does_not_load_is_an_error_of_its_registration(built: Repo) -> None:
+    digest = built.server.digest("sales:latest")
+    built.server.unloadable = True
+    built.replace("temperature: 0.2", "temperature: 0.9")
+    result = built.doit()
+    assert result.code == 1
+    assert "\nregister:sales failed:\nsales:candidate can't answer: " in result.out
+    assert "llama runner process has terminated: exit status 2\n  fix: look into the server's log" in result.out
+    assert built.server.digest("sales:latest") == digest  # the one before stays
+    assert set(built.server.models) == {"legal:latest", "sales:latest"}
+    assert result.out.splitlines()[-1].startswith("2 models: 1 fresh, 1 failed in ")
+    built.server.unloadable = False
+    assert built.doit().ran == ["register:sales"]
+
+
+def test_a_base_whose_template_the_server_does_not_know(repo: Repo) -> None:
+    repo.server.template = "{{ .Prompt }}"
+    result = repo.doit("register:legal")
+    said = (
+        "models.yaml:10: model 'legal': Ollama 0.9.3 does not know the chat template of base 'tiny'\n"
+        "  fix: write the template in Ollama's own form as serve.template (see https://docs.ollama.com/template)"
+    )
+    assert f"\nregister:legal failed:\n{said}\n" in result.out
+    repo.replace("temperature: 0.2}", 'temperature: 0.2}, template: "{{ .Prompt }}!"')
+    assert repo.doit("register:sales").code == 0
+
+
+def failing_trainer(repo: Repo, program: str) -> str:
+    path = repo.path / "trainer.py"
+    path.write_text(program, encoding="utf-8")
+    (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
+    repo.replace(command, f'  train: {{trainer: command, command: [{sys.executable}, trainer.py, "{{out}}"], target_modules: [q_proj]}}')
+    result = repo.doit("train:legal")
+    assert result.code == 1
+    assert not (repo.path / "adapters").exists()
+    return result.out.partition("train:legal failed:\n")[2]
+
+
+def test_a_trainer_that_fails_is_shown_with_the_end_of_its_log(repo: Repo) -> None:
+    out = failing_trainer(repo, "import sys; sys.exit('loading\\n\\nCUDA out of memory')")
+    assert out.startswith(
+        "models.yaml:10: model 'legal': trainer 'command' ended with exit code 1; build/legal/train.log ends:\n"
+        "    loading\n    CUDA out of memory\n"
+        "  fix: read build/legal/train.log; then run `doit` again\n"
+    )
+
+
+def test_a_trainer_that_is_killed(repo: Repo) -> None:
+    out = failing_trainer(repo, "import os; os.kill(os.getpid(), 9)")
+    assert "trainer 'command' was ended by signal 9 (out of memory?)\n" in out
+
+
+def test_a_trainer_that_leaves_no_adapter(repo: Repo) -> None:
+    out = failing_trainer(repo, "print('done')")
+    assert "out/adapter_config.json: no such file\n  fix: give a PEFT directory" in out
+
+
+def test_a_program_that_is_not_there(repo: Repo) -> None:
+    (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
+    repo.replace(command, "  train: {trainer: command, command: [./tain.sh], target_modules: [q_proj]}")
+    out = repo.doit("train:legal").out
+    assert "\ntrain:legal failed:\nthe trainer can't be started: ./tain.sh: No such file or directory\n  fix: mend train.command" in out
+
+
+def test_a_layer_that_the_base_does_not_have(repo: Repo) -> None:
+    repo.replace("target_modules: [q_proj]", "target_modules: [q_prj]")
+    out = repo.doit("train:legal").out
+    assert "models.yaml:10: model 'legal': base 'tiny' has no layer 'q_prj' that takes a LoRA\n  fix: train.target_modules: write 'q_proj'" in out
+    assert repo.trainings == []
+
+
+def test_one_failure_does_not_keep_the_rest_from_being_built(repo: Repo) -> None:
+    repo.records("tone").write_text("no record\n", encoding="utf-8")
+    result = repo.doit("--continue")
+    assert result.code != 0
+    assert repo.trainings == ["legal"]
+    assert set(repo.server.models) == {"legal:latest"}
+    assert "\nnot done for that: convert:sales, train:sales, package:sales, register:sales\n" in result.out
+    assert result.out.splitlines()[-1].startswith("2 models: 1 rebuilt, 1 failed in ")
+
+
+def test_warnings_are_said_and_stop_nothing(repo: Repo) -> None:
+    repo.replace("models:\n", "  spare: {files: [datasets/tone.jsonl]}\nmodels:\n")
+    result = repo.doit("validate")
+    assert result.code == 0
+    assert result.err == "models.yaml:9: warning: no model uses the dataset 'spare'\n"
+
+
+DODO = """\
+from ollamake import DOIT_CONFIG, tasks_from
+
+def task_models():
+    yield from tasks_from("models.yaml")
+"""
+
+
+def test_ctrl_c_ends_a_training_and_leaves_no_half_adapter(repo: Repo) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    slow = "import time, pathlib; pathlib.Path('started').touch(); time.sleep(60); pathlib.Path('ended').touch()"
+    (repo.path / "trainer.py").write_text(slow, encoding="utf-8")
+    (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
+    repo.replace(command, f"  train: {{trainer: command, command: [{sys.executable}, trainer.py], target_modules: [q_proj]}}")
+    doit = subprocess.Popen([sys.executable, "-m", "doit", "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not Path("started").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    doit.send_signal(signal.SIGINT)
+    out, err = doit.communicate(timeout=20)
+    assert doit.returncode == 130
+    assert (err, "Traceback" in out) == ("", False)
+    assert not Path("adapters").exists()
+    # What was done before is kept.
+    assert repo.doit("convert:legal").ran == []
+
+
+def test_an_adapter_is_replaced_whole(built: Repo) -> None:
+    (built.path / "adapters/legal/left-over.txt").touch()
+    built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
+    assert built.doit().code == 0
+    assert sorted(path.name for path in (built.path / "adapters/legal").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in (built.path / "adapters").iterdir()) == ["legal", "sales"]
+
+
+def test_a_receipt_that_was_damaged_is_no_receipt(built: Repo) -> None:
+    (receipt,) = (built.path / ".ollamake/hosts").glob("*/register-legal.json")
+    receipt.write_text(json.dumps({"files": {}})[:5], encoding="utf-8")
+    assert built.doit().ran == ["register:legal"]
+
+
+def test_weights_that_were_deleted_are_packaged_again(built: Repo) -> None:
+    (built.path / "build/legal/adapter.gguf").unlink()
+    assert built.doit().ran == ["package:legal"]
+
+
+def test_an_adapter_for_another_base_is_refused(repo: Repo) -> None:
+    tensors = {name.replace("layers.0", "layers.7"): tensor for name, tensor in adapter_tensors().items()}
+    write_adapter(repo.path / "mine", tensors)
+    repo.replace("    data: [shared]\n", "    adapter: mine\n")
+    result = repo.doit("register:legal")
+    assert "\npackage:legal failed:\nmine: tensor 'base_model.model.model.layers.7.mlp.down_proj.lora_A.weight': the base has no module" in result.out
+    assert not (repo.path / "build/legal").exists() or not list((repo.path / "build/legal").glob("*.gguf"))
