@@ -24,6 +24,7 @@ from ollamake.trainers.peft import PeftTrainer
 from ollamake.trainers.port import Job
 
 ROOT = Path(__file__).parent.parent
+BASE = "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
 SYSTEM = "You are the help desk of ollamake."
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -38,7 +39,7 @@ def free_port() -> int:
 def base_gguf() -> Path:
     """SmolLM2-135M-Instruct, fetched by this repo's own task."""
     subprocess.run([sys.executable, "-m", "doit", "base"], cwd=ROOT, check=True)
-    return ROOT / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
+    return ROOT / BASE
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +55,9 @@ def real_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 
 
 @pytest.fixture(scope="session")
-def real_server(real_address: Address) -> OllamaServer:
-    return OllamaServer(real_address)
+def real_server(real_address: Address) -> Iterator[OllamaServer]:
+    with OllamaServer(real_address) as server:
+        yield server
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any
     )
     (folder / "job.json").write_text(json.dumps(job.as_json()), encoding="utf-8")
     command = PeftTrainer().command(job)
-    with (folder / "log").open("w", encoding="utf-8") as log:
-        done = subprocess.Popen(
-            command.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **command.environment}
-        )
-        assert done.stdout is not None
-        events = tuple(json.loads(line) for line in done.stdout)
-        assert done.wait() == 0, (folder / "log").read_text(encoding="utf-8")
+    environment = {**os.environ, **command.environment}
+    with (
+        (folder / "log").open("w", encoding="utf-8") as log,
+        subprocess.Popen(command.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as training,
+    ):
+        assert training.stdout is not None
+        events = tuple(json.loads(line) for line in training.stdout)
+    assert training.returncode == 0, (folder / "log").read_text(encoding="utf-8")
     return Trained(folder / "out", tuple((prompt_of(record), record.output) for record in records), events)
 
 

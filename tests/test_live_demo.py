@@ -68,7 +68,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory, base_gguf: Path) -> Iterator[
 @pytest.fixture(scope="module")
 def server(demo: Demo) -> Iterator[OllamaServer]:
     use = use_server(demo.address)
-    yield OllamaServer(demo.address)
+    with OllamaServer(demo.address) as server:
+        yield server
     use.end()
 
 

@@ -81,7 +81,8 @@ def test_models_are_known_while_the_embedded_server_does_not_run(address: Addres
     path = tmp_path / "base.gguf"
     write_tiny_base(path)
     use = use_server(address)
-    OllamaServer(address).create(NewModel(name="kept", base=(path, digest_file(path)), adapter=None, system="Hi", template=None, parameters={}))
+    with OllamaServer(address) as server:
+        server.create(NewModel(name="kept", base=(path, digest_file(path)), adapter=None, system="Hi", template=None, parameters={}))
     while_running = digests_at(address)
     use.end()
     assert while_running is not None
@@ -89,18 +90,21 @@ def test_models_are_known_while_the_embedded_server_does_not_run(address: Addres
     assert known_digests(address) == while_running
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_keeps_it_running_until_it_is_told_to_end(address: Address, tmp_path: Path, number: signal.Signals) -> None:
+def test_serve_keeps_it_running_until_it_is_told_to_end(address: Address, tmp_path: Path) -> None:
+    def serve() -> subprocess.Popen[str]:
+        doit = subprocess.Popen([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert doit.stdout is not None
+        assert doit.stdout.readline() == f"Ollama 0.9.3 at {address}; Ctrl-C ends it\n"
+        assert version_at(address) == "0.9.3"
+        return doit
+
     (tmp_path / "dodo.py").touch()
-    serve = subprocess.Popen([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert serve.stdout is not None
-    assert serve.stdout.readline() == f"Ollama 0.9.3 at {address}; Ctrl-C ends it\n"
-    assert version_at(address) == "0.9.3"
-    second = subprocess.run([sys.executable, "-m", "doit", "serve"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
-    assert second.stdout == f"Ollama 0.9.3 answers at {address} already: nothing to start\n"
-    serve.send_signal(number)
-    _, err = serve.communicate(timeout=30)
-    assert (serve.returncode, err) == (0, "")
+    first, second = serve(), serve()
+    for doit, number, left in ((first, signal.SIGINT, "0.9.3"), (second, signal.SIGTERM, None)):
+        doit.send_signal(number)
+        _, err = doit.communicate(timeout=30)
+        assert (doit.returncode, err) == (0, "")
+        assert version_at(address) == left
 
 
 def test_serve_says_when_the_server_ends_by_itself(address: Address, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ def test_old_servers_are_given_what_they_take(ollama: FakeOllama, tmp_path: Path
     path.write_bytes(b"weights")
     weights = (path, digest_file(path))
     model = NewModel(name="x", base=weights, adapter=weights, system=None, template=None, parameters={})
-    with pytest.raises(BuildError, match=r"LoRA adapters are no longer supported\n  fix: write `serve: \{weights: merged\}`"):
-        OllamaServer(address_of(ollama.host)).create(model)
+    said = r"LoRA adapters are no longer supported\n  fix: write `serve: \{weights: merged\}`"
+    with OllamaServer(address_of(ollama.host)) as server, pytest.raises(BuildError, match=said):
+        server.create(model)
 
 
 class OllamaContract:
@@ -153,8 +155,9 @@ class OllamaContract:
 
 class TestFakeOllama(OllamaContract):
     @pytest.fixture
-    def server(self, ollama: FakeOllama) -> OllamaServer:
-        return OllamaServer(address_of(ollama.host))
+    def server(self, ollama: FakeOllama) -> Iterator[OllamaServer]:
+        with OllamaServer(address_of(ollama.host)) as server:
+            yield server
 
 
 @pytest.mark.live

@@ -185,8 +185,12 @@ class Run:
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
 
-        self.start_server()
-        return lambda: register(step, model, OllamaServer(self.address))
+        def registered() -> dict[str, Any]:
+            self.start_server()
+            with OllamaServer(self.address) as server:
+                return register(step, model, server)
+
+        return registered
 
     def start_server(self) -> None:
         """Have a server, for this step and those after it. Raises BuildError."""

@@ -11,7 +11,7 @@ from doit.exceptions import InvalidCommand
 from ollamake.catalog import Catalog, Model, load_catalog
 from ollamake.catalog.faults import nearest
 from ollamake.errors import BuildError
-from ollamake.ollama.address import Address, address_of, digests_at
+from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
 from ollamake.state import file_digest
@@ -57,7 +57,8 @@ class Ask(Command):
             address = address_of(catalog.host)
             use = use_server(address)
             try:
-                _ask(address, model, question, beside_base=opt_values["beside_base"])
+                with OllamaServer(address) as server:
+                    _ask(server, model, question, beside_base=opt_values["beside_base"])
             finally:
                 use.end()
         except BuildError as error:
@@ -77,11 +78,10 @@ def _model(catalog: Catalog, name: str) -> Model:
     return models[name]
 
 
-def _ask(address: Address, model: Model, question: str, *, beside_base: bool) -> None:
-    server = OllamaServer(address)
-    known = digests_at(address) or {}
+def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool) -> None:
+    known = digests_at(server.address) or {}
     if tagged(model.name) not in known:
-        msg = f"{model.name} is not on {address} yet"
+        msg = f"{model.name} is not on {server.address} yet"
         raise BuildError(msg, fix=f"build it: `doit register:{model.name}`")
     messages = [{"role": "user", "content": question}]
     if not beside_base:

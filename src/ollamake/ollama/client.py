@@ -31,11 +31,17 @@ class NewModel:
 
 
 class OllamaServer:
-    """A running Ollama."""
+    """A running Ollama; a context, which closes the connection at its end."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self._client = ollama.Client(str(address), timeout=PATIENCE)
+
+    def __enter__(self) -> OllamaServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()  # type: ignore[no-untyped-call]  # ollama types its other calls
 
     def version(self) -> str:
         """Its version. Raises BuildError where nothing answers."""

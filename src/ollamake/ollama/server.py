@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,12 +118,21 @@ def _start(cache: Path, address: Address) -> str:
     (cache / "home").mkdir(exist_ok=True)
     argv, environment = embedded.command(embedded.installed(cache), address, models)
     log = _state("log", address)
-    with log.open("w") as output:
-        # A session of its own: Ctrl-C is for the build, which ends the server in its own time.
-        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-    _state("pid", address).write_text(json.dumps({"pid": process.pid}), encoding="utf-8")
+    # Not subprocess: the server may outlive this process. A session of its own: Ctrl-C is for the build, which ends the server in its own time.
+    pid = os.posix_spawn(
+        argv[0],
+        argv,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    _state("pid", address).write_text(json.dumps({"pid": pid}), encoding="utf-8")
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0):
         version = version_at(address)
         if version is not None:
             return version
