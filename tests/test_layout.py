@@ -25,7 +25,7 @@ MAY_IMPORT = {
     # edge
     "logs": set(),
     "state": {"digest", "graph"},
-    "ollama": {"errors", "digest", "logs"},
+    "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
     "progress": {"trainers"},
     "stages": {"errors", "digest", "catalog", "graph", "records", "lora", "logs", "state", "ollama", "trainers", "progress"},

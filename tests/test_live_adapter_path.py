@@ -20,7 +20,6 @@ from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import cache_folder
 from ollamake.records.chat_template import chat_template
 from ollamake.state import file_digest
-from ollamake.trainers.peft_base import load_base
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers, peft and torch warn of their own
 
@@ -61,6 +60,8 @@ class Reference:
 def reference(trained: Trained, base_gguf: Path) -> Reference:
     import torch
     from peft import PeftModel
+
+    from ollamake.trainers.peft_base import load_base
 
     model, tokenizer = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
     return Reference(PeftModel.from_pretrained(model, trained.folder).eval(), tokenizer)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from live_fixtures import run_training, taught
+from ollamake.errors import BuildError
 from ollamake.ollama.server import cache_folder
 from ollamake.records.chat_template import chat_template
 from ollamake.records.records import Record
@@ -55,11 +56,19 @@ def test_loss_is_on_the_answer_and_its_end_alone(tokenizer: Any, tmp_path: Path)
 
     text = tmp_path / "text.jsonl"
     text.write_text("".join(chat_lines([Record("Why?", "so", "Because 0.34.1.")], "Be kind.")), encoding="utf-8")
-    (example,), too_long = _examples(text, tokenizer, max_tokens=100)
+    (example,) = _examples(text, tokenizer, max_tokens=100)
     prompt, answer = example.ids[: example.prompt_length], example.ids[example.prompt_length :]
     assert tokenizer.decode(prompt) == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?\n\nso<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(answer) == "Because 0.34.1.<|im_end|>"
-    assert too_long == []
+
+
+def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from ollamake.trainers.peft_training import _examples
+
+    with pytest.raises(BuildError, match=r"no chat template, .*\n  fix: use an instruct or chat version of the base"):
+        _examples(tmp_path / "text.jsonl", SimpleNamespace(chat_template=None), max_tokens=100)
 
 
 def test_the_loss_is_that_of_transformers(tokenizer: Any, base_gguf: Path) -> None:
@@ -118,7 +127,7 @@ def test_a_record_that_is_too_long_is_an_error_and_never_cut(base_gguf: Path, tm
     assert done.returncode == 1
     assert "\ntrain:m failed:\nmodels.yaml:4: model 'm': " in done.stdout
     assert " records are longer than max_tokens 60 (record " in done.stdout
-    assert "\n  fix: shorten them, or write `max_tokens: 7" in done.stdout
+    assert "\n  fix: shorten, or write `max_tokens: 7" in done.stdout
     assert not (tmp_path / "adapters").exists()
 
 

@@ -124,7 +124,7 @@ def test_a_cut_gguf_is_refused_and_not_merged(tmp_path: Path, tiny_base: Path, l
         merge()
 
 
-@pytest.mark.parametrize("kind", [Type.F32, Type.Q8_0, Type.Q4_1, Type.Q5_0])
+@pytest.mark.parametrize("kind", [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_1, Type.Q5_0])
 @pytest.mark.parametrize(("weights_type", "tolerance"), [("f16", 0.02), ("q8_0", 0.4)])
 def test_merged_weights_are_base_plus_permuted_delta(tmp_path: Path, kind: Type, weights_type: str, tolerance: float) -> None:
     base, target = tmp_path / "base.gguf", tmp_path / "merged.gguf"
@@ -147,8 +147,14 @@ def test_merged_weights_are_base_plus_permuted_delta(tmp_path: Path, kind: Type,
 
 
 def test_both_ways_to_quantize_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("libgguf", reason="libgguf has no wheel for this machine: then there is one way only")
+    libgguf = pytest.importorskip("libgguf", reason="libgguf has no wheel for this machine: then there is one way only")
     weights = np.random.default_rng(3).standard_normal((8, 256), dtype=np.float32)
+    for kind in (Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K):  # of the most common bases; only read
+        data = memoryview(libgguf.quantize_rows(weights, int(kind))).cast("B")
+        with monkeypatch.context() as slow:
+            read = quants.dequantized(data, kind, 8)
+            slow.setattr(quants, "libgguf", None)
+            assert np.array_equal(quants.dequantized(data, kind, 8), read)
     for kind in (Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.F16, Type.F32):
         with monkeypatch.context() as fast:
             data = bytes(quants.quantized(weights, kind))

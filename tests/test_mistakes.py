@@ -197,7 +197,9 @@ def test_a_receipt_that_was_damaged_is_no_receipt(built: Repo) -> None:
 
 def test_weights_that_were_deleted_are_packaged_again(built: Repo) -> None:
     (built.path / "build/legal/adapter.gguf").unlink()
-    assert built.doit().ran == ["package:legal"]
+    result = built.doit()
+    assert result.ran == ["package:legal"]
+    assert ".  package:legal  (the weights that build/legal/served.json names are gone)\n" in result.out
 
 
 def test_an_adapter_for_another_base_is_refused(repo: Repo) -> None:

@@ -118,7 +118,10 @@ def test_a_model_that_was_removed_or_replaced_by_hand_is_registered_again(built:
     digest = built.server.digest("legal:latest")
     del built.server.models["legal:latest"]
     built.server.models["sales:latest"] = {"files": {}}
-    assert built.doit().ran == ["register:legal", "register:sales"]
+    result = built.doit()
+    assert result.ran == ["register:legal", "register:sales"]
+    assert f".  register:legal  (legal is no longer on http://{built.server.host})\n" in result.out
+    assert f".  register:sales  (sales on http://{built.server.host} was replaced by hand)\n" in result.out
     assert built.server.digest("legal:latest") == digest
 
 

@@ -13,21 +13,16 @@ def reasons(
     before: tuple[Mapping[str, str], Mapping[str, Any]] | None,
     files: Mapping[str, str],
     keys: Mapping[str, Any],
-    missing: Iterable[str],
+    lost: Iterable[str],
 ) -> tuple[str, ...]:
     """The reasons to do a step again, a line each; empty where it is fresh.
 
     `before`: digests of the files and values of the keys that it was last done with, None where it never was; `files` and `keys`: those of now;
-    `missing`: targets that are not there.
+    `lost`: what of its results is no longer there, in words.
     """
     if before is None:
         return ("not built yet",)
-    return (*_missing(missing), *_files(before[0], files), *_keys(before[1], keys))
-
-
-def _missing(missing: Iterable[str]) -> Iterator[str]:
-    for path in missing:
-        yield f"{path} is gone"
+    return (*lost, *_files(before[0], files), *_keys(before[1], keys))
 
 
 def _files(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from ollamake.trainers.port import Event
 
 QUIET = 10.0  # seconds at least between two plain lines
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for; on a terminal, with the time that it takes."""
+    if not sys.stdout.isatty():
+        print(text, flush=True)
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(file=sys.__stdout__)) as progress:
+        progress.add_task(text, total=None)
+        yield
 
 
 class TrainingProgress:

@@ -111,39 +111,44 @@ class Run:
 
     def is_fresh(self, task: Any, values: Mapping[str, Any], step: Step) -> bool:
         """For doit's `uptodate`: are the step's keys what they were, and does its server still have what it was given?"""
-        if step.stage == "register":
-            return self.is_registered(step)
         try:
+            if step.stage == "register":
+                return not self.reasons(step)
             keys = self.keys(step)
         except BuildError:  # of the server; the step itself says it, when it runs
             return False
         now = digest_value(keys)
         task.value_savers.append(lambda: {"keys": now})
-        if step.stage == "package":
-            if read_served(Path(step.writes[0])) is None:
-                return False
-            if keys["served weights"] is None:
-                return "keys" in values  # no server to ask: what is there stays
+        if any(self.lost(step)):
+            return False
+        if step.stage == "package" and keys["served weights"] is None:
+            return "keys" in values  # no server to ask: what is there stays
         return values.get("keys") == now
-
-    def is_registered(self, step: Step) -> bool:
-        """Was this model made on this server from these inputs, and is it still there?"""
-        receipt = read_receipt(receipt_path(step, self.address.file_name))
-        if receipt is None or self.reasons(step):
-            return False
-        try:
-            known = self.known_digests
-        except BuildError:
-            return False
-        return known is not None and known.get(f"{step.name}:latest") == receipt.outcome.get("digest")
 
     def reasons(self, step: Step) -> tuple[str, ...]:
         """Why the step is to be done, a line each."""
         receipt = read_receipt(receipt_path(step, self.address.file_name))
         before = None if receipt is None else (receipt.files, receipt.keys)
-        missing = [path for path in step.writes if not Path(path).exists()]
         files = {path: file_digest(path) for path in step.reads if Path(path).exists()}
-        return freshness.reasons(before, files, self.keys(step), missing)
+        return freshness.reasons(before, files, self.keys(step), self.lost(step))
+
+    def lost(self, step: Step) -> Iterator[str]:
+        """What the step has made and is no longer there as it made it."""
+        for path in step.writes:
+            if not Path(path).exists():
+                yield f"{path} is gone"
+            elif step.stage == "package" and read_served(Path(path)) is None:
+                yield f"the weights that {path} names are gone"
+        receipt = read_receipt(receipt_path(step, self.address.file_name)) if step.stage == "register" else None
+        if receipt is not None:
+            known = self.known_digests
+            digest = (known or {}).get(f"{step.name}:latest")
+            if known is None:
+                yield f"nothing answers at {self.address}"
+            elif digest is None:
+                yield f"{step.name} is no longer on {self.address}"
+            elif digest != receipt.outcome.get("digest"):
+                yield f"{step.name} on {self.address} was replaced by hand"
 
     def do(self, step: Step) -> TaskFailed | None:
         """Do the step and leave its receipt; a BuildError becomes doit's failure, without a traceback."""
@@ -154,12 +159,12 @@ class Run:
             files = {path: file_digest(path) for path in step.reads}
             keys = self.keys(step)
             outcome = self.stage(step)()
+            receipt = Receipt(files=files, keys=keys, outcome=outcome, seconds=round(time.monotonic() - begun, 3))
+            write_receipt(receipt_path(step, self.address.file_name), receipt)
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
             return TaskFailed(f"{error.filename or step.id}: {error.strerror or error}")
-        receipt = Receipt(files=files, keys=keys, outcome=outcome, seconds=round(time.monotonic() - begun, 3))
-        write_receipt(receipt_path(step, self.address.file_name), receipt)
         return None
 
     def stage(self, step: Step) -> Callable[[], dict[str, Any]]:

@@ -11,7 +11,7 @@ from ollamake.errors import Fault, FaultyFileError, Mark
 
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
-MOST_VALUES = 1_000_000  # aliases count each time they are used: a bomb is found before it goes off
+MOST_VALUES = 500_000  # aliases count each time they are used: a bomb is found before it goes off
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from ollamake.errors import BuildError
 from ollamake.logs import last_lines
 from ollamake.ollama.address import Address
+from ollamake.progress import waiting
 
 VERSION = "0.9.3"
 # Pinned: what was tried together. Their metadata ask for an old torch, so they are installed without what they ask for.
@@ -51,7 +52,8 @@ def installed(cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / "install.lock"):
             if not folder.is_dir():
-                _install(folder)
+                with waiting(f"   Ollama is not on this machine: installing {VERSION} (2 GB, once) into {cache}"):
+                    _install(folder)
     return folder
 
 
@@ -89,7 +91,6 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _install(folder: Path) -> None:
-    print(f"Ollama is not on this machine: installing {VERSION} (about 2 GB, once) into {folder.parent}", flush=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     log = folder.parent / "install.log"
     try:

@@ -22,6 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
+from ollamake.errors import BuildError
 from ollamake.records.chat_template import chat_template
 from ollamake.trainers.peft_base import load_base
 
@@ -39,22 +40,26 @@ class Example:
 
 
 def main(folder: Path, events: TextIO) -> None:
-    """Train the job in this folder."""
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    recipe = job["recipe"]
+    """Train the job in this folder; what the user can mend is told as the event "failed"."""
 
     def tell(event: str, **facts: Any) -> None:
         events.write(json.dumps({"event": event, **facts}) + "\n")
         events.flush()
 
+    try:
+        _do_job(folder, tell)
+    except BuildError as error:
+        tell("failed", reason=str(error))
+
+
+def _do_job(folder: Path, tell: Any) -> None:
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    recipe = job["recipe"]
     tell("loading")
     torch.manual_seed(recipe["seed"])
     device, dtype = _device()
     model, tokenizer = load_base(job["base"], cache=Path(job["cache"]), dtype=dtype)
-    examples, too_long = _examples(folder / job["text"], tokenizer, max_tokens=recipe["max_tokens"])
-    if too_long:
-        tell("failed", reason=_too_long(too_long, recipe["max_tokens"]))
-        return
+    examples = _examples(folder / job["text"], tokenizer, max_tokens=recipe["max_tokens"])
     model = _with_lora(model, recipe).to(device)
     _train(model, examples, recipe, device=device, tell=tell)
     _save(model, folder / job["out"], base=job["base"])
@@ -77,10 +82,13 @@ def _device() -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> tuple[list[Example], list[tuple[int, int]]]:
-    """The examples of a chat JSONL file, and (record, tokens) of each that is longer than max_tokens."""
+def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> list[Example]:
+    """The examples of a chat JSONL file. Raises BuildError where the base has no chat template, or a record more than max_tokens."""
+    if not tokenizer.chat_template:
+        msg = "the base has no chat template, so there is no way to ask it"
+        raise BuildError(msg, fix="use an instruct or chat version of the base")
     template = chat_template(
-        tokenizer.chat_template or "",
+        tokenizer.chat_template,
         bos_token=tokenizer.bos_token or "",
         eos_token=tokenizer.eos_token or "",
     )
@@ -94,17 +102,19 @@ def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> tuple[list[Exam
             examples.append(Example(ids, len(prompt_ids)))
             if len(ids) > max_tokens:
                 too_long.append((number, len(ids)))
-    return examples, too_long
+    if too_long:
+        raise _too_long(too_long, max_tokens)
+    return examples
 
 
-def _too_long(records: Sequence[tuple[int, int]], max_tokens: int) -> str:
+def _too_long(records: Sequence[tuple[int, int]], max_tokens: int) -> BuildError:
+    """The error of these records, (number, tokens) each."""
     shown = ", ".join(f"record {number}: {tokens}" for number, tokens in records[:5])
     more = f" and {len(records) - 5} more" if len(records) > 5 else ""
     longest = max(tokens for _, tokens in records)
-    return (
-        f"{len(records)} records are longer than max_tokens {max_tokens} ({shown}{more})\n"
-        f"  fix: shorten them, or write `max_tokens: {longest}` into the model's `train:`"
-    )
+    count = "1 record is" if len(records) == 1 else f"{len(records)} records are"
+    msg = f"{count} longer than max_tokens {max_tokens} ({shown}{more})"
+    return BuildError(msg, fix=f"shorten, or write `max_tokens: {longest}` into the model's `train:`")
 
 
 def _with_lora(model: Any, recipe: Mapping[str, Any]) -> Any:
