@@ -99,6 +99,7 @@ def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any
     ):
         assert training.stdout is not None
         events = tuple(json.loads(line) for line in training.stdout)
+        training.wait()  # with its standard input open: it would take a closed one for the end of its build
     assert training.returncode == 0, (folder / "log").read_text(encoding="utf-8")
     return Trained(folder / "out", tuple((prompt_of(record), record.output) for record in records), events)
 

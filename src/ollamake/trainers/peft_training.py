@@ -69,7 +69,7 @@ def _do_job(folder: Path, tell: Any) -> None:
 def _save(model: Any, out: Path, *, base: Mapping[str, Any]) -> None:
     """Write the adapter, in the same bytes each time: peft writes sets in any order, and names the base by this machine's path."""
     model.peft_config["default"].base_model_name_or_path = base.get("hf") or Path(base["gguf"]).name
-    model.save_pretrained(out)
+    model.save_pretrained(out, save_embedding_layers=False)  # else peft looks for the base at a hub
     path = out / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
