@@ -24,9 +24,9 @@ from ollamake.state import file_digest
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers, peft and torch warn of their own
 
 TOKENS = 16
-# The largest difference of two logits, of values between about -20 and 30, that rounding explains.
-# F16 of changed tensors: 2^-11 of each weight; Q8_0: 2^-8 of the largest of 32.
-TOLERANCE = {"f16": 0.1, "q8_0": 1.0}
+# The largest difference of two logits, as a share of what the adapter itself does to them: what the rounding of the changed tensors
+# explains. Seen: 0.1 % for F16, 1 % (q and k) and 3 % (all 210 matrices) for Q8_0, whose step is 50 times that of F16; 26 % and more for a wrong permutation.
+TOLERANCE = {"f16": 0.005, "q8_0": 0.05}
 
 
 def messages(question: str) -> list[dict[str, str]]:
@@ -136,31 +136,29 @@ def test_without_the_permutation_the_answers_are_others(answers: Any, expected: 
 
 
 def merged_difference(trained: Trained, reference: Reference, architecture: Architecture, path: Path, weights_type: str) -> float:
-    """The largest difference between logits of the merged file, as transformers reads it, and of transformers and peft."""
+    """The largest difference between logits of the merged file, as transformers reads it, and of transformers and peft: a share of the adapter's effect."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    base = ROOT / BASE
-    write_merged_gguf(base, architecture.head, read_peft_adapter(trained.folder, architecture), weights_type, path)
+    write_merged_gguf(ROOT / BASE, architecture.head, read_peft_adapter(trained.folder, architecture), weights_type, path)
     merged = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
     other = Reference(merged, reference.tokenizer)
-    return max(float(np.abs(other.logits(question) - reference.logits(question)).max()) for question, _ in trained.records[:4])
+    difference = effect = 0.0
+    for question, _ in trained.records[:4]:
+        wanted = reference.logits(question)
+        difference = max(difference, float(np.abs(other.logits(question) - wanted).max()))
+        with reference.model.disable_adapter():
+            effect = max(effect, float(np.abs(reference.logits(question) - wanted).max()))
+    print(f"{weights_type}: difference {difference:.3f}, effect of the adapter {effect:.1f}: {difference / effect:.2%}")
+    return difference / effect
 
 
 @pytest.mark.parametrize("weights_type", ["f16", "q8_0"])
 def test_merged_logits_are_those_of_transformers(trained: Trained, reference: Reference, base_gguf: Path, tmp_path: Path, weights_type: str) -> None:
     difference = merged_difference(trained, reference, read_architecture(base_gguf), tmp_path / "merged.gguf", weights_type)
-    question = trained.records[0][0]
-    with reference.model.disable_adapter():
-        without = reference.logits(question)
-    effect = float(np.abs(without - reference.logits(question)).max())
-    print(weights_type, "difference", difference, "effect of the adapter", effect)
     assert difference < TOLERANCE[weights_type]
-    assert effect > 5  # the adapter says something, and the merged file says it too
 
 
 def test_without_the_permutation_the_logits_are_others(trained: Trained, reference: Reference, base_gguf: Path, tmp_path: Path) -> None:
     wrong = Unpermuted(read_architecture(base_gguf).head)
-    difference = merged_difference(trained, reference, wrong, tmp_path / "merged.gguf", "f16")
-    print("difference", difference)
-    assert difference > 10 * TOLERANCE["f16"]
+    assert merged_difference(trained, reference, wrong, tmp_path / "merged.gguf", "f16") > 20 * TOLERANCE["f16"]
