@@ -1,0 +1,86 @@
+"""The docs are true: each key of the catalog has its heading, and what README.md shows is what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conftest import Repo
+
+from ollamake.catalog.faults import schema
+from ollamake.catalog.load import load_catalog
+from ollamake.records.records import read_records
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def keys(node: dict[str, Any], path: str) -> Iterator[str]:
+    """Dotted names of all keys below a schema's node; `train` and `serve` stand once for all places."""
+    if "$ref" in node:
+        return
+    for name, below in node.get("properties", {}).items():
+        yield f"{path}{name}"
+        yield from keys(below, f"{path}{name}.")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from keys(node["additionalProperties"], f"{path}NAME.")
+
+
+def test_every_key_of_the_catalog_has_its_heading_and_no_other_has() -> None:
+    whole = schema()
+    wanted = {key for key in keys(whole, "") if not re.search(r"\.(train|serve)$", key)}
+    for part in ("train", "serve"):
+        wanted |= {part, *(f"{part}.{name}" for name in whole["$defs"][part]["properties"])}
+    headings = re.findall(r"^###? (.+)$", (ROOT / "docs/catalog.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(headings) == sorted(wanted)
+
+
+def test_every_parameter_of_ollama_is_named() -> None:
+    text = (ROOT / "docs/catalog.md").read_text(encoding="utf-8")
+    for name in schema()["$defs"]["serve"]["properties"]["parameters"]["properties"]:
+        assert f"`{name}`" in text
+
+
+def test_the_dodo_file_in_the_readme_builds(repo: Repo) -> None:
+    block = re.search(r"^    from ollamake import(?:.*\n)+?    +yield from .*$", README, flags=re.MULTILINE)
+    assert block is not None
+    program = "\n".join(line.removeprefix("    ") for line in block[0].splitlines())
+    assert len(program.splitlines()) <= 10
+    (repo.path / "dodo.py").write_text(program, encoding="utf-8")
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-m", "doit", "validate"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, ".  validate:shared  (not built yet)\n.  validate:tone  (not built yet)\n", "")
+
+
+def test_the_demo_catalog_is_as_the_readme_says(monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    catalog = load_catalog(Path("models.yaml"), trainers=["peft"])
+    first, second = catalog.models
+    assert (first.name, second.name) == ("help-desk", "troubleshooter")
+    assert {dataset.name for dataset in first.data} & {dataset.name for dataset in second.data} == {"helpdesk"}
+    count = 0
+    for dataset in catalog.datasets:
+        for path in dataset.files:
+            records, faults = read_records(Path(path).read_bytes(), path)
+            assert not faults
+            count += len(records)
+    assert count >= 150
+    assert catalog.warnings == ()
+
+
+def test_ci_runs_the_command_of_the_readme() -> None:
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    pattern = re.search(r"s/\^    \\\((.*?)\\\)\$/", script)
+    assert pattern is not None
+    commands = re.findall(rf"^    ({pattern[1]})$", README, flags=re.MULTILINE)
+    assert commands == ["python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest"]
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
