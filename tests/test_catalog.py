@@ -87,6 +87,7 @@ FAULTS = {
         ("2e-4", "2e-4, command: [x]"),
         "models.yaml:13: model 'legal': a command for trainer 'peft'\n  fix: write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`",
     ),
+    "a text for a list": (("[tone]", "tone"), 'models.yaml:12: models.legal.data: "tone" is not a list\n  fix: write [tone]'),
     "wrong type": (("2e-4", "fast"), 'models.yaml:13: models.legal.train.learning_rate: "fast" is not a number'),
     "not above 0": (("2e-4", "0"), "models.yaml:13: models.legal.train.learning_rate: 0 is not above 0"),
     "too small": (("rank: 8", "rank: 0"), "models.yaml:3: defaults.train.rank: 0 is below 1"),
@@ -159,7 +160,8 @@ def test_what_nothing_uses_is_a_warning() -> None:
 
 
 def test_an_empty_catalog_and_none_at_all() -> None:
-    assert faults("") == "models.yaml:1: null is not a mapping"
+    said = "models.yaml:1: the catalog is empty\n  fix: write version, bases, datasets and models; docs/catalog.md of ollamake shows how"
+    assert faults("# nothing\n") == said
     with pytest.raises(Exception, match=r"nowhere.yaml: can't be read: No such file"):
         load_catalog(Path("nowhere.yaml"), trainers=TRAINERS)
 

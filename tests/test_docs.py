@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Repo
-
 from ollamake.catalog.faults import schema
 from ollamake.catalog.load import load_catalog
 from ollamake.records.records import read_records

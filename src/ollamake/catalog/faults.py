@@ -77,7 +77,8 @@ def _faults(error: ValidationError, lines: Mapping[KeyPath, int], path: str) -> 
 def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
     wanted: Any = error.validator_value
     if error.validator == "type":
-        return f"{shown} is not {_TYPES[wanted]}", None
+        fix = f"write [{error.instance}]" if wanted == "array" and isinstance(error.instance, str) else None
+        return f"{shown} is not {_TYPES[wanted]}", fix
     if error.validator in {"enum", "const"}:
         choices = [wanted] if error.validator == "const" else wanted
         return f"{shown} is not known", nearest(str(error.instance), map(str, choices))

@@ -25,6 +25,9 @@ def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
     except UnicodeDecodeError as error:
         raise FaultyFileError([Fault(mark=Mark(str(path), 1), text="not UTF-8", fix="save it as UTF-8")]) from error
     value, lines = parse(text, str(path))
+    if value is None:
+        fix = "write version, bases, datasets and models; docs/catalog.md of ollamake shows how"
+        raise FaultyFileError([Fault(mark=Mark(str(path), 1), text="the catalog is empty", fix=fix)])
     faults = schema_faults(value, lines, str(path))
     if faults:
         raise FaultyFileError(faults)
