@@ -91,6 +91,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _install(folder: Path) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by an installation that was killed: we hold its lock
+        shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     log = folder.parent / "install.log"
     try:

@@ -32,7 +32,8 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     partial = folder / f".{kind}.gguf.partial"
     Path(served).unlink(missing_ok=True)
     for other in KINDS:  # one kind at a time: they are large
-        (folder / f"{other}.gguf").unlink(missing_ok=True)
+        for left in (f"{other}.gguf", f".{other}.gguf.partial"):
+            (folder / left).unlink(missing_ok=True)
     try:
         if kind == "adapter":
             write_gguf_lora(adapter, architecture, partial)
