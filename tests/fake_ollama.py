@@ -1,6 +1,6 @@
 """A stand-in for an Ollama server: it keeps blobs and models, counts what is asked of it, and answers over real HTTP.
 
-What it says was seen on 0.9.3, and of 0.34.1 read in its source; it looks into no weights. `test_ollama_contract.py` holds it against the real server.
+What it says was seen on 0.9.3, and of 0.34.1 read in its source; it looks into no weights. `test_ollama.py` holds it against the real server.
 """
 
 from __future__ import annotations

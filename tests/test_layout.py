@@ -24,14 +24,15 @@ MAY_IMPORT = {
     "lora": {"errors"},
     # edge
     "logs": set(),
-    "state": {"digest", "graph"},
+    "state": {"digest", "graph", "catalog"},
+    "run": {"errors", "catalog", "graph", "freshness", "state", "ollama", "stages"},
     "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
     "progress": {"trainers"},
     "stages": {"errors", "digest", "catalog", "graph", "records", "lora", "logs", "state", "ollama", "trainers", "progress"},
-    "tasks": {"errors", "digest", "catalog", "graph", "freshness", "state", "ollama", "trainers", "stages"},
-    "reporter": {"errors", "catalog", "graph", "progress"},
-    "commands": {"errors", "catalog", "ollama", "state", "trainers"},
+    "tasks": {"errors", "catalog", "graph", "ollama", "run", "trainers"},
+    "reporter": {"catalog", "graph", "progress", "state"},
+    "commands": {"errors", "catalog", "ollama", "stages", "state", "trainers"},
     "__init__": {"reporter", "state", "tasks"},
 }
 CORE = ("errors", "digest", "catalog", "records", "graph", "freshness", "lora")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from live_fixtures import free_port
 from ollamake.digest import digest_file
+from ollamake.errors import BuildError
 from ollamake.ollama.address import Address, digests_at, version_at
 from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import known_digests, use_server
@@ -122,3 +124,36 @@ def test_serve_says_when_the_server_ends_by_itself(address: Address, tmp_path: P
     while version_at(address) is not None:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_it_is_installed_from_nothing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two builds at once in an empty cache: one installs, the other waits; what is left runs."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    program = "from ollamake.ollama.embedded import installed; from ollamake.ollama.server import cache_folder; print(installed(cache_folder()))"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        use = use_server(Address("http", "127.0.0.1", free_port()))
+        out, _ = other.communicate()
+    assert use.version == version_at(use.address) == "0.9.3"
+    use.end()
+    said = f"   Ollama is not on this machine: installing 0.9.3 (2 GB, once) into {cache}/ollamake\n"
+    assert (capsys.readouterr().out + out).replace(f"{cache}/ollamake/ollama-0.9.3\n", "") == said
+    assert sorted(path.name for path in (cache / "ollamake").iterdir() if not path.name.startswith("server-")) == [
+        *("home", "install.lock", "install.log", "ollama-0.9.3")
+    ]
+    shutil.rmtree(cache)  # 2 GB
+
+
+def test_an_installation_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(BuildError) as caught:
+        use_server(Address("http", "127.0.0.1", free_port()))
+    said = str(caught.value)
+    assert said.startswith(f"Ollama 0.9.3 could not be installed; {cache}/ollamake/install.log ends:\n    ")
+    assert "No matching distribution found for bigdl-core-cpp" in said
+    assert said.endswith("\n  fix: get Ollama from https://ollama.com/download, start it, and run `doit` again")
+    assert sorted(path.name for path in (cache / "ollamake").iterdir()) == ["install.lock", "install.log"]

@@ -185,7 +185,9 @@ def test_an_adapter_is_replaced_whole(built: Repo) -> None:
     (built.path / "adapters/legal/left-over.txt").touch()
     built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
     assert built.doit().code == 0
-    assert sorted(path.name for path in (built.path / "adapters/legal").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in (built.path / "adapters/legal").iterdir()) == [
+        *("adapter_config.json", "adapter_model.safetensors", "receipt.json")
+    ]
     assert sorted(path.name for path in (built.path / "adapters").iterdir()) == ["legal", "sales"]
 
 
@@ -199,7 +201,7 @@ def test_weights_that_were_deleted_are_packaged_again(built: Repo) -> None:
     (built.path / "build/legal/adapter.gguf").unlink()
     result = built.doit()
     assert result.ran == ["package:legal"]
-    assert ".  package:legal  (the weights that build/legal/served.json names are gone)\n" in result.out
+    assert ".  package:legal  (build/legal/adapter.gguf is gone)\n" in result.out
 
 
 def test_an_adapter_for_another_base_is_refused(repo: Repo) -> None:

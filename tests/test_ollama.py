@@ -32,6 +32,7 @@ from tiny_base import write_tiny_base
         ("0.0.0.0", "http://127.0.0.1:11434"),
         ("[::1]:11434", "http://[::1]:11434"),
         ("localhost", "http://localhost:11434"),
+        ("https://box/ollama/", "https://box:443/ollama"),
     ],
 )
 def test_an_address_is_read_as_ollama_reads_it(text: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

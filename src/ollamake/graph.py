@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollamake.catalog import Catalog, Dataset, Model
+from ollamake.catalog.load import MARKERS
 from ollamake.records.text import FORMATS
 
 STAGES = ("validate", "convert", "train", "package", "register")
@@ -46,12 +47,14 @@ def steps_of(catalog: Catalog, text_formats: Mapping[str, str]) -> tuple[Step, .
 
 def marker_of(dataset: Dataset) -> str:
     """The file that says that the dataset is without fault."""
-    return f"{BUILD}/datasets/{dataset.name}.json"
+    return f"{BUILD}/{MARKERS}/{dataset.name}.json"
 
 
 def validate_step(dataset: Dataset) -> Step:
     """The step that reads every record of a dataset."""
-    return Step(stage="validate", name=dataset.name, reads=dataset.files, writes=(marker_of(dataset),), keys={}, subject=dataset)
+    return Step(
+        stage="validate", name=dataset.name, reads=dataset.files, writes=(marker_of(dataset),), keys={"files": list(dataset.files)}, subject=dataset
+    )
 
 
 def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]:
@@ -66,7 +69,11 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             name=model.name,
             reads=tuple(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)),
             writes=(text,),
-            keys={"data": [dataset.name for dataset in model.data], "train.system": model.train.system, "text format": text_format},
+            keys={
+                "data": {dataset.name: list(dataset.files) for dataset in model.data},
+                "train.system": model.train.system,
+                "text format": text_format,
+            },
             subject=model,
         )
         adapter = f"{ADAPTERS}/{model.name}"

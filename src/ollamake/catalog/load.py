@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,6 +14,8 @@ from ollamake.catalog.faults import mark_of, nearest, schema_faults
 from ollamake.catalog.marked_yaml import KeyPath, parse
 from ollamake.catalog.values import Base, Catalog, Dataset, Model, Serve, Train
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
+
+MARKERS = "datasets"  # the folder below build/ that is no model's
 
 
 def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
@@ -36,6 +39,17 @@ def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
     if reading.faults:
         raise FaultyFileError(sorted(reading.faults, key=lambda fault: fault.mark))
     return catalog
+
+
+def _plain(key: str, value: Any) -> Any:
+    """The value of a key of `train` in the one form that it has: 3.0 epochs are 3, and a LoRA's layers have no order."""
+    if key == "target_modules":
+        return tuple(sorted(value))
+    if key == "command":
+        return tuple(value)
+    if key in {"alpha", "learning_rate"}:
+        return float(value)
+    return int(value) if isinstance(value, float) else value
 
 
 @dataclass(kw_only=True)
@@ -65,12 +79,16 @@ class _Reading:
         )
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
-        return Base(name=name, gguf=self.below(entry["gguf"]), hf=entry.get("hf"), mark=self.mark(("bases", name)))
+        hf = entry.get("hf")
+        if hf is not None and Path(self.below(hf)).is_dir():
+            hf = self.below(hf)
+        return Base(name=name, gguf=self.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
 
     def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
         found: dict[str, None] = {}
         for index, pattern in enumerate(entry["files"]):
-            matches = sorted(glob.glob(self.below(pattern), recursive=True))
+            path = self.below(pattern)
+            matches = [path] if Path(path).is_file() else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
             found.update(dict.fromkeys(match.replace("\\", "/") for match in matches))
             if not matches:
                 here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
@@ -81,6 +99,8 @@ class _Reading:
 
     def model(self, name: str, entry: Mapping[str, Any], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Model:
         at = ("models", name)
+        if name == MARKERS:
+            self.fault(at, f"model {name!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
         if entry["base"] not in bases:
             self.fault((*at, "base"), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
         for index, dataset in enumerate(entry.get("data", [])):
@@ -95,7 +115,8 @@ class _Reading:
         elif "data" not in entry:
             self.fault(at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
         train = self.train(name, entry)
-        serve = {**self.value.get("defaults", {}).get("serve", {}), **entry.get("serve", {})}
+        default, own = self.value.get("defaults", {}).get("serve", {}), entry.get("serve", {})
+        serve = {**default, **own, "parameters": {**default.get("parameters", {}), **own.get("parameters", {})}}
         return Model(
             name=name,
             base=bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(at)),
@@ -108,10 +129,10 @@ class _Reading:
 
     def train(self, name: str, entry: Mapping[str, Any]) -> Train:
         settings = {**self.value.get("defaults", {}).get("train", {}), **entry.get("train", {})}
-        for key in ("command", "target_modules"):
-            if key in settings:
-                settings[key] = tuple(settings[key])
-        train = Train(**settings)
+        own = entry.get("train", {})
+        if settings.get("trainer") != "command" and "command" not in own:
+            settings.pop("command", None)  # of a default that this model does not train by
+        train = Train(**{key: _plain(key, value) for key, value in settings.items()})
         at: KeyPath = ("models", name, "train", "trainer")
         if train.trainer not in self.trainers:
             at = at if at in self.lines else ("defaults", "train", "trainer")

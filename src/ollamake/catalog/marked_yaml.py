@@ -13,6 +13,8 @@ KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MOST_VALUES = 500_000  # aliases count each time they are used: a bomb is found before it goes off
 
+LONGEST_NUMBER = 30  # digits
+
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -109,6 +111,9 @@ class _Reader:
         if kind == "bool":
             return text.lower() == "true"
         if kind == "int":
+            if len(text) > LONGEST_NUMBER:
+                self.fault(node, f"a number of {len(text)} digits")
+                return 0
             return int(text)
         if kind == "float":
             return float(text)

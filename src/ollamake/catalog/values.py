@@ -35,7 +35,7 @@ class Train:
     trainer: str = "peft"
     rank: int = 16
     alpha: float | None = None  # None: twice the rank
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    target_modules: tuple[str, ...] = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
     learning_rate: float = 2e-4
     epochs: int = 3
     batch_size: int = 4  # records
@@ -48,7 +48,7 @@ class Train:
     def recipe(self) -> dict[str, Any]:
         """What the trainer is given, as JSON values; the system prompt is in the text already."""
         recipe = {
-            "alpha": 2 * self.rank if self.alpha is None else self.alpha,
+            "alpha": 2.0 * self.rank if self.alpha is None else self.alpha,
             "batch_size": self.batch_size,
             "epochs": self.epochs,
             "learning_rate": self.learning_rate,

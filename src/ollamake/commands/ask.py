@@ -14,6 +14,7 @@ from ollamake.errors import BuildError
 from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
+from ollamake.stages.system import system_of
 from ollamake.state import file_digest
 from ollamake.trainers.port import trainer_names
 
@@ -88,15 +89,24 @@ def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool
         _stream(server, model.name, messages)
         return
     base = f"{model.base.name}:base"
-    if base not in known:
-        path = Path(model.base.gguf)
-        weights = (path, file_digest(path))
-        server.create(NewModel(name=base, base=weights, adapter=None, system=None, template=model.serve.template, parameters={}))
+    path = Path(model.base.gguf)
+    if not path.is_file():
+        msg = f"{model.base.mark}: base {model.base.name!r}: no such file: {path}"
+        raise BuildError(msg, fix="put the GGUF there, or mend `gguf`")
+    server.create(
+        NewModel(
+            name=base,
+            base=(path, file_digest(path)),
+            adapter=None,
+            system=system_of(model),
+            template=model.serve.template,
+            parameters=model.serve.parameters,
+        )
+    )
     print(f"{model.name}:")
     _stream(server, model.name, messages)
     print(f"\n{model.base.name}, its base:")
-    system = [{"role": "system", "content": model.serve.system}] if model.serve.system else []
-    _stream(server, base, [*system, *messages], temperature=model.serve.parameters.get("temperature", 0), num_predict=BASE_TOKENS)
+    _stream(server, base, messages, num_predict=BASE_TOKENS)
 
 
 def _stream(server: OllamaServer, name: str, messages: list[dict[str, str]], **options: Any) -> None:

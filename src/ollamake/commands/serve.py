@@ -14,7 +14,7 @@ from doit.exceptions import InvalidCommand
 from ollamake.catalog import load_catalog
 from ollamake.commands.ask import CATALOG
 from ollamake.errors import BuildError
-from ollamake.ollama.address import address_of, version_at
+from ollamake.ollama.address import address_of
 from ollamake.ollama.server import use_server
 from ollamake.trainers.port import trainer_names
 
@@ -37,6 +37,8 @@ class Serve(Command):
             host = load_catalog(path, trainers=trainer_names()).host if path.exists() else None
             address = address_of(host)
             use = use_server(address)
+        except KeyboardInterrupt:
+            return 130
         except BuildError as error:
             msg = f"\n{error}"
             raise InvalidCommand(msg) from error
@@ -48,7 +50,7 @@ class Serve(Command):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
         while not ended.wait(2.0):
-            if version_at(address) is None:
+            if not use.is_running():
                 print(f"Ollama at {address} ended by itself", file=sys.stderr)
                 use.end()
                 return 1

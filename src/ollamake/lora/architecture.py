@@ -15,6 +15,8 @@ from ollamake.lora.gguf_file import GgufHead, read_head
 
 # Llama 2 to 3.x, Mistral, SmolLM: what llama.cpp's converter writes as `llama`.
 KNOWN = {"llama": MODEL_ARCH.LLAMA}
+# The layers that may get a LoRA, as transformers names them.
+LAYERS = {"llama": frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})}
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,14 @@ class Architecture:
         return {key: name for key, (_, name) in names.mapping.items()}
 
     @property
-    def modules(self) -> frozenset[str]:
+    def layers(self) -> frozenset[str]:
         """The names of the layers that may get a LoRA: `q_proj`, `up_proj`, ..."""
-        there = {tensor.name for tensor in self.head.tensors}
-        return frozenset(
-            module.rpartition(".")[2]
-            for module, name in self._names.items()
-            if module.startswith("model.layers.0.") and f"{name}.weight" in there and not name.endswith("norm")
-        )
+        return LAYERS[self.head.architecture]
 
     def tensor_name(self, module: str) -> str | None:
-        """The GGUF tensor of a transformers module such as `model.layers.0.self_attn.q_proj`, or None."""
+        """The GGUF tensor of a transformers module such as `model.layers.0.self_attn.q_proj`, or None where it may get no LoRA."""
         name = self._names.get(module)
-        return None if name is None else f"{name}.weight"
+        return None if name is None or module.rpartition(".")[2] not in self.layers else f"{name}.weight"
 
     def in_file_order(self, tensor: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The rows of a matrix as the GGUF has them: q and k of llama are permuted, so that their rotary halves lie side by side.
@@ -52,7 +49,8 @@ class Architecture:
         if tensor.endswith(".attn_q.weight"):
             heads = self.head.count("attention.head_count")
         elif tensor.endswith(".attn_k.weight"):
-            heads = self.head.keys.get(f"{self.head.architecture}.attention.head_count_kv") or self.head.count("attention.head_count")
+            own = f"{self.head.architecture}.attention.head_count_kv" in self.head.keys
+            heads = self.head.count("attention.head_count_kv" if own else "attention.head_count")
         else:
             return rows
         halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gguf import GGMLQuantizationType
+
 from ollamake.errors import BuildError
 
 MAGIC = b"GGUF"
@@ -109,7 +111,10 @@ class _Reader:
                 keys[name] = value
         keys_end = self.at
         tensors = tuple(self.tensor() for _ in range(tensor_count))
-        alignment = int(keys.get("general.alignment", DEFAULT_ALIGNMENT))
+        alignment = keys.get("general.alignment", DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            msg = f"its alignment is {alignment!r}"
+            raise ValueError(msg)
         return GgufHead(
             keys=keys,
             keys_start=keys_start,
@@ -159,4 +164,6 @@ class _Reader:
         name = self.string()
         dimensions = self.scalar("<I")
         shape = tuple(self.scalar("<Q") for _ in range(dimensions))
-        return Tensor(name=name, shape=shape, type=self.scalar("<I"), offset=self.scalar("<Q"))
+        kind = self.scalar("<I")
+        GGMLQuantizationType(kind)  # raises ValueError where gguf does not know it
+        return Tensor(name=name, shape=shape, type=kind, offset=self.scalar("<Q"))

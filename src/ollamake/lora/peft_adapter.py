@@ -22,6 +22,12 @@ from ollamake.errors import BuildError
 from ollamake.lora.architecture import Architecture
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# Keys of the config that, where they say something, make more of the adapter than its A and B.
+NOT_CARRIED = (
+    *("alora_invocation_tokens", "alpha_pattern", "bias", "fan_in_fan_out", "layer_replication", "lora_bias", "modules_to_save"),
+    *("rank_pattern", "target_parameters", "trainable_token_indices", "use_dora", "use_qalora"),
+)
+CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 _LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 
 _FLOATS: dict[str, type[np.generic]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -65,11 +71,14 @@ def read_peft_adapter(folder: Path, architecture: Architecture) -> PeftAdapter:
         elif not np.isfinite(tensor).all():
             faults.append(f"tensor {name!r} holds NaN or infinite numbers")
         else:
-            sides.setdefault(match["module"], {})[match["side"]] = (name, tensor)
+            both = sides.setdefault(match["module"], {})
+            if match["side"] in both:
+                faults.append(f"tensors {both[match['side']][0]!r} and {name!r} are of one layer")
+            both[match["side"]] = (name, tensor)
     shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors}
     found: dict[str, Pair] = {}
     for module, both in sides.items():
-        fault = _pair_fault(module, both, architecture.tensor_name(module), shapes)
+        fault = _pair_fault(module, both, architecture.tensor_name(module), shapes, config.get("r"))
         if fault is not None:
             faults.append(fault)
         elif not faults:
@@ -128,25 +137,30 @@ def _config_faults(config: dict[str, Any]) -> list[str]:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or rank < 1:
         faults.append(f"r is {rank!r}, not a whole number above 0")
-    if not isinstance(alpha, (int, float)) or not alpha:
+    if not isinstance(alpha, (int, float)) or not alpha or not math.isfinite(alpha):
         faults.append(f"lora_alpha is {alpha!r}, not a number other than 0")
-    for key, harmless in (("bias", "none"), ("use_dora", False), ("modules_to_save", None), ("alpha_pattern", {}), ("rank_pattern", {})):
+    for key in NOT_CARRIED:
         value = config.get(key)
-        if value and value != harmless:
+        if value and value != "none":
             faults.append(f"{key} is {value!r}, which a server of Ollama does not carry")
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(CHANGES_THE_BASE):
+        faults.append(f"init_lora_weights is {start!r}, which changes the base's own weights")
     return faults
 
 
-def _pair_fault(module: str, both: dict[str, tuple[str, Matrix]], tensor: str | None, shapes: dict[str, tuple[int, ...]]) -> str | None:
+def _pair_fault(module: str, both: dict[str, tuple[str, Matrix]], tensor: str | None, shapes: dict[str, tuple[int, ...]], rank: object) -> str | None:
     for side, other in (("A", "B"), ("B", "A")):
         if side not in both:
             return f"tensor {both[other][0]!r} has no lora_{side} beside it"
     (name_a, a), (name_b, b) = both["A"], both["B"]
-    if tensor is None or tensor not in shapes or tensor in {"token_embd.weight", "output.weight"}:
+    if tensor is None or tensor not in shapes:
         return f"tensor {name_a!r}: the base has no module {module!r} that takes a LoRA"
     columns, rows = shapes[tensor]
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != columns or b.shape[0] != rows or a.shape[0] != b.shape[1]:
         return f"tensors {name_a!r} {list(a.shape)} and {name_b!r} {list(b.shape)} do not fit {tensor} of the base, {rows} x {columns}"
+    if a.shape[0] != rank:
+        return f"tensor {name_a!r} has rank {a.shape[0]}, where the config has r {rank!r}"
     return None
 
 

@@ -25,10 +25,11 @@ class Address:
     scheme: str
     host: str
     port: int
+    path: str = ""  # of a server behind a proxy: `/ollama`
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
 
     @property
     def is_here(self) -> bool:
@@ -38,7 +39,7 @@ class Address:
     @property
     def file_name(self) -> str:
         """The address as a file may be called."""
-        return f"{self.host.replace(':', '_')}_{self.port}"
+        return f"{self.host}_{self.port}{self.path}".replace(":", "_").replace("/", "_")
 
 
 def address_of(host: str | None) -> Address:
@@ -60,7 +61,8 @@ def address_of(host: str | None) -> Address:
     name = parts.hostname or "127.0.0.1"
     if port is None:
         port = DEFAULT_PORT if bare else {"http": 80, "https": 443}[parts.scheme]
-    return Address(parts.scheme, {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name), port)  # noqa: S104 - the address that is replaced
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104 - the address that is replaced
+    return Address(parts.scheme, name, port, parts.path.rstrip("/"))
 
 
 def version_at(address: Address) -> str | None:
@@ -96,9 +98,12 @@ def takes_adapters(version: str) -> bool:
 
 def _get(address: Address, path: str) -> Any:
     try:
-        _, body = _request(address, "GET", path)
-    except (OSError, http.client.HTTPException):
+        status, body = _request(address, "GET", path)
+    except (OSError, http.client.HTTPException, ValueError):  # ValueError: a host or a key that can't be sent
         return None
+    if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
+        msg = f"{address} refuses to answer: HTTP {status}"
+        raise BuildError(msg, fix="set $OLLAMA_API_KEY to a key that it takes")
     try:
         return json.loads(body)
     except ValueError:
@@ -113,7 +118,7 @@ def _request(address: Address, method: str, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE)
     key = os.environ.get("OLLAMA_API_KEY")
     try:
-        connection.request(method, path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        connection.request(method, f"{address.path}{path}", headers={"Authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -40,6 +40,10 @@ class Use:
     version: str
     lease: IO[str] | None = field(default=None, repr=False)  # None: the server is not ours
 
+    def is_running(self) -> bool:
+        """Does the server still run? The embedded one is looked at as a process: a busy server may be slow to answer."""
+        return version_at(self.address) is not None if self.lease is None else _server_pid(self.address) is not None
+
     def end(self) -> None:
         """Let go of the server; the embedded one ends where nobody else uses it."""
         if self.lease is None:
@@ -66,7 +70,11 @@ def use_server(address: Address) -> Use:
     import fcntl  # not on Windows: nothing gets here there
 
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the cache can't be made: {error}"
+        raise BuildError(msg, fix="set $XDG_CACHE_HOME to a folder that you may write to") from error
     if version is None:
         embedded.installed(cache)
     with embedded.locked(_state("start.lock", address)):
@@ -132,11 +140,15 @@ def _start(cache: Path, address: Address) -> str:
     )
     _state("pid", address).write_text(json.dumps({"pid": pid}), encoding="utf-8")
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0):
-        version = version_at(address)
-        if version is not None:
-            return version
-        time.sleep(0.05)
+    try:
+        while time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0):
+            version = version_at(address)
+            if version is not None:
+                return version
+            time.sleep(0.05)
+    except BaseException:  # Ctrl-C: nobody would end it
+        _end_server(address)
+        raise
     _end_server(address)
     msg = f"the embedded Ollama did not start at {address}; {log} ends:\n{last_lines(log)}"
     raise BuildError(msg, fix="set $OLLAMA_HOST to a free port (OLLAMA_HOST=127.0.0.1:11500), or get Ollama from https://ollama.com/download")
@@ -163,6 +175,8 @@ def _end_server(address: Address) -> None:
                 break
             if _gone(pid):
                 break
+        else:
+            return  # it is still there, and still ours
     _state("pid", address).unlink(missing_ok=True)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
 from ollamake.graph import Step
-from ollamake.lora.gguf_file import read_head
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
-from ollamake.records.chat_template import chat_template
 from ollamake.stages.served import read_served
+from ollamake.stages.system import system_of
 
 CANDIDATE = "candidate"  # tag under which a model is made and tried
 
@@ -32,7 +32,7 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
             name=candidate,
             base=weights if merged else (base, served["base"]),
             adapter=None if merged else weights,
-            system=model.serve.system or _default_system(base),
+            system=system_of(model),
             template=model.serve.template,
             parameters=model.serve.parameters,
         )
@@ -42,18 +42,15 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
         server.load(candidate)
         server.copy(candidate, model.name)
         server.unload(model.name)
-    finally:
-        server.delete(candidate)
+    except BuildError:
+        with contextlib.suppress(BuildError):  # the server may be gone: the first error says more
+            server.delete(candidate)
+        raise
+    server.delete(candidate)
     return {"digest": server.digest(model.name), "host": str(server.address), "version": server.version(), "weights": served["kind"]}
 
 
-def _default_system(base: Path) -> str | None:
-    """The system prompt that the base's own template writes where none is given: the model was trained with it, and Ollama would leave it out."""
-    source = read_head(base).keys.get("tokenizer.chat_template")
-    return chat_template(source).default_system() if isinstance(source, str) else None
-
-
 def _check_template(server: OllamaServer, name: str, model: Model) -> None:
-    if server.template(name).strip() == BARE_TEMPLATE:
+    if model.serve.template is None and server.template(name).strip() == BARE_TEMPLATE:
         msg = f"{model.mark}: model {model.name!r}: Ollama {server.version()} does not know the chat template of base {model.base.name!r}"
         raise BuildError(msg, fix="write the template in Ollama's own form as serve.template (see https://docs.ollama.com/template)")

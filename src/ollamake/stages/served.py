@@ -12,7 +12,9 @@ def read_served(path: Path) -> dict[str, str] | None:
     None where it, or the weights that it names, are not there.
     """
     try:
-        facts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return facts if (path.parent / facts["file"]).is_file() else None
-    except (OSError, ValueError, KeyError):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), str) for key in ("kind", "file", "digest", "base")):
+        return None
+    return facts if (path.parent / facts["file"]).is_file() else None

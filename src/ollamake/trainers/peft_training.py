@@ -98,8 +98,10 @@ def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> list[Example]:
         for number, line in enumerate(lines, start=1):
             prompt, answer = template.prompt_and_answer(json.loads(line)["messages"])
             prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
-            ids = (*prompt_ids, *tokenizer(answer, add_special_tokens=False).input_ids)
-            examples.append(Example(ids, len(prompt_ids)))
+            ids = tokenizer(prompt + answer, add_special_tokens=False).input_ids
+            if ids[: len(prompt_ids)] != prompt_ids:  # a token reaches over the seam: served, the prompt ends there all the same
+                ids = [*prompt_ids, *tokenizer(answer, add_special_tokens=False).input_ids]
+            examples.append(Example(tuple(ids), len(prompt_ids)))
             if len(ids) > max_tokens:
                 too_long.append((number, len(ids)))
     if too_long:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -80,13 +81,25 @@ class Trainer(Protocol):
         """What a line of the program's standard output tells, or None."""
 
 
+KINDS = ("loading", "start", "step", "done", "failed")
+
+
 def json_event(line: str) -> Event | None:
-    """The event of a line with a JSON object in Event's own words, such as the embedded trainer writes; None for any other."""
+    """The event of a line with a JSON object in Event's own words, such as the embedded trainer writes; None for any other, which is for the log."""
     try:
         facts = json.loads(line)
-        return Event(kind=facts.pop("event"), **{key: value for key, value in facts.items() if key in Event.__dataclass_fields__})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         return None
+    if not isinstance(facts, dict) or facts.get("event") not in KINDS or (facts["event"] == "failed" and not facts.get("reason")):
+        return None
+    known = {name: facts[name] for name in Event.__dataclass_fields__ if name in facts}
+    if not all(isinstance(value, str) if name == "reason" else _is_number(value) for name, value in known.items()):
+        return None
+    return Event(kind=facts["event"], **known)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @cache
