@@ -166,6 +166,34 @@ def test_an_empty_catalog_and_none_at_all() -> None:
         load_catalog(Path("nowhere.yaml"), trainers=TRAINERS)
 
 
+def test_a_default_trainer_may_be_replaced() -> None:
+    text = GOOD.replace("{rank: 8, system: Be brief.}", "{trainer: command, command: [train.sh]}").replace("2e-4", "2e-4, trainer: peft")
+    legal, _ = load(text).models
+    assert (legal.train.trainer, legal.train.command) == ("peft", ())
+
+
+def test_parameters_are_merged_key_by_key() -> None:
+    legal, _ = load(GOOD.replace("2e-4}", '2e-4}\n    serve: {parameters: {top_k: 3, stop: ["\\n"]}}')).models
+    assert legal.serve.parameters == {"temperature": 0, "top_k": 3, "stop": ["\n"]}
+
+
+def test_a_file_name_may_look_like_a_pattern_and_folders_are_no_files() -> None:
+    Path("tone[1].jsonl").touch()
+    Path("more").mkdir()
+    Path("more/deep.jsonl").touch()
+    legal, _ = load(GOOD.replace("[tone.jsonl]", '["tone[1].jsonl", "more/**"]')).models
+    assert legal.data[0].files == ("tone[1].jsonl", "more/deep.jsonl")
+
+
+def test_a_name_that_is_taken_by_the_markers() -> None:
+    said = "models.yaml:10: model 'datasets': build/datasets is where the markers of datasets are\n  fix: give the model another name"
+    assert faults(GOOD.replace("  legal:", "  datasets:")) == said
+
+
+def test_a_number_without_end_is_a_fault() -> None:
+    assert faults(GOOD.replace("rank: 8", f"rank: {'9' * 5000}")) == "models.yaml:3: a number of 5000 digits"
+
+
 def test_anchors_and_merges_are_allowed_and_bombs_are_not() -> None:
     value, lines = parse("a: &x {rank: 1, seed: 2}\nb:\n  <<: *x\n  rank: 3\n", "m.yaml")
     assert value["b"] == {"rank": 3, "seed": 2}

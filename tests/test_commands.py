@@ -12,7 +12,22 @@ def test_ask_streams_the_answer(built: Repo) -> None:
     assert (result.code, result.out, result.err) == (0, "I am legal:latest\n", "")
 
 
-def test_ask_beside_base_makes_the_base_once(built: Repo) -> None:
+def test_ask_beside_base_asks_the_base_that_is_there_now(built: Repo) -> None:
+    from tiny_base import write_tiny_base
+
+    built.doit("ask", "--beside-base", "legal", "Who are you?")
+    before = built.server.digest("tiny:base")
+    write_tiny_base(built.path / "base.gguf", seed=9)
+    built.doit("ask", "--beside-base", "legal", "Who are you?")
+    assert built.server.digest("tiny:base") != before
+    (built.path / "base.gguf").unlink()
+    result = built.doit("ask", "--beside-base", "legal", "Who are you?")
+    assert (result.code, result.err) == (
+        *(3, "ERROR: \nmodels.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`\n"),
+    )
+
+
+def test_ask_beside_base_answers_twice(built: Repo) -> None:
     for _ in range(2):
         result = built.doit("ask", "--beside-base", "legal", "Who are you?")
         assert (result.code, result.out) == (0, "legal:\nI am legal:latest\n\ntiny, its base:\nI am tiny:base\n")

@@ -226,6 +226,23 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no alpha": ({}, {"lora_alpha": None}, "lora_alpha is None, not a number other than 0"),
     "alpha 0": ({}, {"lora_alpha": 0}, "lora_alpha is 0, not a number other than 0"),
     "alpha pattern": ({}, {"alpha_pattern": {"q_proj": 3}}, "alpha_pattern is {'q_proj': 3}, which a server of Ollama does not carry"),
+    "infinite alpha": ({}, {"lora_alpha": float("inf")}, "lora_alpha is inf, not a number other than 0"),
+    "rank of the config": ({}, {"r": 8}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 8"),
+    "PiSSA": ({}, {"init_lora_weights": "pissa_niter_16"}, "init_lora_weights is 'pissa_niter_16', which changes the base's own weights"),
+    "fan_in_fan_out": ({}, {"fan_in_fan_out": True}, "fan_in_fan_out is True, which a server of Ollama does not carry"),
+    "one layer twice": (
+        {f"{Q}.lora_A.default.weight": np.ones((4, 64), np.float32)},
+        {},
+        f"tensors '{Q}.lora_A.default.weight' and '{Q}.lora_A.weight' are of one layer",
+    ),
+    "LoRA on a norm": (
+        {
+            "base_model.model.model.layers.0.input_layernorm.lora_A.weight": np.ones((4, 64), np.float32),
+            "base_model.model.model.layers.0.input_layernorm.lora_B.weight": np.ones((64, 4), np.float32),
+        },
+        {},
+        "the base has no module 'model.layers.0.input_layernorm' that takes a LoRA",
+    ),
     "no tensor": (dict.fromkeys(adapter_tensors()), {}, "adapter_model.safetensors holds no tensor"),
 }
 

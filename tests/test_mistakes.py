@@ -181,6 +181,59 @@ def test_ctrl_c_ends_a_training_and_leaves_no_half_adapter(repo: Repo) -> None:
     assert repo.doit("convert:legal").ran == []
 
 
+ORPHAN = """\
+import sys, time, pathlib, subprocess
+pathlib.Path("started").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Repo, number: signal.Signals) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    assert repo.doit("train:legal").code == 0
+    (repo.path / "trainer.py").write_text(ORPHAN, encoding="utf-8")
+    repo.replace("    data: [shared, tone]\n", f"    data: [shared, tone]\n    train: {{command: [{sys.executable}, trainer.py]}}\n")
+    doit = subprocess.Popen([sys.executable, "-m", "doit", "train"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not Path("started").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    (trainer,) = Path(f"/proc/{doit.pid}/task/{doit.pid}/children").read_text(encoding="utf-8").split()
+    doit.send_signal(number)
+    out, err = doit.communicate(timeout=20)
+    assert (doit.returncode, err) == (128 + number, "")
+    assert out.splitlines()[-1].startswith("2 models: 1 fresh, 1 unfinished in ")
+    assert not Path(f"/proc/{trainer}").exists()
+    assert sorted(path.name for path in Path("build/sales").iterdir()) == ["convert-sales.receipt.json", "text.jsonl", "train.log"]
+    assert repo.doit("train:legal").ran == []
+
+
+def test_an_adapter_folder_that_is_a_link_is_followed(repo: Repo) -> None:
+    Path("disk/legal").mkdir(parents=True)
+    Path("adapters").mkdir()
+    Path("adapters/legal").symlink_to(Path("disk/legal").absolute())
+    assert repo.doit("train:legal").code == 0
+    assert Path("adapters/legal").is_symlink()
+    assert Path("disk/legal/adapter_model.safetensors").exists()
+
+
+def test_what_is_in_the_way_of_an_adapter_is_said_before_training(repo: Repo) -> None:
+    Path("adapters").mkdir()
+    Path("adapters/legal").touch()
+    out = repo.doit("train:legal").out
+    assert "\ntrain:legal failed:\nadapters/legal is in the way: it is not a folder\n  fix: move it away, then run `doit` again\n" in out
+    assert repo.trainings == []
+
+
+def test_a_file_that_may_not_be_read(built: Repo) -> None:
+    Path("datasets/tone.jsonl").unlink()
+    Path("datasets/tone.jsonl").symlink_to("tone.jsonl")  # to itself: nobody can read it, root neither
+    result = built.doit()
+    assert (result.code, "Traceback" in result.out + result.err) == (3, False)
+    assert "no file matches 'datasets/tone.jsonl'" in result.err
+
+
 def test_an_adapter_is_replaced_whole(built: Repo) -> None:
     (built.path / "adapters/legal/left-over.txt").touch()
     built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
@@ -193,8 +246,9 @@ def test_an_adapter_is_replaced_whole(built: Repo) -> None:
 
 def test_a_receipt_that_was_damaged_is_no_receipt(built: Repo) -> None:
     (receipt,) = (built.path / ".ollamake/hosts").glob("*/register-legal.json")
-    receipt.write_text(json.dumps({"files": {}})[:5], encoding="utf-8")
-    assert built.doit().ran == ["register:legal"]
+    for content in (json.dumps({"files": {}}), json.dumps({"files": {}})[:5], "[]", ""):
+        receipt.write_text(content, encoding="utf-8")
+        assert built.doit().ran == ["register:legal"]
 
 
 def test_weights_that_were_deleted_are_packaged_again(built: Repo) -> None:

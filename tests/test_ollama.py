@@ -77,6 +77,26 @@ def test_a_port_where_something_else_answers_is_an_error() -> None:
             version_at(address)
 
 
+def test_a_server_that_wants_a_key_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b'HTTP/1.0 401 Unauthorized\r\n\r\n{"error": "unauthorized"}')
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setenv("OLLAMA_API_KEY", "wrong")
+        with pytest.raises(BuildError, match=r"refuses to answer: HTTP 401\n  fix: set \$OLLAMA_API_KEY to a key that it takes"):
+            version_at(Address("http", "127.0.0.1", server.getsockname()[1]))
+
+
+@pytest.mark.parametrize("host", ["gpu..box", "a" * 300])
+def test_a_host_that_can_not_be_looked_up_does_not_answer(host: str) -> None:
+    assert version_at(address_of(host)) is None
+
+
 def test_no_embedded_ollama_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     if embedded.is_possible():
         monkeypatch.setattr("platform.machine", lambda: "arm64")

@@ -81,7 +81,14 @@ def test_what_a_trainer_does_not_tell_is_left_out() -> None:
     assert step_facts(Event(kind="step", step=1, steps=2, seconds_left=3.0)) == "3.0 s left"
 
 
-@pytest.mark.parametrize("line", ["", "loss 0.3", "[1]", "3", '{"loss": 1}', '{"event": "step", "step": 1', "null"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "loss 0.3", "[1]", "3", '{"loss": 1}', '{"event": "step", "step": 1', "null", '{"event": "downloading"}', '{"event": "failed"}'),
+        *('{"event": "step", "step": "3"}', '{"event": "step", "loss": "0.3"}', '{"event": "step", "seconds_left": Infinity}'),
+        *('{"event": "step", "loss": NaN}', '{"event": "step", "step": true}', '{"event": "failed", "reason": 3}', '{"event": ["step"]}'),
+    ],
+)
 def test_a_line_that_is_no_event_is_for_the_log(line: str) -> None:
     assert json_event(line) is None
 

@@ -90,7 +90,7 @@ def test_a_recipe_key_trains_that_model(built: Repo) -> None:
     built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
     result = built.doit()
     assert result.ran == ["train:legal", "package:legal", "register:legal"]
-    assert ".  train:legal  (train.alpha: 4 -> 6; train.rank: 2 -> 3)\n" in result.out
+    assert ".  train:legal  (train.alpha: 4.0 -> 6.0; train.rank: 2 -> 3)\n" in result.out
 
 
 def test_a_serve_key_registers_again_and_trains_nothing(built: Repo) -> None:
@@ -176,4 +176,119 @@ def test_steps_run_in_parallel(repo: Repo, capfd: pytest.CaptureFixture[str]) ->
 def test_clean_never_takes_an_adapter(built: Repo) -> None:
     built.doit("clean", "-a")
     assert Path("adapters/legal/adapter_model.safetensors").exists()
-    assert not Path("build/legal/text.jsonl").exists()
+    assert [path.name for path in Path("build").rglob("*") if path.suffix in {".gguf", ".jsonl"}] == []
+    assert "train:legal" not in built.doit().ran
+
+
+def test_a_training_is_not_repeated_because_its_step_could_not_run(built: Repo) -> None:
+    good = built.records("tone").read_bytes()
+    built.records("tone").write_bytes(b"no record\n")
+    assert built.doit("--continue").code != 0
+    built.records("tone").write_bytes(good)
+    assert "train:sales" not in built.doit().ran
+
+    Path("base.gguf").rename("away.gguf")
+    result = built.doit()
+    assert result.code == 1
+    assert "\ntrain:legal failed:\nmodels.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`\n" in result.out
+    Path("away.gguf").rename("base.gguf")
+    assert built.doit().ran == []
+
+    built.replace("target_modules: [q_proj]", "target_modules: [q_prj]")
+    assert built.doit().code == 1
+    built.replace("target_modules: [q_prj]", "target_modules: [q_proj]")
+    assert built.doit().code == 0
+    assert built.trainings == ["legal", "sales"]
+
+
+def test_a_training_is_not_repeated_because_doit_forgot_it(built: Repo) -> None:
+    import shutil
+
+    Path(".ollamake.db").unlink()
+    shutil.rmtree(".ollamake")
+    shutil.rmtree("build")
+    result = built.doit()
+    assert result.code == 0
+    assert built.trainings == ["legal", "sales"]
+    assert result.out.splitlines()[-1].startswith("2 models: 2 rebuilt in ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("rank: 2,", "rank: 2.0, epochs: 3.0, learning_rate: 0.0002, alpha: 4,", id="other ways to write a number"),
+        pytest.param("base.gguf", "bases/tiny.gguf", id="the base is moved"),
+        pytest.param("  sales:\n", "  sales:  # we sell\n", id="comment"),
+    ],
+)
+def test_what_is_no_change_trains_nothing(built: Repo, old: str, new: str) -> None:
+    Path("bases").mkdir()
+    Path("bases/tiny.gguf").write_bytes(Path("base.gguf").read_bytes())
+    built.replace(old, new)
+    assert built.doit().code == 0
+    assert built.trainings == ["legal", "sales"]
+
+
+def test_the_order_of_layers_is_no_change(repo: Repo) -> None:
+    repo.replace("target_modules: [q_proj]", "target_modules: [q_proj, v_proj]")
+    repo.doit("train")
+    repo.replace("target_modules: [q_proj, v_proj]", "target_modules: [v_proj, q_proj]")
+    assert repo.doit("train").ran == []
+
+
+def test_the_order_of_files_is_a_change(built: Repo) -> None:
+    built.records("zone").write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    built.replace("[datasets/tone.jsonl]", "[datasets/tone.jsonl, datasets/zone.jsonl]")
+    built.doit()
+    built.replace("[datasets/tone.jsonl, datasets/zone.jsonl]", "[datasets/zone.jsonl, datasets/tone.jsonl]")
+    result = built.doit()
+    assert result.ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales"]
+
+
+def test_a_base_that_is_replaced_during_a_training_makes_it_stale(built: Repo) -> None:
+    from tiny_base import write_tiny_base
+
+    write_tiny_base(Path("new.gguf"), seed=5)
+    (line,) = [line for line in Path("models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
+    program = Path(line.partition("command: [")[2].split(", ")[1])
+    Path("trainer.py").write_text(f"{program.read_text(encoding='utf-8')}\nPath('new.gguf').replace('base.gguf')\n", encoding="utf-8")
+    built.replace(str(program), "trainer.py")
+    assert built.doit("train:legal").code == 0
+    Path("new.gguf").write_bytes(Path("base.gguf").read_bytes())
+    result = built.doit("train:legal")
+    assert ".  train:legal  (base tiny changed)\n" in result.out
+    Path("new.gguf").write_bytes(Path("base.gguf").read_bytes())
+    assert built.doit("train:legal").ran == []
+
+
+@pytest.mark.parametrize(
+    ("path", "runs"),
+    [
+        ("build/legal/text.jsonl", ["convert:legal"]),
+        ("build/legal/adapter.gguf", ["package:legal"]),
+        ("build/datasets/shared.json", ["validate:shared"]),
+        ("adapters/legal/adapter_model.safetensors", ["train:legal"]),
+    ],
+)
+def test_a_target_that_was_damaged_is_made_again(built: Repo, path: str, runs: list[str]) -> None:
+    good = Path(path).read_bytes()
+    Path(path).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    result = built.doit()
+    assert result.ran == runs
+    assert f".  {runs[0]}  ({path} is not what was made)\n" in result.out
+    assert Path(path).read_bytes() == good
+
+
+@pytest.mark.parametrize("content", ["[]", '"x"', '{"file": 3}', '{"file": "adapter.gguf"}', ""])
+def test_a_served_json_of_another_shape_is_made_again(built: Repo, content: str) -> None:
+    Path("build/legal/served.json").write_text(content, encoding="utf-8")
+    assert built.doit().ran == ["package:legal"]
+
+
+def test_weights_type_is_heeded_while_no_server_answers(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    built.server.version = "0.40.0"
+    built.doit()
+    monkeypatch.setenv("OLLAMA_HOST", "gpu-box.invalid")
+    assert built.doit("package").ran == []
+    built.replace("{parameters: {temperature: 0.2}}", "{weights_type: f16}")
+    assert built.doit("package").ran == ["package:sales"]

@@ -10,7 +10,6 @@ from ollamake.catalog import Catalog, Dataset, Model
 from ollamake.catalog.load import MARKERS
 from ollamake.records.text import FORMATS
 
-STAGES = ("validate", "convert", "train", "package", "register")
 BUILD = "build"
 ADAPTERS = "adapters"
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.

@@ -56,7 +56,7 @@ class _PlainLines:
         if event.kind == "loading":
             self.line("loading the base")
         elif event.kind == "start":
-            self.line(f"{event.examples} records, {event.tokens} tokens, {event.steps} steps")
+            self.line(f"{_counted(event)}, {event.steps} steps")
         elif event.kind == "step" and (now - self.shown >= QUIET or event.step == event.steps):
             self.shown = now
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
@@ -84,13 +84,17 @@ class _LiveBar:
         if event.kind == "loading":
             self.progress.update(self.task, facts="loading the base")
         elif event.kind == "start":
-            self.progress.update(self.task, total=event.steps, facts=f"{event.examples} records, {event.tokens} tokens")
+            self.progress.update(self.task, total=event.steps, facts=_counted(event))
         elif event.kind == "step":
             facts = f"step {event.step}/{event.steps}  {step_facts(event)}"
             self.progress.update(self.task, completed=event.step, total=event.steps, facts=facts)
 
     def end(self) -> None:
         self.progress.stop()
+
+
+def _counted(event: Event) -> str:
+    return f"{event.examples} record{'' if event.examples == 1 else 's'}, {event.tokens} tokens"
 
 
 def step_facts(event: Event) -> str:

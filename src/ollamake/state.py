@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from ollamake.graph import BUILD, Step
 
 LOCAL = ".ollamake"  # of this machine alone; safe to delete
 RECEIPT = "receipt.json"  # in an adapter's folder
+
+
+# Nanoseconds. A file that was written so shortly ago may be written again without a change of its times, whose clock ticks each 4 or 10 ms.
+JUST_NOW = 100_000_000
 
 
 class ContentChecker(FileChangedChecker):
@@ -60,8 +65,9 @@ class DigestCache:
         if isinstance(known, list) and known[:-1] == signature:
             return str(known[-1])
         digest = digest_file(Path(path))
-        self.known[path] = [*signature, digest]
-        self.dirty = True
+        if time.time_ns() - stat.st_ctime_ns > JUST_NOW:
+            self.known[path] = [*signature, digest]
+            self.dirty = True
         return digest
 
     def save(self) -> None:

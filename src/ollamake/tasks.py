@@ -13,7 +13,7 @@ from doit.task import clean_targets
 
 from ollamake.catalog import load_catalog
 from ollamake.errors import BuildError
-from ollamake.graph import STAGES, Step, steps_of
+from ollamake.graph import Step, steps_of
 from ollamake.ollama.address import address_of
 from ollamake.run import Run
 from ollamake.trainers.port import trainer, trainer_names
@@ -41,12 +41,9 @@ def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
         raise InvalidDodoFile(msg) from error
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
-    there = {step.stage for step in steps}
-    # doit takes groups in the order in which they are named: the last stage first, so that each model is finished before the next is begun.
-    for stage in reversed(STAGES):
-        if stage in there:
-            each = "each dataset" if stage == "validate" else "each model"
-            yield {"basename": stage, "name": None, "doc": PURPOSES[stage].format(each)}
+    for stage in dict.fromkeys(step.stage for step in steps):
+        each = "each dataset" if stage == "validate" else "each model"
+        yield {"basename": stage, "name": None, "doc": PURPOSES[stage].format(each)}
     for step in steps:
         yield task_of(step, run)
 
