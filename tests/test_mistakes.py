@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Repo
+from conftest import HERE, Repo
 from test_lora import adapter_tensors, write_adapter
 
 
@@ -207,6 +207,27 @@ def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Re
     assert not Path(f"/proc/{trainer}").exists()
     assert sorted(path.name for path in Path("build/sales").iterdir()) == ["convert-sales.receipt.json", "text.jsonl", "train.log"]
     assert repo.doit("train:legal").ran == []
+
+
+def test_a_build_under_nohup_goes_on_when_its_terminal_is_closed(repo: Repo) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    program = (
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from doit.__main__ import main; sys.argv[1:] = ['train:legal']; main()"
+    )
+    slow = (
+        f"import time, pathlib, runpy, sys; pathlib.Path('started').touch(); time.sleep(0.5); runpy.run_path({str(HERE / 'counting_trainer.py')!r})"
+    )
+    (repo.path / "trainer.py").write_text(slow, encoding="utf-8")
+    repo.replace(f"{HERE}/counting_trainer.py", "trainer.py")
+    doit = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not Path("started").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    doit.send_signal(signal.SIGHUP)
+    out, err = doit.communicate(timeout=20)
+    assert (doit.returncode, err) == (0, ""), out
+    assert repo.trainings == ["legal"]
 
 
 def test_an_adapter_folder_that_is_a_link_is_followed(repo: Repo) -> None:

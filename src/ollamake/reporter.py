@@ -35,7 +35,8 @@ class Reporter(ConsoleReporter):
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """From here on Ctrl-C and its like end the run as an error does: targets and database stay whole, and there is no traceback."""
         for number in ENDING:
-            self.handlers[number] = signal.signal(number, lambda got, _: sys.exit(128 + got))
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                self.handlers[number] = signal.signal(number, lambda got, _: sys.exit(128 + got))
         for name in selected_with_dependencies(tasks, selected_tasks):
             step = step_of(tasks[name])
             if step is not None and isinstance(step.subject, Model):
