@@ -29,6 +29,12 @@ HERE = Path(__file__).parent
 settings.register_profile("ollamake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ollamake")
 
+DODO = """\
+from ollamake import DOIT_CONFIG, tasks_from
+
+def task_models():
+    yield from tasks_from("models.yaml")
+"""
 CATALOG = f"""\
 version: 1
 defaults:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import HERE, Repo
+from conftest import DODO, HERE, Repo
 from test_lora import adapter_tensors, write_adapter
 
 
@@ -153,12 +153,14 @@ def test_warnings_are_said_and_stop_nothing(repo: Repo) -> None:
     assert result.err == "models.yaml:9: warning: no model uses the dataset 'spare'\n"
 
 
-DODO = """\
-from ollamake import DOIT_CONFIG, tasks_from
-
-def task_models():
-    yield from tasks_from("models.yaml")
-"""
+def started(program: list[str]) -> subprocess.Popen[str]:
+    """A build in a process of its own, whose trainer has begun: it has made the file `started`."""
+    doit = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not Path("started").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return doit
 
 
 def test_ctrl_c_ends_a_training_and_leaves_no_half_adapter(repo: Repo) -> None:
@@ -167,11 +169,7 @@ def test_ctrl_c_ends_a_training_and_leaves_no_half_adapter(repo: Repo) -> None:
     (repo.path / "trainer.py").write_text(slow, encoding="utf-8")
     (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
     repo.replace(command, f"  train: {{trainer: command, command: [{sys.executable}, trainer.py], target_modules: [q_proj]}}")
-    doit = subprocess.Popen([sys.executable, "-m", "doit", "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while not Path("started").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    doit = started([sys.executable, "-m", "doit", "train:legal"])
     doit.send_signal(signal.SIGINT)
     out, err = doit.communicate(timeout=20)
     assert doit.returncode == 130
@@ -194,11 +192,7 @@ def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Re
     assert repo.doit("train:legal").code == 0
     (repo.path / "trainer.py").write_text(ORPHAN, encoding="utf-8")
     repo.replace("    data: [shared, tone]\n", f"    data: [shared, tone]\n    train: {{command: [{sys.executable}, trainer.py]}}\n")
-    doit = subprocess.Popen([sys.executable, "-m", "doit", "train"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while not Path("started").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    doit = started([sys.executable, "-m", "doit", "train"])
     (trainer,) = Path(f"/proc/{doit.pid}/task/{doit.pid}/children").read_text(encoding="utf-8").split()
     doit.send_signal(number)
     out, err = doit.communicate(timeout=20)
@@ -219,11 +213,7 @@ def test_a_build_under_nohup_goes_on_when_its_terminal_is_closed(repo: Repo) -> 
     )
     (repo.path / "trainer.py").write_text(slow, encoding="utf-8")
     repo.replace(f"{HERE}/counting_trainer.py", "trainer.py")
-    doit = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
-    while not Path("started").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    doit = started([sys.executable, "-c", program])
     doit.send_signal(signal.SIGHUP)
     out, err = doit.communicate(timeout=20)
     assert (doit.returncode, err) == (0, ""), out

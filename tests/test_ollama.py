@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,34 +63,33 @@ def test_a_server_that_answers_is_used_and_never_ended(ollama: FakeOllama) -> No
     assert version_at(use.address) == "0.9.3"
 
 
-def test_a_port_where_something_else_answers_is_an_error() -> None:
+@contextmanager
+def answering(content: bytes) -> Iterator[Address]:
+    """A server on a port of its own that says this to the first who asks, whatever is asked."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(1000)
-                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+                connection.sendall(content)
 
         threading.Thread(target=answer, daemon=True).start()
-        address = Address("http", "127.0.0.1", server.getsockname()[1])
-        with pytest.raises(BuildError, match=r"answers, but it is not an Ollama\n  fix: end what listens on that port"):
-            version_at(address)
+        yield Address("http", "127.0.0.1", server.getsockname()[1])
+
+
+def test_a_port_where_something_else_answers_is_an_error() -> None:
+    said = r"answers, but it is not an Ollama\n  fix: end what listens on that port"
+    with answering(b"HTTP/1.0 200 OK\r\n\r\nhello") as address, pytest.raises(BuildError, match=said):
+        version_at(address)
 
 
 def test_a_server_that_wants_a_key_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(1000)
-                connection.sendall(b'HTTP/1.0 401 Unauthorized\r\n\r\n{"error": "unauthorized"}')
-
-        threading.Thread(target=answer, daemon=True).start()
-        monkeypatch.setenv("OLLAMA_API_KEY", "wrong")
-        with pytest.raises(BuildError, match=r"refuses to answer: HTTP 401\n  fix: set \$OLLAMA_API_KEY to a key that it takes"):
-            version_at(Address("http", "127.0.0.1", server.getsockname()[1]))
+    monkeypatch.setenv("OLLAMA_API_KEY", "wrong")
+    said = r"refuses to answer: HTTP 401\n  fix: set \$OLLAMA_API_KEY to a key that it takes"
+    content = b'HTTP/1.0 401 Unauthorized\r\n\r\n{"error": "unauthorized"}'
+    with answering(content) as address, pytest.raises(BuildError, match=said):
+        version_at(address)
 
 
 @pytest.mark.parametrize("host", ["gpu..box", "a" * 300])

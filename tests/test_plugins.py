@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import HERE, Repo
+from conftest import DODO, HERE, Repo
 
 PLUGIN = f"""
 import sys
@@ -18,12 +18,6 @@ class Plain:
     def command(self, job):
         return Command(argv=(sys.executable, r"{HERE}/counting_trainer.py", str(job.text), str(job.out), str(job.folder / "job.json")), environment={{}})
     def event(self, line): return json_event(line)
-"""
-DODO = """\
-from ollamake import DOIT_CONFIG, tasks_from
-
-def task_models():
-    yield from tasks_from("models.yaml")
 """
 
 

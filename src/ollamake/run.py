@@ -187,8 +187,6 @@ def require_files(step: Step) -> None:
     if not missing:
         return
     if isinstance(subject, Model) and subject.base.gguf in missing:
-        base = subject.base
-        msg = f"{base.mark}: base {base.name!r}: no such file: {base.gguf}"
-        raise BuildError(msg, fix="put the GGUF there, or mend `gguf`")
+        raise subject.base.missing()
     msg = f"{subject.mark}: {step.stage} {step.name!r}: no such file: {', '.join(missing)}"
     raise BuildError(msg, fix="put it there, or mend the path in the catalog")

@@ -92,7 +92,7 @@ class _Reading:
             found.update(dict.fromkeys(match.replace("\\", "/") for match in matches))
             if not matches:
                 here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
-                near = get_close_matches(self.below(pattern), here, n=1)
+                near = get_close_matches(path, here, n=1)
                 fix = f"write {near[0]!r}, or create the file" if near else "create the file, or mend the pattern"
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
         return Dataset(name=name, files=tuple(found), mark=self.mark(("datasets", name)))
@@ -128,8 +128,8 @@ class _Reading:
         )
 
     def train(self, name: str, entry: Mapping[str, Any]) -> Train:
-        settings = {**self.value.get("defaults", {}).get("train", {}), **entry.get("train", {})}
         own = entry.get("train", {})
+        settings = {**self.value.get("defaults", {}).get("train", {}), **own}
         if settings.get("trainer") != "command" and "command" not in own:
             settings.pop("command", None)  # of a default that this model does not train by
         train = Train(**{key: _plain(key, value) for key, value in settings.items()})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ollamake.errors import Fault, Mark
+from ollamake.errors import BuildError, Fault, Mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,11 @@ class Base:
     gguf: str  # path, relative to the catalog's folder
     hf: str | None  # Hugging Face id or folder that the trainer loads instead of the GGUF
     mark: Mark
+
+    def missing(self) -> BuildError:
+        """The error that the GGUF is not there."""
+        msg = f"{self.mark}: base {self.name!r}: no such file: {self.gguf}"
+        return BuildError(msg, fix="put the GGUF there, or mend `gguf`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,8 +91,7 @@ def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool
     base = f"{model.base.name}:base"
     path = Path(model.base.gguf)
     if not path.is_file():
-        msg = f"{model.base.mark}: base {model.base.name!r}: no such file: {path}"
-        raise BuildError(msg, fix="put the GGUF there, or mend `gguf`")
+        raise model.base.missing()
     server.create(
         NewModel(
             name=base,

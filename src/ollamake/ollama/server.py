@@ -87,8 +87,12 @@ def use_server(address: Address) -> Use:
 
 
 def would_start(address: Address) -> bool:
-    """Would the embedded server be started, did a build need one now?"""
-    return version_at(address) is None and address.is_here and shutil.which("ollama") is None and embedded.is_possible()
+    """Would the embedded server be started at this address, where nothing answers, did a build need one now?"""
+    try:
+        _refuse_to_start(address)
+    except BuildError:
+        return False
+    return True
 
 
 def expected_version(address: Address) -> str | None:
