@@ -19,7 +19,7 @@ from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.server import cache_folder, use_server
 from ollamake.records.records import read_records
 from ollamake.records.text import chat_lines, prompt_of
-from ollamake.state import file_digest
+from ollamake.state.digests import file_digest
 from ollamake.trainers.peft import PeftTrainer
 from ollamake.trainers.port import Job
 

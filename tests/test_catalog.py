@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamake.catalog import Catalog, Serve, Train, load_catalog
+from ollamake.catalog import Catalog, Serve, Train
+from ollamake.catalog.load import load_catalog
 from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import FaultyFileError
 

@@ -17,25 +17,30 @@ ROOT = Path(ollamake.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "digest": set(),
-    "catalog": {"errors"},
+    "duration": set(),
+    "catalog": {"errors", "digest"},
     "records": {"errors", "digest", "catalog"},
     "graph": {"catalog", "records"},
-    "freshness": set(),
+    "freshness": {"errors", "digest"},
     "lora": {"errors"},
     # edge
     "logs": set(),
-    "state": {"digest", "graph", "catalog"},
-    "run": {"errors", "catalog", "graph", "freshness", "state", "ollama", "stages"},
+    "build": {"state", "run"},  # for their types alone
+    "state": {"errors", "digest", "graph", "catalog", "freshness", "ollama", "trainers", "sights"},
+    "sights": {"catalog", "digest", "freshness", "graph", "ollama", "stages", "state", "trainers"},
+    "run": {"errors", "catalog", "digest", "graph", "freshness", "sights", "state", "ollama", "stages"},
+    "runner": {"catalog", "engines", "graph"},
     "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
-    "progress": {"trainers"},
-    "stages": {"errors", "digest", "catalog", "graph", "records", "lora", "logs", "state", "ollama", "trainers", "progress"},
-    "tasks": {"errors", "catalog", "graph", "ollama", "run", "trainers"},
-    "reporter": {"catalog", "graph", "progress", "state"},
-    "commands": {"errors", "catalog", "ollama", "stages", "state", "trainers"},
-    "__init__": {"reporter", "state", "tasks"},
+    "engines": {"errors"},
+    "progress": {"duration", "trainers"},
+    "stages": {"errors", "digest", "catalog", "engines", "graph", "records", "lora", "logs", "state", "ollama", "trainers", "progress"},
+    "tasks": {"errors", "build", "catalog", "graph", "ollama", "run", "sights", "state", "trainers"},
+    "reporter": {"build", "duration", "state"},
+    "commands": {"errors", "build", "catalog", "ollama", "reporter", "runner", "stages", "state", "tasks", "trainers"},
+    "__init__": {"build", "state", "tasks"},
 }
-CORE = ("errors", "digest", "catalog", "records", "graph", "freshness", "lora")
+CORE = ("errors", "digest", "duration", "catalog", "records", "graph", "freshness", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

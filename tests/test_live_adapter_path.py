@@ -19,7 +19,7 @@ from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import cache_folder
 from ollamake.records.chat_template import chat_template
-from ollamake.state import file_digest
+from ollamake.state.digests import file_digest
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers, peft and torch warn of their own
 

@@ -17,7 +17,7 @@ from ollamake.errors import BuildError
 from ollamake.ollama.server import cache_folder
 from ollamake.records.chat_template import chat_template
 from ollamake.records.records import Record
-from ollamake.state import file_digest
+from ollamake.state.digests import file_digest
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
 

@@ -255,11 +255,21 @@ def test_an_adapter_is_replaced_whole(built: Repo) -> None:
     assert sorted(path.name for path in (built.path / "adapters").iterdir()) == ["legal", "sales"]
 
 
-def test_a_receipt_that_was_damaged_is_no_receipt(built: Repo) -> None:
-    (receipt,) = (built.path / ".ollamake/hosts").glob("*/register-legal.json")
-    for content in (json.dumps({"files": {}}), json.dumps({"files": {}})[:5], "[]", ""):
-        receipt.write_text(content, encoding="utf-8")
-        assert built.doit().ran == ["register:legal"]
+def test_a_memory_of_this_machine_that_was_damaged_is_none(built: Repo) -> None:
+    (records,) = (path for path in (built.path / ".ollamake/records").iterdir() if path.name.startswith("127.0.0.1"))
+    for content in (json.dumps({"register:legal": {"inputs": {}}}), "[]", '{"register:legal": 3}', '{"register', ""):
+        records.write_text(content, encoding="utf-8")
+        assert "register:legal" in built.doit().ran
+        assert built.doit().ran == []
+
+
+@pytest.mark.parametrize("content", ["[]", "", '{"record": {}}', '{"record'])
+def test_a_receipt_that_was_damaged_explains_nothing_and_harms_nothing(built: Repo, content: str) -> None:
+    Path("build/legal/package-legal.receipt.json").write_text(content, encoding="utf-8")
+    Path("adapters/legal/receipt.json").write_text(content, encoding="utf-8")
+    assert built.doit().ran == []
+    built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
+    assert ".  train:legal  (its keys of the catalog changed)\n" in built.doit().out
 
 
 def test_weights_that_were_deleted_are_packaged_again(built: Repo) -> None:

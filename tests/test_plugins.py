@@ -15,6 +15,7 @@ from ollamake.trainers.port import Command, json_event
 class Plain:
     text_format = "text"
     def missing(self): return None
+    def versions(self): return {{"plain-engine": "1.2"}}
     def command(self, job):
         return Command(argv=(sys.executable, r"{HERE}/counting_trainer.py", str(job.text), str(job.out), str(job.folder / "job.json")), environment={{}})
     def event(self, line): return json_event(line)
@@ -62,3 +63,10 @@ def test_a_plugin_that_can_not_run_says_what_to_install(repo: Repo) -> None:
     said = "models.yaml:10: model 'legal': trainer 'plain' is not installed\n  fix: pip install plain-engine"
     assert done.returncode == 1
     assert f"\ntrain:legal failed:\n{said}\n" in done.stdout
+
+
+def test_a_plugin_that_is_no_trainer_is_named(repo: Repo) -> None:
+    install(repo.path / "plugins", PLUGIN.replace("def versions", "def other"))
+    done = doit(repo, "train:legal")
+    said = "trainer 'plain' is not a trainer of this ollamake: it has no versions\n  fix: install a version of the package that provides 'plain' which fits ollamake "
+    assert (done.returncode, done.stderr.startswith(f"ERROR: \n{said}")) == (3, True), done.stderr

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from ollamake.progress import TrainingProgress, duration, step_facts, waiting
+from ollamake.duration import duration
+from ollamake.progress import TrainingProgress, step_facts, waiting
 from ollamake.trainers.port import Event, json_event
 
 EVENTS = (

@@ -204,7 +204,7 @@ def test_a_training_is_not_repeated_because_its_step_could_not_run(built: Repo) 
 def test_a_training_is_not_repeated_because_doit_forgot_it(built: Repo) -> None:
     import shutil
 
-    Path(".ollamake.db").unlink()
+    Path("models.lock").unlink()
     shutil.rmtree(".ollamake")
     shutil.rmtree("build")
     result = built.doit()

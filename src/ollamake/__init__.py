@@ -1,16 +1,34 @@
 """Make for fine-tuned Ollama models. A dodo.py imports these two names, and nothing else is public."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from ollamake.reporter import Reporter
-from ollamake.state import LOCAL, ContentChecker
-from ollamake.tasks import tasks_from
+from ollamake.build import current
+from ollamake.state.digests import ContentChecker
 
 DOIT_CONFIG: dict[str, Any] = {
-    "backend": "sqlite3",
+    "backend": "models.lock",
     "check_file_uptodate": ContentChecker,
-    "dep_file": f"{LOCAL}.db",  # not in the folder: doit opens it before there is one
-    "reporter": Reporter,
+    "dep_file": "models.lock",
+    "reporter": "ollamake",
 }
+
+
+def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
+    """The doit tasks of every step of a catalog; for a task creator of dodo.py. Raises doit's InvalidDodoFile.
+
+    Where everything is asked for, and the seal of the last build still holds, there is nothing to do for any of them: none is made then.
+    """
+    from ollamake.state.seal import sealed
+
+    seal = sealed(path) if current().is_whole else None
+    if seal is not None:
+        current().seals[path] = seal
+        yield from seal.tasks()
+        return
+    from ollamake.tasks import tasks_of
+
+    yield from tasks_of(path)
+
 
 __all__ = ["DOIT_CONFIG", "tasks_from"]

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ollamake.catalog import Catalog, Dataset, Model
-from ollamake.catalog.load import MARKERS
+from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 from ollamake.records.text import FORMATS
 
 BUILD = "build"
@@ -26,6 +25,12 @@ class Step:
     writes: tuple[str, ...]  # targets; empty where the target is a server
     keys: Mapping[str, Any]  # what the catalog says of this step, as JSON values, by the keys' names in the catalog
     subject: Dataset | Model
+
+    @property
+    def named_reads(self) -> dict[str, str]:
+        """The file dependencies by the names that a record gives them: a base keeps its name wherever its file lies."""
+        base = self.subject.base if isinstance(self.subject, Model) else None
+        return {f"base {base.name}" if base is not None and path == base.gguf else path: path for path in self.reads}
 
     @property
     def id(self) -> str:

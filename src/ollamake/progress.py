@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from ollamake.duration import duration
 from ollamake.trainers.port import Event
 
 QUIET = 10.0  # seconds at least between two plain lines
@@ -107,15 +108,3 @@ def step_facts(event: Event) -> str:
     if event.seconds_left is not None:
         facts.append(f"{duration(event.seconds_left)} left")
     return "  ".join(facts)
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 12 s`, `2 h 5 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

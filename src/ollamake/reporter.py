@@ -1,4 +1,4 @@
-"""What a run prints beside what its steps print themselves: what failed, last, and one line that sums it up."""
+"""What a run prints beside what its steps print themselves: what failed, how to go on, and one line that sums it up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from ollamake.catalog import Model
-from ollamake.graph import Step
-from ollamake.progress import duration
-from ollamake.state import digest_cache
+from ollamake.build import current
+from ollamake.duration import duration
+from ollamake.state.digests import digest_cache
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 STATES = ("fresh", "rebuilt", "failed", "unfinished")
+WORTH_TELLING = 1.0  # seconds of training
 
 
 class Reporter(ConsoleReporter):
@@ -31,6 +31,8 @@ class Reporter(ConsoleReporter):
         self.handlers: dict[int, Any] = {}
         self.waiting: dict[str, set[str]] = {}  # model -> its steps that are not done
         self.states: dict[str, str] = {}  # model -> one of STATES
+        self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
+        self.edited: list[str] = []  # what was edited while a step read it
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """From here on Ctrl-C and its like end the run as an error does: targets and database stay whole, and there is no traceback."""
@@ -39,7 +41,7 @@ class Reporter(ConsoleReporter):
                 self.handlers[number] = signal.signal(number, lambda got, _: sys.exit(128 + got))
         for name in selected_with_dependencies(tasks, selected_tasks):
             step = step_of(tasks[name])
-            if step is not None and isinstance(step.subject, Model):
+            if step is not None and step.stage != "validate":
                 self.waiting.setdefault(step.name, set()).add(step.stage)
                 self.states[step.name] = "fresh"
 
@@ -50,7 +52,9 @@ class Reporter(ConsoleReporter):
 
     def add_success(self, task: Any) -> None:
         """A step is done."""
-        self.done(task, fresh=bool((task.values or {}).get("fresh")))
+        told = (task.values or {}).get("ollamake", {})
+        self.done(task, fresh=bool(told.get("fresh")))
+        self.edited.extend(f"{name} was edited while {task.name} ran" for name in told.get("edited", ()))
 
     def skip_uptodate(self, task: Any) -> None:
         """A step is fresh: not a word of it."""
@@ -62,7 +66,7 @@ class Reporter(ConsoleReporter):
         """A step failed; why is said at the end of the run."""
         step = step_of(task)
         self.failures.append({"task": task, "exception": fail})
-        if step is not None and step.name in self.states and isinstance(step.subject, Model):
+        if step is not None and step.stage != "validate" and step.name in self.states:
             self.states[step.name] = "failed"
 
     def complete_run(self) -> None:
@@ -70,43 +74,73 @@ class Reporter(ConsoleReporter):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         digest_cache().save()
-        skipped = []
+        self.tell_failures()
+        for line in self.edited:
+            self.write(f"stale again: {line}; the next `doit` does it again\n")
+        for seal in current().seals.values():
+            for warning in seal.warnings:
+                print(warning, file=sys.stderr)
+        if self.states or current().seals:
+            self.write(f"{self.summary()}\n")
+
+    def tell_failures(self) -> None:
+        """What failed, whole; what was not done for that; and in the end each failure in a line, and how to go on."""
+        failed, skipped = [], []
         for failure in self.failures:
             task, fail = failure["task"], failure["exception"]
             if isinstance(fail, UnmetDependency):
                 skipped.extend([] if task.has_subtask else [task.name])
             else:
-                self.write(f"\n{task.name} failed:\n{str(fail.get_msg()).strip()}\n")
+                said = str(fail.get_msg()).strip()
+                failed.append(f"failed: {task.name}: {said.partition(chr(10))[0]}\n")
+                self.write(f"\n{task.name} failed:\n{said}\n")
         if skipped:
             self.write(f"\nnot done for that: {', '.join(skipped)}\n")
         if self.runtime_errors:
-            self.write("\n".join(self.runtime_errors) + "\n")
-        if self.states:
-            self.write(f"{self.summary()}\n")
+            self.write("\n" + "\n".join(self.runtime_errors) + "\n")
+        if failed:
+            self.write("\n" + "".join(failed) + f"then go on with: {' '.join(('doit', *current().asked))}\n")
 
     def done(self, task: Any, *, fresh: bool) -> None:
         """Take a step off the list."""
         step = step_of(task)
-        if step is not None and isinstance(step.subject, Model):
-            self.waiting[step.name].discard(step.stage)
-            if not fresh and self.states[step.name] == "fresh":
-                self.states[step.name] = "rebuilt"
+        if step is None or step.stage == "validate":
+            return
+        self.waiting[step.name].discard(step.stage)
+        if step.stage == "train" and fresh:
+            self.reused[step.name] = seconds_of_training(step)
+        if not fresh and self.states[step.name] == "fresh":
+            self.states[step.name] = "rebuilt"
 
     def summary(self) -> str:
-        """`2 models: 1 fresh, 1 rebuilt in 3 min 12 s`; a model is unfinished where the run ended before all of its steps were done."""
+        """`12 models: 11 fresh, 1 rebuilt in 3 min 12 s; 3 h 10 min of training reused`; a model is unfinished where the run ended before it was done."""
         states = [
             "unfinished" if self.waiting[name] and state in {"fresh", "rebuilt"} else state  # a failed one says more
             for name, state in self.states.items()
         ]
+        states.extend("fresh" for seal in current().seals.values() for _ in range(seal.count))
         counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
         took = "" if states.count("fresh") == len(states) else f" in {duration(time.monotonic() - self.begun)}"
-        return f"{len(states)} model{'s' if len(states) != 1 else ''}: {', '.join(counts)}{took}"
+        reused = self.seconds_reused()
+        saved = f"; {duration(reused)} of training reused" if reused >= WORTH_TELLING else ""
+        return f"{len(states)} model{'s' if len(states) != 1 else ''}: {', '.join(counts)}{took}{saved}"
+
+    def seconds_reused(self) -> float:
+        """What the trainings took that this run did not have to repeat."""
+        return sum(self.reused.values()) + sum(seal.reused for seal in current().seals.values())
 
 
-def step_of(task: Any) -> Step | None:
+def step_of(task: Any) -> Any:
     """The step behind a doit task, or None where it is not one of ours."""
-    step = (task.meta or {}).get("ollamake")
-    return step if isinstance(step, Step) else None
+    return (task.meta or {}).get("ollamake")
+
+
+def seconds_of_training(step: Any) -> float:
+    """What the training took whose adapter is there."""
+    from ollamake.state.receipts import read_receipt, receipt_path
+
+    receipt = read_receipt(receipt_path(step, ""))
+    return receipt.seconds if receipt else 0.0
 
 
 def selected_with_dependencies(tasks: Mapping[str, Any], selected: list[str]) -> set[str]:

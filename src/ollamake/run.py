@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,125 +14,103 @@ from doit.exceptions import TaskFailed
 
 from ollamake import freshness
 from ollamake.catalog import Model
+from ollamake.digest import digest_value
 from ollamake.errors import BuildError
-from ollamake.graph import VERSIONS, Step
+from ollamake.freshness import Reason, Record
+from ollamake.graph import Step
 from ollamake.ollama import server as servers
-from ollamake.ollama.address import Address, takes_adapters
+from ollamake.sights import Sights
 from ollamake.stages.served import read_served
-from ollamake.state import Receipt, Sealed, file_digest, read_receipt, receipt_path, write_receipt
+from ollamake.state.backend import OURS
+from ollamake.state.digests import digest_cache, digest_if_there, file_digest
+from ollamake.state.receipts import Receipt, Sealed, receipt_path, write_receipt
 
-FRESH = {"fresh": True}  # what an action returns to doit that found its step fresh
+WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
 
 class Run:
     """What the steps of a run share."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, sights: Sights) -> None:
+        self.sights = sights
         self.use: servers.Use | None = None
+        self._users = 0  # steps that talk to the server now
+        self._guard = threading.Lock()  # doit may run steps in threads
 
     @cached_property
-    def expected_version(self) -> str | None:
-        """The version of the server that this run uses, asked once."""
-        return servers.expected_version(self.address)
-
-    @cached_property
-    def known_digests(self) -> Mapping[str, str] | None:
-        """The models that the server had when it was first asked: one call for the whole catalog."""
-        return servers.known_digests(self.address)
-
-    def is_fresh(self, step: Step) -> bool:
-        """For doit's `uptodate`."""
+    def commit(self) -> str | None:
+        """The repo's commit, with `+` behind it where tracked files differ from it; None where there is none."""
+        git = ("git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
         try:
-            return not self.reasons(step)
+            done = subprocess.run(git, capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() or None
+
+    def is_fresh(self, task: Any, step: Step) -> bool:
+        """For doit's `uptodate`, which passes the task."""
+        task.meta[WHY], task.meta[ADOPTED] = (), None
+        try:
+            reasons = self.sights.reasons(step, self.sights.remembered(step))
+            if reasons and step.stage == "train":
+                task.meta[ADOPTED] = self.sights.brought(step)
         except (BuildError, OSError):  # the step itself says it, when it runs
             return False
+        task.meta[WHY] = reasons
+        return not reasons
 
-    def reasons(self, step: Step) -> tuple[str, ...]:
-        """Why the step is to be done, a line each; empty where it is fresh. Raises BuildError and OSError."""
-        receipt = self.receipt(step)
-        if receipt is None:
-            return freshness.reasons(None, {}, {}, ())
-        files = {name: file_digest(path) for name, path in named_files(step).items() if Path(path).exists()}
-        return freshness.reasons((receipt.files, receipt.keys), files, self.keys(step), self.lost(step, receipt))
-
-    def receipt(self, step: Step) -> Receipt | None:
-        """The step's last receipt."""
-        return read_receipt(receipt_path(step, self.address.file_name))
-
-    def keys(self, step: Step) -> dict[str, Any]:
-        """What decides a step beside its files, what has to be asked of the server included."""
-        keys = {**step.keys, f"{step.stage} version": VERSIONS[step.stage]}
-        if step.stage == "package":
-            keys["served weights"] = kind = self.kind(step)
-            if kind == "adapter":
-                del keys["serve.weights_type"]
-        return keys
-
-    def kind(self, step: Step) -> str:
-        """The kind of served weights to package: what the server takes; what there is where no server answers."""
-        wanted = step.keys["serve.weights"]
-        if wanted != "auto":
-            return str(wanted)
-        if self.expected_version is None:
-            receipt = self.receipt(step)
-            return "merged" if receipt is None else str(receipt.keys.get("served weights"))
-        return "adapter" if takes_adapters(self.expected_version) else "merged"
-
-    def lost(self, step: Step, receipt: Receipt) -> Iterator[str]:
-        """What the step has made and is no longer there as it made it."""
-        for path, digest in receipt.targets.items():
-            if not Path(path).exists():
-                yield f"{path} is gone"
-            elif file_digest(path) != digest:
-                yield f"{path} is not what was made"
-        if step.stage == "register":
-            known = self.known_digests
-            digest_there = (known or {}).get(f"{step.name}:latest")
-            if known is None:
-                yield f"nothing answers at {self.address}"
-            elif digest_there is None:
-                yield f"{step.name} is no longer on {self.address}"
-            elif digest_there != receipt.outcome.get("digest"):
-                yield f"{step.name} on {self.address} was replaced by hand"
-
-    def do(self, step: Step) -> TaskFailed | dict[str, bool] | None:
-        """Do the step and leave its receipt; a BuildError becomes doit's failure, without a traceback.
-
-        A training is not repeated because doit forgot it: where the adapter's own receipt says that it is fresh, it is.
-        """
-        begun = time.monotonic()
+    def do(self, step: Step, task: Any) -> TaskFailed | dict[str, Any]:
+        """Do the step and return what doit's database shall keep of it; a BuildError becomes doit's failure, without a traceback."""
+        adopted: Receipt | None = task.meta.get(ADOPTED)
         try:
+            if adopted is not None:
+                return self.told(step, adopted, fresh=True)
             require_files(step)
-            reasons = self.reasons(step)
-            if step.stage == "train" and not reasons:
-                return FRESH
-            print(f".  {step.id}  ({'; '.join(reasons) or 'asked for'})", flush=True)
-            files = {name: file_digest(path) for name, path in named_files(step).items()}
-            keys = self.keys(step)
-
-            def sealed(targets: Mapping[str, str], outcome: Mapping[str, Any]) -> Receipt:
-                seconds = round(time.monotonic() - begun, 3)
-                return Receipt(files=files, keys=keys, targets=dict(targets), outcome=dict(outcome), seconds=seconds)
-
-            if step.stage == "train":
-                self.train(step, sealed)
-            else:
-                outcome = self.stage(step)
-                receipt = sealed({path: file_digest(path) for path in made_files(step)}, outcome)
-                write_receipt(receipt_path(step, self.address.file_name), receipt)
+            reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
+            print(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})", flush=True)
+            return self.told(step, self.done(step, reasons))
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
             return TaskFailed(f"{error.filename or step.id}: {error.strerror or error}")
-        return None
 
-    def train(self, step: Step, sealed: Sealed) -> None:
+    def done(self, step: Step, reasons: tuple[Reason, ...]) -> Receipt:
+        """Do the step and leave its receipt. What it has read is digested before it begins. Raises BuildError and OSError."""
+        begun = time.monotonic()
+        inputs = {name: file_digest(path) for name, path in step.named_reads.items()}
+        keys, versions = self.sights.keys(step), self.sights.versions(step)
+
+        def sealed(targets: Mapping[str, str], outcome: Mapping[str, Any]) -> Receipt:
+            edited = [name for name, path in step.named_reads.items() if digest_if_there(path) != inputs[name]]
+            return Receipt(
+                record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
+                keys=keys,
+                outcome=dict(outcome),
+                reasons=[reason.text for reason in reasons],
+                seconds=round(time.monotonic() - begun, 3),
+                finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                commit=self.commit,
+            )
+
+        if step.stage == "train":
+            return self.train(step, sealed)
+        outcome = self.stage(step)
+        targets = {outcome["name"]: outcome["digest"]} if step.stage == "register" else {path: file_digest(path) for path in made_files(step)}
+        receipt = sealed(targets, outcome)
+        write_receipt(receipt_path(step, self.sights.address.file_name), receipt)
+        return receipt
+
+    def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
+        """The values of a doit task that was done."""
+        known = {"block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
+        return {OURS: {**known, "fresh": fresh, "edited": list(receipt.record.edited), "seconds": receipt.seconds}}
+
+    def train(self, step: Step, sealed: Sealed) -> Receipt:
         """Train; the receipt goes into the adapter's folder before that is put in its place."""
         from ollamake.stages.train import train
 
         assert isinstance(step.subject, Model)
-        train(step, step.subject, sealed)
+        return train(step, step.subject, sealed, lambda receipt: not freshness.reasons(receipt.record, self.sights.sight(step, None)))
 
     def stage(self, step: Step) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
@@ -147,27 +127,27 @@ class Run:
         if step.stage == "package":
             from ollamake.stages.package import package
 
-            return package(step, model, self.kind(step))
+            return package(step, model, self.sights.kind(step))
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
 
-        if self.use is None:
-            self.use = servers.use_server(self.address)
-        with OllamaServer(self.address) as server:
-            return register(step, model, server)
+        with self._guard:
+            self._users += 1
+            if self.use is None:
+                self.use = servers.use_server(self.sights.address)
+        try:
+            with OllamaServer(self.sights.address) as server:
+                return register(step, model, server)
+        finally:
+            with self._guard:
+                self._users -= 1
 
     def end_server(self) -> None:
-        """Let go of the server, if a step had one."""
-        if self.use is not None:
-            self.use.end()
-            self.use = None
-
-
-def named_files(step: Step) -> dict[str, str]:
-    """The paths that the step reads, by the names that its receipt gives them: a base keeps its name wherever its file lies."""
-    subject = step.subject
-    base = subject.base if isinstance(subject, Model) else None
-    return {f"base {base.name}" if base is not None and path == base.gguf else path: path for path in step.reads}
+        """Let go of the server, if a step had one and none has it now."""
+        with self._guard:
+            if self.use is not None and not self._users:
+                self.use.end()
+                self.use = None
 
 
 def made_files(step: Step) -> list[str]:

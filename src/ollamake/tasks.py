@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from doit.exceptions import InvalidDodoFile
+from doit.globals import Globals
 from doit.task import clean_targets
 
-from ollamake.catalog import load_catalog
+from ollamake.build import current
+from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
 from ollamake.graph import Step, steps_of
 from ollamake.ollama.address import address_of
 from ollamake.run import Run
+from ollamake.sights import Sights
+from ollamake.state.backend import LockBackend
 from ollamake.trainers.port import trainer, trainer_names
 
 PURPOSES = {
@@ -29,11 +33,11 @@ PURPOSES = {
 DoitTask = dict[str, Any]
 
 
-def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
-    """The doit tasks of every step of a catalog; for a task creator of dodo.py. Raises doit's InvalidDodoFile."""
+def tasks_of(path: str) -> Iterator[DoitTask]:
+    """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
         catalog = load_catalog(Path(path), trainers=trainer_names())
-        run = Run(address_of(catalog.host))
+        run = Run(Sights(catalog, address_of(catalog.host), database()))
         used = {model.train.trainer for model in catalog.models}
         steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
     except BuildError as error:
@@ -41,17 +45,32 @@ def tasks_from(path: str = "models.yaml") -> Iterator[DoitTask]:
         raise InvalidDodoFile(msg) from error
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
-    for stage in dict.fromkeys(step.stage for step in steps):
-        each = "each dataset" if stage == "validate" else "each model"
-        yield {"basename": stage, "name": None, "doc": PURPOSES[stage].format(each)}
+    current().runs[path], current().steps[path] = run, list(steps)
+    run.sights.database.know(step.id for step in steps)
+    for stage, purpose in groups_of(steps).items():
+        yield {"basename": stage, "name": None, "doc": purpose}
     for step in steps:
         yield task_of(step, run)
+
+
+def database() -> LockBackend:
+    """Doit's database of this call. Raises BuildError where it is not ours."""
+    backend = Globals.dep_manager.backend if Globals.dep_manager else None
+    if not isinstance(backend, LockBackend):
+        msg = "doit's database is not models.lock"
+        raise BuildError(msg, fix="import DOIT_CONFIG from ollamake in dodo.py, and leave its backend as it is")
+    return backend
+
+
+def groups_of(steps: Iterable[Step]) -> dict[str, str]:
+    """What each stage is for, in the order of the stages."""
+    return {step.stage: PURPOSES[step.stage].format("each dataset" if step.stage == "validate" else "each model") for step in steps}
 
 
 def task_of(step: Step, run: Run) -> DoitTask:
     """The doit task of a step.
 
-    File dependencies give doit the order. Whether a step is fresh, `run` says by its receipt; where doit has forgotten a step, or knows a change of its own, it runs too.
+    File dependencies give doit the order. Whether a step is fresh, `run` says by the step's record, which doit's database hands out.
     """
     task: DoitTask = {
         "basename": step.stage,

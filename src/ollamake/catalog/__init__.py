@@ -1,6 +1,5 @@
-"""`models.yaml`: text -> frozen values, with every fault at its line."""
+"""`models.yaml`: text -> frozen values, with every fault at its line. Reading it is in `load`, which imports YAML and JSON Schema."""
 
-from ollamake.catalog.load import load_catalog
 from ollamake.catalog.values import Base, Catalog, Dataset, Model, Serve, Train
 
-__all__ = ["Base", "Catalog", "Dataset", "Model", "Serve", "Train", "load_catalog"]
+__all__ = ["Base", "Catalog", "Dataset", "Model", "Serve", "Train"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -11,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.catalog.faults import mark_of, nearest, schema_faults
+from ollamake.catalog.files import matching
 from ollamake.catalog.marked_yaml import KeyPath, parse
-from ollamake.catalog.values import Base, Catalog, Dataset, Model, Serve, Train
+from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, Model, Serve, Train
+from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
-
-MARKERS = "datasets"  # the folder below build/ that is no model's
 
 
 def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
     """The catalog in this file; `trainers` are the names of those installed. Raises FaultyFileError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         msg = f"{path}: can't be read: {error.strerror}"
         raise BuildError(msg, fix="write a catalog there, or name another in dodo.py: tasks_from(...)") from error
@@ -34,7 +34,7 @@ def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
     faults = schema_faults(value, lines, str(path))
     if faults:
         raise FaultyFileError(faults)
-    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers))
+    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers), digest=digest_bytes(content))
     catalog = reading.catalog()
     if reading.faults:
         raise FaultyFileError(sorted(reading.faults, key=lambda fault: fault.mark))
@@ -58,7 +58,10 @@ class _Reading:
     lines: Mapping[KeyPath, int]
     path: Path
     trainers: tuple[str, ...]
+    digest: str
     faults: list[Fault] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)  # that are more than the name of a file
+    folders: list[str] = field(default_factory=list)  # that may be folders, or names
 
     def fault(self, at: KeyPath, text: str, fix: str) -> None:
         self.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
@@ -76,20 +79,27 @@ class _Reading:
             datasets=tuple(datasets.values()),
             models=models,
             warnings=tuple(self.unused(models, bases, datasets)),
+            lines=self.lines,
+            digest=self.digest,
+            patterns=tuple(self.patterns),
+            folders=tuple(self.folders),
         )
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
         hf = entry.get("hf")
-        if hf is not None and Path(self.below(hf)).is_dir():
-            hf = self.below(hf)
+        if hf is not None:
+            self.folders.append(self.below(hf))
+            hf = self.below(hf) if Path(self.below(hf)).is_dir() else hf
         return Base(name=name, gguf=self.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
 
     def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
         found: dict[str, None] = {}
         for index, pattern in enumerate(entry["files"]):
             path = self.below(pattern)
-            matches = [path] if Path(path).is_file() else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-            found.update(dict.fromkeys(match.replace("\\", "/") for match in matches))
+            matches = matching(path)
+            if matches != [path]:
+                self.patterns.append(path)
+            found.update(dict.fromkeys(matches))
             if not matches:
                 here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
                 near = get_close_matches(path, here, n=1)
@@ -132,7 +142,8 @@ class _Reading:
         settings = {**self.value.get("defaults", {}).get("train", {}), **own}
         if settings.get("trainer") != "command" and "command" not in own:
             settings.pop("command", None)  # of a default that this model does not train by
-        train = Train(**{key: _plain(key, value) for key, value in settings.items()})
+        gpus, pinned = settings.pop("resources", {}).get("gpu", 1), settings.pop("pin", None)
+        train = Train(**{key: _plain(key, value) for key, value in settings.items()}, gpus=int(gpus), pins_versions=pinned == "versions")
         at: KeyPath = ("models", name, "train", "trainer")
         if train.trainer not in self.trainers:
             at = at if at in self.lines else ("defaults", "train", "trainer")

@@ -8,6 +8,8 @@ from typing import Any
 
 from ollamake.errors import BuildError, Fault, Mark
 
+MARKERS = "datasets"  # the folder below build/ that is no model's
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
@@ -48,6 +50,8 @@ class Train:
     seed: int = 42
     system: str | None = None  # system prompt of every record
     command: tuple[str, ...] = ()  # argv, for the trainer `command` alone
+    gpus: int = 1  # that a training takes, where the machine has any; not part of the recipe
+    pins_versions: bool = False  # does a new version of the trainer's packages train again?
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -98,3 +102,15 @@ class Catalog:
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
     warnings: tuple[Fault, ...]  # entries that nothing uses
+    lines: Mapping[tuple[str | int, ...], int]  # where each key stands
+    digest: str  # of its text
+    patterns: tuple[str, ...]  # of files, that may come to others tomorrow
+    folders: tuple[str, ...]  # paths that are folders, or else names of something on a hub
+
+    def mark_of(self, model: str, key: str) -> Mark | None:
+        """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where neither has it."""
+        parts = tuple(key.split("."))
+        for place in (("models", model, *parts), ("defaults", *parts)):
+            if place in self.lines:
+                return Mark(self.path, self.lines[place])
+        return None

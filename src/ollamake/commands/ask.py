@@ -8,14 +8,15 @@ from typing import Any
 from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
-from ollamake.catalog import Catalog, Model, load_catalog
+from ollamake.catalog import Catalog, Model
 from ollamake.catalog.faults import nearest
+from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
 from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
 from ollamake.stages.system import system_of
-from ollamake.state import file_digest
+from ollamake.state.digests import file_digest
 from ollamake.trainers.port import trainer_names
 
 BASE_TOKENS = 100  # of the base's answer: enough to see that it does not know

@@ -11,7 +11,7 @@ from typing import Any
 from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
-from ollamake.catalog import load_catalog
+from ollamake.catalog.load import load_catalog
 from ollamake.commands.ask import CATALOG
 from ollamake.errors import BuildError
 from ollamake.ollama.address import address_of

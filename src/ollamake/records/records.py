@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ollamake.catalog.faults import nearest
@@ -23,6 +23,7 @@ class Record:
     instruction: str
     input: str  # empty where there is none
     output: str
+    line: int = field(default=0, compare=False)  # of its file, from 1
 
     def as_json(self) -> dict[str, str]:
         """The record's canonical form, in which formatting is gone."""
@@ -68,7 +69,7 @@ def _read_line(line: bytes, mark: Mark) -> Iterator[Record | Fault]:
     faults.extend(_faults(value, mark))
     yield from faults
     if not faults:
-        yield Record(instruction=value["instruction"], input=value.get("input") or "", output=value["output"])
+        yield Record(instruction=value["instruction"], input=value.get("input") or "", output=value["output"], line=mark.line)
 
 
 def _faults(value: Mapping[str, Any], mark: Mark) -> Iterator[Fault]:

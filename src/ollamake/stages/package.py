@@ -15,7 +15,8 @@ from ollamake.lora.architecture import read_architecture
 from ollamake.lora.gguf_lora import write_gguf_lora
 from ollamake.lora.merge import write_merged_gguf
 from ollamake.lora.peft_adapter import CONFIG, read_peft_adapter
-from ollamake.state import file_digest, write_whole
+from ollamake.state.digests import file_digest
+from ollamake.state.files import write_whole
 
 KINDS = ("adapter", "merged")
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
-from ollamake.graph import Step
-from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
+from ollamake.graph import ADAPTERS, Step
+from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer, tagged
 from ollamake.stages.served import read_served
 from ollamake.stages.system import system_of
+from ollamake.state.files import RECEIPT
+from ollamake.state.receipts import read_receipt
 
 CANDIDATE = "candidate"  # tag under which a model is made and tried
 
@@ -47,7 +49,32 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
             server.delete(candidate)
         raise
     server.delete(candidate)
-    return {"digest": server.digest(model.name), "host": str(server.address), "version": server.version(), "weights": served["kind"]}
+    return {
+        "name": tagged(model.name),
+        "digest": server.digest(model.name),
+        "host": str(server.address),
+        "version": server.version(),
+        "weights": served["kind"],
+        "base": {"name": model.base.name, "digest": served["base"]},
+        "provenance": _provenance(model),
+    }
+
+
+def _provenance(model: Model) -> dict[str, Any]:
+    """What the adapter's own receipt says of where it comes from; empty where it has none."""
+    receipt = read_receipt(Path(model.adapter or f"{ADAPTERS}/{model.name}", RECEIPT))
+    if receipt is None:
+        return {}
+    facts: dict[str, Any] = {key: receipt.outcome[key] for key in ("trainer", "recipe", "data") if key in receipt.outcome}
+    accepted = {} if receipt.record.accepted is None else {"accepted": receipt.record.accepted}
+    return {
+        **facts,
+        **accepted,
+        "versions": dict(receipt.record.versions),
+        "commit": receipt.commit,
+        "finished": receipt.finished,
+        "seconds": receipt.seconds,
+    }
 
 
 def _check_template(server: OllamaServer, name: str, model: Model) -> None:

@@ -6,15 +6,17 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.catalog.faults import nearest
 from ollamake.digest import digest_file
+from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
 from ollamake.graph import Step
 from ollamake.logs import last_lines
@@ -22,14 +24,18 @@ from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import CONFIG, WEIGHTS, read_peft_adapter
 from ollamake.ollama.server import cache_folder
 from ollamake.progress import TrainingProgress
-from ollamake.state import RECEIPT, Sealed, file_digest, write_receipt, write_whole
+from ollamake.state.digests import file_digest
+from ollamake.state.files import RECEIPT, sync_folder, write_whole
+from ollamake.state.receipts import Receipt, Sealed, read_receipt, write_receipt
+from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer, trainer
 
-PATIENCE = 10.0  # seconds that a trainer has to end when it is told to
 
+def train(step: Step, model: Model, sealed: Sealed, is_current: Callable[[Receipt], bool]) -> Receipt:
+    """Train the model's adapter; its folder appears whole, with its receipt, or not at all. Raises BuildError.
 
-def train(step: Step, model: Model, sealed: Sealed) -> None:
-    """Train the model's adapter; its folder appears whole, with its receipt, or not at all. Raises BuildError."""
+    A training that a build before this one has finished is taken up where `is_current` says that its receipt is that of now.
+    """
     program = trainer(model.train.trainer)
     install = program.missing()
     if install is not None:
@@ -38,16 +44,56 @@ def train(step: Step, model: Model, sealed: Sealed) -> None:
     architecture = read_architecture(Path(model.base.gguf))
     _check_targets(model, architecture)
     adapter = _place_for(Path(step.writes[0]).parent)
-    job = _job(step, model)
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with training_slots(model.train.gpus, cache, model.name) as slots:
+        finished = _finished(step, adapter, is_current)
+        if finished is not None:
+            return finished
+        job = _job(step, model)
+        try:
+            steps = _run(program, job, job.folder.parent / "train.log", model, slots)
+            read_peft_adapter(job.out, architecture)
+            targets = {path: digest_file(job.out / Path(path).name) for path in step.writes}
+            outcome = {"trainer": model.train.trainer, "recipe": dict(job.recipe), "steps": steps, "data": _data_of(step)}
+            receipt = sealed(targets, outcome)
+            write_receipt(job.out / RECEIPT, receipt, durable=True)
+            _deliver(job.out, adapter)
+        finally:
+            shutil.rmtree(job.folder, ignore_errors=True)
+    return receipt
+
+
+def _finished(step: Step, adapter: Path, is_current: Callable[[Receipt], bool]) -> Receipt | None:
+    """The receipt of what would be trained now and is there: delivered while we waited, or finished in a job of a build that was killed then."""
+    for folder in (adapter, *(left / "out" for left in _jobs_left(step))):
+        receipt = read_receipt(folder / RECEIPT)
+        if receipt is None or not is_current(receipt) or any(_digest_in(folder, path) != digest for path, digest in receipt.record.targets.items()):
+            continue
+        if folder != adapter:
+            _deliver(folder, adapter)
+        return receipt
+    return None
+
+
+def _digest_in(folder: Path, path: str) -> str | None:
     try:
-        steps = _run(program, job, job.folder.parent / "train.log", model)
-        read_peft_adapter(job.out, architecture)
-        targets = {path: digest_file(job.out / Path(path).name) for path in step.writes}
-        outcome = {"trainer": model.train.trainer, "recipe": dict(job.recipe), "steps": steps}
-        write_receipt(job.out / RECEIPT, sealed(targets, outcome))
-        _deliver(job.out, adapter)
-    finally:
-        shutil.rmtree(job.folder, ignore_errors=True)
+        return digest_file(folder / Path(path).name)
+    except OSError:
+        return None
+
+
+def _data_of(step: Step) -> list[dict[str, Any]]:
+    """The datasets behind the text: name, digest and number of records of each, as its conversion has noted them."""
+    text = Path(step.reads[0])
+    receipt = read_receipt(text.parent / f"convert-{step.name}.{RECEIPT}")
+    known = receipt is not None and receipt.record.targets.get(step.reads[0]) == file_digest(text)
+    return list(receipt.outcome.get("data", [])) if receipt and known else []
+
+
+def _jobs_left(step: Step) -> list[Path]:
+    """The folders of jobs whose build is gone."""
+    return [left for left in Path(step.reads[0]).parent.glob("job-*") if not _is_running(left.name.split("-")[1])]
 
 
 def _place_for(adapter: Path) -> Path:
@@ -73,9 +119,8 @@ def _check_targets(model: Model, architecture: Architecture) -> None:
 def _job(step: Step, model: Model) -> Job:
     """The job's folder, made anew, with the text and the job in it."""
     text = Path(step.reads[0])
-    for left in text.parent.glob("job-*"):  # by builds that were killed
-        if not _is_running(left.name.split("-")[1]):
-            shutil.rmtree(left, ignore_errors=True)
+    for left in _jobs_left(step):
+        shutil.rmtree(left, ignore_errors=True)
     # A folder of its own for each training: a program that outlived its build can't write into the next one's.
     folder = Path(tempfile.mkdtemp(dir=text.parent, prefix=f"job-{os.getpid()}-")).absolute()
     base: dict[str, Any] = {"gguf": str(Path(model.base.gguf).absolute()), "digest": file_digest(model.base.gguf)}
@@ -88,12 +133,12 @@ def _job(step: Step, model: Model) -> Job:
     return job
 
 
-def _run(program: Trainer, job: Job, log: Path, model: Model) -> int:
+def _run(program: Trainer, job: Job, log: Path, model: Model, slots: Slots) -> int:
     """Run the training, show its progress, and return the number of steps that it told of."""
     command = program.command(job)
     last = Event(kind="loading")
     steps = 0
-    with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, output) as process:
+    with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, output, slots) as process:
         assert process.stdout is not None  # it is a pipe
         try:
             for line in process.stdout:
@@ -119,31 +164,32 @@ def _run(program: Trainer, job: Job, log: Path, model: Model) -> int:
     return steps
 
 
-def _started(command: Command, log: Any) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            command.argv,
-            env={**os.environ, **command.environment},
-            stdin=subprocess.PIPE if command.ends_with_stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # a group that can be ended as one; Ctrl-C is for us
-        )
-    except OSError as error:
-        msg = f"the trainer can't be started: {command.argv[0]}: {error.strerror}"
-        raise BuildError(msg, fix="mend train.command in the catalog; paths are relative to the folder of dodo.py") from error
+def _started(command: Command, log: Any, slots: Slots) -> subprocess.Popen[str]:
+    """The trainer, behind a guard that ends it when this process is gone or closes its standard input."""
+    program = command.argv[0]
+    if shutil.which(program) is None:
+        msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
+        raise BuildError(msg, fix="mend train.command in the catalog; paths are relative to the folder of dodo.py")
+    inherited = " ".join(map(str, slots.files))
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, *command.argv],
+        env={**os.environ, **slots.environment, **command.environment, "OLLAMAKE_INHERITED": inherited},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for us
+        pass_fds=slots.files,
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> None:
     """End the trainer and what it has started, if it still runs: this build is being ended."""
-    for deadly in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, deadly)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+    assert process.stdin is not None  # it is a pipe
+    process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3 * guard.PATIENCE)
 
 
 def _is_running(pid: str) -> bool:
@@ -162,10 +208,13 @@ def _deliver(out: Path, adapter: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     for name in (CONFIG, WEIGHTS, RECEIPT):
-        shutil.move(out / name, partial / name)
+        shutil.copyfile(out / name, partial / name)
+        with (partial / name).open("rb") as file:
+            os.fsync(file.fileno())  # hours went into it
     if adapter.exists():
         os.rename(adapter, before)
     os.rename(partial, adapter)
+    sync_folder(adapter.parent)
     shutil.rmtree(before, ignore_errors=True)
 
 

@@ -5,37 +5,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ollamake.digest import canonical_json
 from ollamake.errors import Fault, FaultyFileError
 from ollamake.graph import Step
+from ollamake.records.index import index_of
 from ollamake.records.records import Record, read_records
-from ollamake.state import write_whole
+from ollamake.state.files import read_object, write_whole
 
 
 def validate(step: Step) -> dict[str, Any]:
-    """Check the dataset and write its marker: the digest of the records in their canonical form, and their number. Raises FaultyFileError."""
+    """Check the dataset and write its marker and its index. Raises FaultyFileError."""
     (marker,) = step.writes
     Path(marker).unlink(missing_ok=True)  # a marker never stands beside a dataset with faults
-    records, faults = records_of(step.reads)
-    if faults:
-        raise FaultyFileError(faults)
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(canonical_json(record.as_json()).encode() + b"\n")
-    facts = {"digest": f"sha256:{digest.hexdigest()}", "records": len(records)}
-    write_whole(Path(marker), json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    by_file = records_by_file(step.reads)
+    index = {path: index_of(records) for path, records in by_file.items()}
+    write_whole(index_path(marker), json.dumps(index, separators=(",", ":")))
+    records = list(chain.from_iterable(by_file.values()))
+    write_whole(Path(marker), marker_text(records))
     return {"records": len(records)}
 
 
-def records_of(paths: Iterable[str]) -> tuple[list[Record], list[Fault]]:
-    """The records of these files in their order, and all their faults."""
-    records: list[Record] = []
+def marker_text(records: Iterable[Record]) -> str:
+    """The marker of a dataset with these records: the digest of their canonical form, and their number."""
+    digest, count = hashlib.sha256(), 0
+    for record in records:
+        digest.update(canonical_json(record.as_json()).encode() + b"\n")
+        count += 1
+    return json.dumps({"digest": f"sha256:{digest.hexdigest()}", "records": count}, indent=2, sort_keys=True) + "\n"
+
+
+def read_marker(path: str) -> dict[str, Any]:
+    """What a marker says: `digest` and `records`; empty where it is not there."""
+    return read_object(Path(path))
+
+
+def index_path(marker: str) -> Path:
+    """Where the index of the records lies that a marker stands for."""
+    return Path(marker).with_suffix(".index.json")
+
+
+def records_by_file(paths: Iterable[str]) -> dict[str, list[Record]]:
+    """The records of each of these files. Raises FaultyFileError with all faults of all of them."""
+    records: dict[str, list[Record]] = {}
     faults: list[Fault] = []
     for path in paths:
-        found, wrong = read_records(Path(path).read_bytes(), path)
-        records.extend(found)
+        records[path], wrong = read_records(Path(path).read_bytes(), path)
         faults.extend(wrong)
-    return records, faults
+    if faults:
+        raise FaultyFileError(faults)
+    return records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ollamake.trainers.port import Command, Event, Job, json_event
 
 
@@ -13,6 +15,10 @@ class CommandTrainer:
     def missing(self) -> str | None:
         """Nothing: whether the program is there shows when it is started."""
         return None
+
+    def versions(self) -> Mapping[str, str]:
+        """None: nobody knows what the program is made of."""
+        return {}
 
     def command(self, job: Job) -> Command:
         """The catalog's argv. {recipe} is the job.json, which holds the recipe under `recipe`."""

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,18 +193,10 @@ def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.T
     return cross_entropy(logits.float(), labels[wanted])
 
 
-def _end_with_parent() -> None:
-    """End this process at once when its standard input is closed."""
-    while os.read(0, 4096):  # not sys.stdin: its lock would be held at exit
-        pass
-    os._exit(1)
-
-
 def _run(folder: Path) -> None:
     # Libraries print as they like: the events get a descriptor of their own, and file descriptor 1 becomes standard error.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     main(folder, events)
 
 

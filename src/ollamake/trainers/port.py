@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any, Protocol
 
 from ollamake.errors import BuildError
 
 GROUP = "ollamake.trainers"
+PARTS = ("text_format", "missing", "versions", "command", "event")  # of a Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,6 @@ class Command:
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]  # beside this process's own
-    ends_with_stdin: bool = False  # does it end when its standard input does, which we hold open?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,11 @@ class Trainer(Protocol):
     def missing(self) -> str | None:
         """What to type to install what is missing, or None where the trainer can run. Cheap: imports nothing."""
 
+    def versions(self) -> Mapping[str, str]:
+        """Those of the packages that decide what comes out, by their names. Recorded; a change trains again where the catalog pins them. Cheap, too."""
+
     def command(self, job: Job) -> Command:
-        """The program that does this job. Pure."""
+        """The program that does this job. Pure. It is ended when its build is."""
 
     def event(self, line: str) -> Event | None:
         """What a line of the program's standard output tells, or None."""
@@ -117,4 +120,8 @@ def trainer(name: str) -> Trainer:
     except Exception as error:  # a plugin may fail in any way
         msg = f"trainer {name!r} can't be loaded: {error}"
         raise BuildError(msg, fix=f"reinstall the package that provides {name!r}") from error
+    lacking = [part for part in PARTS if not hasattr(found, part)]
+    if lacking:
+        msg = f"trainer {name!r} is not a trainer of this ollamake: it has no {', '.join(lacking)}"
+        raise BuildError(msg, fix=f"install a version of the package that provides {name!r} which fits ollamake {version('ollamake')}")
     return found

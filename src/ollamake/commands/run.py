@@ -1,0 +1,134 @@
+"""doit's `run`, which is what `doit` alone does: its own, where a dodo.py has no steps of ollamake's; with these, a run that is theirs."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from doit import cmd_run
+from doit.action import PythonAction
+from doit.control import TaskControl
+from doit.exceptions import InvalidTask
+from doit.task import Stream
+
+from ollamake.build import Build, begin, current
+from ollamake.state.backend import LockBackend, as_run
+
+
+class Run(cmd_run.Run):
+    """Runs tasks; of ollamake's steps what is cheap first, trainings as the machine has room for them."""
+
+    name = "run"
+    task_list: list[Any]
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Run. Returns doit's exit code. Raises what doit prints as an error."""
+        is_whole = not args and not params["always"] and not params["single"]
+        begin(Build(is_whole=is_whole, asked=tuple(args)))
+        with as_run():
+            try:
+                return int(super().execute(params, args) or 0)
+            finally:
+                if self.dep_manager is not None and isinstance(self.dep_manager.backend, LockBackend):
+                    self.dep_manager.backend.lock.release()
+
+    def _execute(
+        self,
+        *,
+        outfile: Any,
+        verbosity: Any,
+        always: Any,
+        continue_: Any,
+        reporter: Any,
+        num_process: Any,
+        par_type: Any,
+        single: Any,
+        auto_delayed_regex: Any,
+        force_verbosity: Any,
+        failure_verbosity: Any,
+        pdb: Any,
+    ) -> int:  # by these names doit hands the values of the options over
+        options = {name: value for name, value in locals().items() if name in inspect.signature(self._execute).parameters}
+        if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
+            begin(Build(asked=current().asked))
+            self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
+        if not current().runs:
+            return int(super()._execute(**options))
+        self.before()
+        code = self.take_steps(options)
+        if code == 0 and current().is_whole:
+            self.seal()
+        return code
+
+    def before(self) -> None:
+        """What has to be so before the first step runs."""
+
+    def take_steps(self, options: dict[str, Any]) -> int:
+        """Run the selected tasks with runners of our own, otherwise as doit does. Returns its exit code."""
+        from ollamake import runner
+
+        PythonAction.pm_pdb = options["pdb"]
+        self.control = TaskControl(self.task_list, auto_delayed_regex=options["auto_delayed_regex"])
+        self.control.process(self.sel_tasks)
+        if options["single"]:
+            for name in self.control.selected_tasks:
+                task = self.control.tasks[name]
+                for alone in (self.control.tasks[sub] for sub in task.task_dep) if task.has_subtask else (task,):
+                    alone.task_dep = []
+        kind = self.reporters[options["reporter"]] if isinstance(options["reporter"], str) else options["reporter"]
+        out = Path(options["outfile"]).open("w", encoding="utf-8") if isinstance(options["outfile"], str) else options["outfile"]  # noqa: SIM115
+        self.outstream = out
+        try:
+            self.reporter = kind(out, {"failure_verbosity": options["failure_verbosity"]}) if isinstance(kind, type) else kind
+            stream = Stream(options["verbosity"], options["force_verbosity"])
+            running = (self.dep_manager, self.reporter, options["continue_"], options["always"], stream)
+            steps = runner.of(*running, processes=options["num_process"], kind=options["par_type"])
+            return int(steps.run_all(self.control.task_dispatcher()))
+        finally:
+            if isinstance(options["outfile"], str):
+                out.close()
+
+    def seal(self) -> None:
+        """Note that everything is fresh, where it is."""
+        from ollamake.state.seal import write_seal
+        from ollamake.tasks import groups_of
+
+        database = self.dep_manager.backend
+        if database.lock_digest is None:
+            return
+        for path, run in current().runs.items():
+            steps = current().steps[path]
+            if any(step.id in database.done for step in steps if step.stage == "register"):
+                run.sights.ask_again()
+            write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused(steps), stages=groups_of(steps))
+
+
+def reused(steps: list[Any]) -> float:
+    """Seconds of all trainings."""
+    from ollamake.reporter import seconds_of_training
+
+    return sum(seconds_of_training(step) for step in steps if step.stage == "train")
+
+
+def seals_suffice(tasks: list[Any], dep_manager: Any) -> bool:
+    """May the steps that seals have answered for be left out of a run of these tasks?
+
+    Not where another task names one of them, may make more tasks while it runs, or will make anew what a step reads.
+    """
+    try:
+        control = TaskControl(tasks)
+    except InvalidTask:
+        return False
+    sealed = {path for seal in current().seals.values() for path in seal.files}
+    to_look_at = [task for task in tasks if not sealed.isdisjoint(task.targets)]
+    looked_at = set()
+    while to_look_at:
+        task = to_look_at.pop()
+        if task.name in looked_at:
+            continue
+        looked_at.add(task.name)
+        if task.calc_dep or task.setup_tasks or dep_manager.get_status(task, control.tasks).status != "up-to-date":
+            return False
+        to_look_at.extend(control.tasks[name] for name in task.task_dep)
+    return not any(task.loader for task in tasks)

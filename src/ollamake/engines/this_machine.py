@@ -1,0 +1,110 @@
+"""Trainings on this machine: one at a time on each GPU, and one on the CPU, whatever repos and builds they are of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from ollamake.errors import BuildError
+
+CPU = "cpu"
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+AGAIN = 0.5  # seconds between two looks whether a GPU is free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """What a training has for itself."""
+
+    files: tuple[int, ...]  # descriptors of its locks: who inherits them holds them too
+    environment: Mapping[str, str]  # shows it those GPUs and no other
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """The GPUs that a training may use, as its environment names them: those that the user shows us, else all that the driver's tool lists."""
+    for name in VISIBLE:
+        if name in os.environ:
+            return tuple(part.strip() for part in os.environ[name].split(",") if part.strip() not in {"", "-1"})
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    done = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False)
+    return tuple(done.stdout.split()) if done.returncode == 0 else ()
+
+
+def slots_of(wanted: int) -> tuple[str, int]:
+    """What a training that wants so many GPUs takes: of the kind "gpu" or CPU, and how many."""
+    return ("gpu", wanted) if wanted and gpus() else (CPU, 1)
+
+
+def most_at_once() -> dict[str, int]:
+    """How many slots of each kind there are."""
+    return {"gpu": len(gpus()), CPU: 1}
+
+
+@contextmanager
+def training_slots(wanted: int, folder: Path, name: str) -> Iterator[Slots]:
+    """Hold so many GPUs, or the CPU, for the training of this model; wait for those that other builds have. Raises BuildError where there are not so many.
+
+    The locks lie in `folder`, and go with the last process that has inherited them: a trainer that outlives its build still keeps others away.
+    """
+    kind, count = slots_of(wanted)
+    choice = gpus() if kind == "gpu" else (CPU,)
+    if count > len(choice):
+        msg = f"model {name!r}: train.resources asks for {count} GPUs, and this machine has {len(choice)}"
+        raise BuildError(msg, fix=f"write `resources: {{gpu: {len(choice)}}}`")
+    with ExitStack() as stack:
+        held = _held(choice, count, folder, name, stack)
+        # A machine without a GPU is left as it is: what a trainer finds there is its own affair.
+        shown = {variable: ",".join(held if kind == "gpu" else ()) for variable in VISIBLE} if gpus() else {}
+        yield Slots(files=tuple(file.fileno() for file in held.values()), environment=shown)
+
+
+def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: ExitStack) -> dict[str, IO[Any]]:
+    told = False
+    while True:
+        with ExitStack() as attempt:
+            held: dict[str, IO[Any]] = {}
+            for slot in choice:
+                file: IO[Any] = attempt.enter_context((folder / f"training-{slot.replace('/', '_')}.lock").open("a+", encoding="utf-8"))
+                if len(held) < count and _lock(file):
+                    held[slot] = file
+            if len(held) == count:
+                for file in held.values():
+                    file.truncate(0)
+                    file.write(f"{name}, process {os.getpid()}")
+                    file.flush()
+                stack.push(attempt.pop_all())
+                return held
+        if not told:
+            print(f"   {name}: waiting for the {_kind(choice)}: {_holders(choice, folder)}", flush=True)
+            told = True
+        time.sleep(AGAIN)
+
+
+def _lock(file: IO[Any]) -> bool:
+    import fcntl  # not on Windows: trainings of two builds are not kept apart there
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _kind(choice: tuple[str, ...]) -> str:
+    return "CPU" if choice == (CPU,) else "GPU" if len(choice) == 1 else "GPUs"
+
+
+def _holders(choice: tuple[str, ...], folder: Path) -> str:
+    found = ((folder / f"training-{slot.replace('/', '_')}.lock").read_text(encoding="utf-8") for slot in choice)
+    return f"the training of {'; '.join(filter(None, found)) or 'another model'} has it"

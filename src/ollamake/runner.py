@@ -1,0 +1,181 @@
+"""How doit takes the steps of a run: what is cheap first, and never more trainings at once than the machine has room for.
+
+A training that is ready is held back: in a run of one process until nothing cheap is left to do, in a run of several until a GPU is free. All else
+is doit's own runner.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter, deque
+from typing import Any
+
+from doit.exceptions import InvalidCommand, InvalidDodoFile
+from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
+from doit.task import DelayedLoaded
+
+from ollamake.catalog import Model
+from ollamake.engines.this_machine import most_at_once, slots_of
+from ollamake.graph import Step
+
+HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
+
+
+class _Whole(Runner):
+    """What both ways to run have in common: a run ends with its report, whatever happened to its database."""
+
+    def finish(self) -> int:
+        """Write the database, end what has to be ended, report. Returns doit's result."""
+        try:
+            self.dep_manager.close()
+        except InvalidDodoFile as error:
+            self.reporter.runtime_error(str(error).strip())
+            self.final_result = 2
+        self.teardown()
+        self.reporter.complete_run()
+        return int(self.final_result)
+
+
+class OneByOne(_Whole):
+    """One step after the other, in this process."""
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Everything but trainings as it becomes ready, then a training, and so on."""
+        held: deque[Any] = deque()
+        generator, more = task_dispatcher.generator, True
+        node: Any = None
+        while not self._stop_running:
+            if more:
+                try:
+                    node = generator.send(node)
+                except StopIteration:
+                    more = False
+            if not more or node == HOLD_ON:
+                if not held:
+                    return
+                node = held.popleft()
+            elif not self.select_task(node, task_dispatcher.tasks):
+                continue
+            elif training_of(node.task) is not None:
+                held.append(node)
+                node = None
+                continue
+            self.process_task_result(node, self.execute_task(node.task))
+
+
+class _SideBySide(_Whole):
+    """Several steps at once."""
+
+    def _run_tasks_init(self, task_dispatcher: Any) -> None:
+        super()._run_tasks_init(task_dispatcher)
+        self.room = most_at_once()
+        self.held: deque[Any] = deque()
+        self.taken: Counter[str] = Counter()
+        self.running: dict[str, tuple[str, int]] = {}  # training -> what it takes
+
+    def process_task_result(self, node: Any, base_fail: Any) -> None:
+        """A step has ended."""
+        kind, count = self.running.pop(node.task.name, ("", 0))
+        self.taken[kind] -= count
+        super().process_task_result(node, base_fail)
+
+    def get_next_job(self, completed: Any) -> Any:
+        """The next job for a process that is free: doit's JobTaskPickle; JobHold where there is none yet; None where there will be none."""
+        if self._stop_running:
+            return None
+        node = completed
+        while True:
+            try:
+                node = self.task_dispatcher.generator.send(node)
+                ended = False
+            except StopIteration:
+                ended = True
+            if ended or node == HOLD_ON:
+                node = self._training_with_room()
+                if node is not None:
+                    return self._job(node)
+                if ended and not self.held:
+                    return None
+                self.free_proc += 1
+                return JobHold()
+            if not self.select_task(node, self.tasks):
+                continue
+            if training_of(node.task) is None or self._has_room(node):
+                return self._job(node)
+            self.held.append(node)
+            node = None
+
+    def _training_with_room(self) -> Any:
+        for node in self.held:
+            if self._has_room(node):
+                self.held.remove(node)
+                return node
+        return None
+
+    def _has_room(self, node: Any) -> bool:
+        # One process does one thing at a time: what is cheap goes first.
+        if self.num_process == 1 and node not in self.held:
+            return False
+        kind, count = taken_by(node.task)
+        # One that asks for more than there is runs alone, and says so.
+        return not self.taken[kind] or self.taken[kind] + count <= self.room[kind]
+
+    def _job(self, node: Any) -> Any:
+        if training_of(node.task) is not None:
+            kind, count = self.running[node.task.name] = taken_by(node.task)
+            self.taken[kind] += count
+        made_late = node.task.loader is DelayedLoaded and self.Child is MRunner.Child
+        return JobTask(node.task) if made_late else JobTaskPickle(node.task)
+
+
+class InProcesses(_SideBySide, MRunner):
+    """`doit -n N`."""
+
+    def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
+        """Work through jobs, in a process of its own that ends with the one that started it."""
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        super().execute_task_subprocess(job_q, result_q, reporter_class)
+
+
+class InThreads(_SideBySide, MThreadRunner):
+    """`doit -n N -P thread`."""
+
+
+def of(*running: Any, processes: int, kind: str) -> Runner:
+    """The runner for so many processes (0: this one alone) or threads; `running` is what all of doit's runners take. Raises doit's InvalidCommand."""
+    if processes == 0:
+        return OneByOne(*running)
+    if kind == "process" and MRunner.available():
+        return InProcesses(*running, processes)
+    if kind in {"process", "thread"}:
+        return InThreads(*running, processes)
+    msg = f"Invalid parallel type {kind}"
+    raise InvalidCommand(msg)
+
+
+def taken_by(task: Any) -> tuple[str, int]:
+    """What a training takes: of the GPUs or of the CPU, and how many."""
+    step = training_of(task)
+    assert step is not None
+    assert isinstance(step.subject, Model)
+    return slots_of(step.subject.train.gpus)
+
+
+def training_of(task: Any) -> Step | None:
+    """The step of a task that trains, or None."""
+    step = (task.meta or {}).get("ollamake")
+    return step if isinstance(step, Step) and step.stage == "train" and isinstance(step.subject, Model) else None
+
+
+def _end_with_parent() -> None:
+    """A doit that was killed leaves its processes waiting for jobs that never come; they end here, and their trainers with them."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        sys.stdout.flush()
+        os._exit(1)

@@ -1,0 +1,102 @@
+"""`models.lock`: text <-> the blocks of all steps.
+
+JSON with one line for each digest and one block for each step, sorted, so that git merges and reviews it. The last key is the format's version:
+no block is the last one, and none ends without a comma.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from ollamake.errors import Fault, FaultyFileError, Mark
+
+FORMAT = 1
+CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\||=======)( |$)")
+MAPPINGS = ("inputs", "targets", "versions")
+TAKE_A_SIDE = (
+    "take one side: `git checkout --ours models.lock` or `--theirs`; then `doit` builds what differs, and repeats no training whose adapter is there"
+)
+TAKE_BACK = (
+    "take the committed one back: `git checkout models.lock`; or delete it: `doit` repeats no training whose adapter is there with its receipt"
+)
+
+Block: TypeAlias = dict[
+    str, Any
+]  # {"inputs": {file: digest}, "keys": digest, "targets": {file: digest}, "versions": {name: version}} and, where so, more
+
+
+def lock_text(blocks: Mapping[str, Block]) -> str:
+    """The lock's text: the same blocks give the same bytes."""
+    lines = ["{"]
+    for step in sorted(blocks):
+        lines.append(f"  {_json(step)}: {{")
+        block = blocks[step]
+        ends = [f"    {_json(key)}: {_value(block[key])}" for key in sorted(block)]
+        lines.append(",\n".join(ends))
+        lines.append("  },")
+    lines.append(f'  "version": {FORMAT}')
+    lines.append("}\n")
+    return "\n".join(lines)
+
+
+def read_lock(text: str, path: str) -> dict[str, Block]:
+    """The blocks in this text, by step. Raises FaultyFileError, which names the line and the way out."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if CONFLICT.match(line):
+            raise _faulty(path, number, f"a merge has left its marks: {line[:40]!r}", TAKE_A_SIDE)
+    twice: list[str] = []
+    try:
+        value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, twice))
+    except json.JSONDecodeError as error:
+        raise _faulty(path, error.lineno, f"not JSON: {error.msg}", TAKE_BACK) from error
+    if not isinstance(value, dict) or value.pop("version", None) != FORMAT:
+        raise _faulty(path, 1, f"not a lock of format {FORMAT}", f"{TAKE_BACK}; or use a newer ollamake")
+    for key in twice:
+        raise _faulty(path, _line_of(text, key, last=True), f"{key!r} stands twice in one block", TAKE_BACK)
+    for step, block in value.items():
+        if not is_block(block):
+            raise _faulty(path, _line_of(text, step), f"no block of a step: {step!r}", TAKE_BACK)
+    return value
+
+
+def is_block(block: Any) -> bool:
+    """Has this value the shape of a block?"""
+    return (
+        isinstance(block, dict)
+        and isinstance(block.get("keys"), str)
+        and all(isinstance(block.get(name), dict) for name in MAPPINGS)
+        and all(isinstance(digest, str) for name in MAPPINGS[:2] for digest in block[name].values())
+        and isinstance(block.get("edited", []), list)
+        and isinstance(block.get("accepted", ""), str)
+    )
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, dict) or not value:
+        return _json(value)
+    return "{\n" + ",\n".join(f"      {_json(key)}: {_json(value[key])}" for key in sorted(value)) + "\n    }"
+
+
+def _object(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice.extend(key for key in value if keys.count(key) > 1)
+    return value
+
+
+def _line_of(text: str, key: str, *, last: bool = False) -> int:
+    start = f"{_json(key)}:"
+    lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip().startswith(start)]
+    return (lines[-1] if last else lines[0]) if lines else 1
+
+
+def _faulty(path: str, line: int, text: str, fix: str) -> FaultyFileError:
+    return FaultyFileError([Fault(mark=Mark(path, line), text=text, fix=fix)])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

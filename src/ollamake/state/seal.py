@@ -1,0 +1,176 @@
+"""The seal of a build: proof that every step of a catalog was fresh, by which the next run sees at a glance that it still is.
+
+It names all that freshness is decided by: the files that were read and made, by their signatures, the lock among them; the lists that patterns came
+to; the server and the digests of its models; the trainers. Where any of it differs, the seal is broken, and each step is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ollamake.catalog.files import matching
+from ollamake.state.digests import JUST_NOW, Signature, file_digest, signature_of
+from ollamake.state.files import LOCAL, read_object, write_whole
+
+if TYPE_CHECKING:
+    from ollamake.graph import Step
+    from ollamake.sights import Sights
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """What a build was fresh by."""
+
+    form: str  # of this file, and of ollamake's stages
+    host: str | None  # as the catalog has it
+    address: str
+    version: str | None  # of the server, where that decides what is packaged
+    models: Mapping[str, str]  # name in Ollama -> digest
+    trainers: Mapping[str, Any]  # name -> what it reads, and its versions where they are pinned
+    files: Mapping[str, Signature]
+    patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
+    folders: Mapping[str, bool]  # path that may be a folder or the name of something else -> which it is
+    warnings: list[str]
+    count: int  # of models
+    reused: float  # seconds of training
+    stages: Mapping[str, str]  # stage -> what it is for
+
+    def holds(self) -> bool:
+        """Is everything as it was? Raises BuildError where no server can be asked."""
+        return self.form == form() and _same_files(self.files) and self._same_beyond_files()
+
+    def _same_beyond_files(self) -> bool:
+        from ollamake.ollama.address import address_of
+        from ollamake.ollama.server import expected_version, known_digests
+
+        address = address_of(self.host)
+        if str(address) != self.address or (self.version is not None and expected_version(address) != self.version):
+            return False
+        if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
+            return False
+        if any(os.path.isdir(path) is not is_folder for path, is_folder in self.folders.items()):
+            return False
+        if any(facts_of_trainer(name, pinned=facts["versions"] is not None) != facts for name, facts in self.trainers.items()):
+            return False
+        known = known_digests(address) if self.models else {}
+        return known is not None and all(known.get(name) == digest for name, digest in self.models.items())
+
+    def tasks(self) -> Iterator[dict[str, Any]]:
+        """The groups of tasks that there would be, for tasks of the user's that name them; none has anything to do."""
+        for stage, purpose in self.stages.items():
+            yield {"basename": stage, "name": None, "doc": purpose}
+
+
+def sealed(catalog: str) -> Seal | None:
+    """The seal of this catalog's last build, where it holds."""
+    if _journal().exists():  # a build was killed: what it did is not in the lock yet
+        return None
+    try:
+        seal = Seal(**read_object(seal_path(catalog)))
+    except TypeError:  # none there, or of another form
+        return None
+    from ollamake.errors import BuildError
+
+    try:
+        return seal if seal.holds() else None
+    except (BuildError, OSError):  # the steps themselves say it
+        return None
+
+
+def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, lock_digest: str, reused: float, stages: Mapping[str, str]) -> None:
+    """Seal the catalog, where every step of it is fresh and no file was written so shortly ago that it can't be told from a later one.
+
+    Waits a moment for the youngest file. Without effect where the seal can't be written.
+    """
+    wanted = {catalog: sights.catalog.digest, "models.lock": lock_digest}
+    models: dict[str, str] = {}
+    for step in steps:
+        record = sights.remembered(step)
+        if record is None or sights.reasons(step, record):
+            return
+        wanted.update({path: record.inputs[name] for name, path in step.named_reads.items()})
+        (models if step.stage == "register" else wanted).update(record.targets)
+    places = [f"{LOCAL}/records/{place}.json" for place in {sights.place(step) for step in steps} if place]
+    try:
+        files = _signatures(wanted, places)
+    except OSError:
+        return
+    if files is None or _journal().exists():
+        return
+    recipes = [model.train for model in sights.catalog.models if model.adapter is None]
+    pinning = {train.trainer for train in recipes if train.pins_versions}
+    by_server = any(model.serve.weights == "auto" for model in sights.catalog.models)
+    seal = Seal(
+        form=form(),
+        host=sights.catalog.host,
+        address=str(sights.address),
+        version=sights.expected_version if by_server else None,
+        models=models,
+        trainers={name: facts_of_trainer(name, pinned=name in pinning) for name in {train.trainer for train in recipes}},
+        files=files,
+        patterns={pattern: matching(pattern) for pattern in sights.catalog.patterns},
+        folders={path: os.path.isdir(path) for path in sights.catalog.folders},
+        warnings=[str(warning) for warning in sights.catalog.warnings],
+        count=len(sights.catalog.models),
+        reused=reused,
+        stages=stages,
+    )
+    try:
+        write_whole(seal_path(catalog), json.dumps(asdict(seal), separators=(",", ":")))
+    except OSError:
+        return
+
+
+def seal_path(catalog: str) -> Path:
+    """Where the seal of this catalog is kept."""
+    return Path(LOCAL, "seals", f"{catalog.replace('/', '_')}.json")
+
+
+def form() -> str:
+    """Names what a seal of this ollamake is good for."""
+    from ollamake.graph import VERSIONS
+
+    return f"{FORMAT} {json.dumps(VERSIONS, sort_keys=True)}"
+
+
+def facts_of_trainer(name: str, *, pinned: bool) -> dict[str, Any]:
+    """What of a trainer decides a step."""
+    from ollamake.trainers.port import trainer
+
+    program = trainer(name)
+    return {"reads": program.text_format, "versions": dict(program.versions()) if pinned else None}
+
+
+def _journal() -> Path:
+    return Path(LOCAL, "journal.jsonl")
+
+
+def _same_files(files: Mapping[str, Signature]) -> bool:
+    stat = os.stat
+    try:
+        for path, (size, modified, inode, changed) in files.items():
+            now = stat(path)
+            if now.st_mtime_ns != modified or now.st_size != size or now.st_ino != inode or now.st_ctime_ns != changed:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _signatures(wanted: Mapping[str, str], more: Iterable[str]) -> dict[str, Signature] | None:
+    """The signatures of these files, where each has the digest that is wanted of it, and of more."""
+    paths = [*wanted, *more]
+    young = max(os.stat(path).st_ctime_ns for path in paths) + JUST_NOW - time.time_ns()
+    if young > 0:
+        time.sleep(min(young, JUST_NOW) / 1e9)
+    signatures = {path: signature_of(os.stat(path)) for path in paths}
+    # Looked at after the signatures were taken: a file that is edited just now has another content, or another signature later.
+    return signatures if all(file_digest(path) == digest for path, digest in wanted.items()) else None

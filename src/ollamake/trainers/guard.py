@@ -1,0 +1,57 @@
+"""Runs a trainer, and ends it when its build is gone: `guard.py PROGRAM ARGUMENT...`.
+
+The build holds this process's standard input open. When that closes, because the build ends the training or was killed itself, the program and all
+that it has started are ended. Otherwise this process ends as the program does, by the same exit code or signal. Standard library alone, and quick
+to start: it is run by `python -I -S`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+PATIENCE = 10.0  # seconds that the program has to end when it is told to
+
+
+def main(argv: list[str]) -> int:
+    """Run the program; return its exit code, negative for a signal."""
+    inherited = [int(number) for number in os.environ.pop("OLLAMAKE_INHERITED", "").split()]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Ctrl-C is for the build, which closes our standard input. A handler, and not SIG_IGN: the program would inherit that.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=inherited, start_new_session=True)
+    ending = threading.Event()
+    watch = threading.Thread(target=_end_with_build, args=(program, ending), daemon=True)
+    watch.start()
+    code = program.wait()
+    if ending.is_set():
+        watch.join()  # what the program has started may be there yet
+    return code
+
+
+def _end_with_build(program: subprocess.Popen[bytes], ending: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    ending.set()
+    for deadly in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(program.pid, deadly)
+        except ProcessLookupError:
+            return
+        until = time.monotonic() + PATIENCE
+        while program.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    if code < 0:
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
