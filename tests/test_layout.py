@@ -22,25 +22,45 @@ MAY_IMPORT = {
     "records": {"errors", "digest", "catalog"},
     "graph": {"catalog", "records"},
     "freshness": {"errors", "digest"},
+    "plan": {"freshness", "graph"},
     "lora": {"errors"},
     # edge
     "logs": set(),
     "build": {"state", "run"},  # for their types alone
     "state": {"errors", "digest", "graph", "catalog", "freshness", "ollama", "trainers", "sights"},
     "sights": {"catalog", "digest", "freshness", "graph", "ollama", "stages", "state", "trainers"},
-    "run": {"errors", "catalog", "digest", "graph", "freshness", "sights", "state", "ollama", "stages"},
+    "run": {"errors", "catalog", "digest", "graph", "foresight", "freshness", "sights", "state", "ollama", "stages"},
     "runner": {"catalog", "engines", "graph"},
     "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
     "engines": {"errors"},
     "progress": {"duration", "trainers"},
-    "stages": {"errors", "digest", "catalog", "engines", "graph", "records", "lora", "logs", "state", "ollama", "trainers", "progress"},
+    "stages": {
+        "errors",
+        "digest",
+        "catalog",
+        "engines",
+        "graph",
+        "records",
+        "lora",
+        "logs",
+        "freshness",
+        "run",
+        "state",
+        "ollama",
+        "trainers",
+        "progress",
+    },
     "tasks": {"errors", "build", "catalog", "graph", "ollama", "run", "sights", "state", "trainers"},
     "reporter": {"build", "duration", "state"},
-    "commands": {"errors", "build", "catalog", "ollama", "reporter", "runner", "stages", "state", "tasks", "trainers"},
+    "foresight": {"catalog", "digest", "errors", "freshness", "graph", "records", "sights", "stages", "state"},
+    "commands": {
+        *("errors", "build", "catalog", "duration", "foresight", "freshness", "graph", "ollama", "plan", "reporter", "runner", "sights", "stages"),
+        *("state", "tasks", "trainers"),
+    },
     "__init__": {"build", "state", "tasks"},
 }
-CORE = ("errors", "digest", "duration", "catalog", "records", "graph", "freshness", "lora")
+CORE = ("errors", "digest", "duration", "catalog", "records", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

@@ -16,6 +16,7 @@ class Build:
 
     is_whole: bool = False  # is everything asked for, so that a seal may answer for a whole catalog?
     asked: tuple[str, ...] = ()  # what was typed after `doit`
+    only_looks: bool = False  # does it run nothing, so that files may be missing?
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it
     runs: dict[str, Run] = field(default_factory=dict)  # catalog -> its run, where its tasks were made
     steps: dict[str, list[Any]] = field(default_factory=dict)  # catalog -> its steps, likewise

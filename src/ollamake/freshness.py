@@ -30,6 +30,9 @@ KINDS = {
     "no server": "nothing answers at {new}",
     "behind": "{what} will run",
     "perhaps behind": "{what} will run; {new} unless {old} comes out the same",
+    "perhaps behind perhaps": "{what} may run; {new} unless {old} comes out the same",
+    "fails": "it will fail: {what}",
+    "blocked": "{what} will fail",
 }
 
 
@@ -47,7 +50,7 @@ class Reason:
     def __str__(self) -> str:
         if self.detail:
             return f"{self.what}: {self.detail}"
-        old, new = (_shown(value) for value in (self.old, self.new)) if self.kind == "key" else (self.old, self.new)
+        old, new = (shown(value) for value in (self.old, self.new)) if self.kind == "key" else (self.old, self.new)
         return KINDS[self.kind].format(what=self.what, old=old, new=new)
 
     @property
@@ -153,7 +156,8 @@ def _keys(record: Record, now: Sight, before: Mapping[str, Any]) -> Iterator[Rea
             yield Reason(kind="key", what=key, old=before.get(key), new=now.keys.get(key))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value of the catalog as a message shows it."""
     if value is None:
         return "nothing"
     if isinstance(value, float) and 0 < abs(value) < 0.01:

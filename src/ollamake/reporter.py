@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import time
@@ -99,7 +100,7 @@ class Reporter(ConsoleReporter):
         if self.runtime_errors:
             self.write("\n" + "\n".join(self.runtime_errors) + "\n")
         if failed:
-            self.write("\n" + "".join(failed) + f"then go on with: {' '.join(('doit', *current().asked))}\n")
+            self.write("\n" + "".join(failed) + f"then go on with: {shlex.join(('doit', *current().asked))}\n")
 
     def done(self, task: Any, *, fresh: bool) -> None:
         """Take a step off the list."""

@@ -76,7 +76,10 @@ class Run:
 
     def done(self, step: Step, reasons: tuple[Reason, ...]) -> Receipt:
         """Do the step and leave its receipt. What it has read is digested before it begins. Raises BuildError and OSError."""
+        from ollamake.foresight import explained
+
         begun = time.monotonic()
+        why = [reason.text for reason in explained(self.sights, step, reasons)]  # before the index of the records is written anew
         inputs = {name: file_digest(path) for name, path in step.named_reads.items()}
         keys, versions = self.sights.keys(step), self.sights.versions(step)
 
@@ -86,7 +89,7 @@ class Run:
                 record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
                 keys=keys,
                 outcome=dict(outcome),
-                reasons=[reason.text for reason in reasons],
+                reasons=why,
                 seconds=round(time.monotonic() - begun, 3),
                 finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 commit=self.commit,

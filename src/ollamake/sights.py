@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ class Sights:
             targets=targets,
             lost=tuple(self.lost(step, record)) if record and step.stage == "register" else (),
         )
+
+    def seen_beside(self, now: Sight, record: Record) -> Sight:
+        """The same sight, with the targets that another record names. Raises OSError."""
+        return replace(now, targets={path: digest_if_there(path) for path in record.targets})
 
     def keys(self, step: Step) -> dict[str, Any]:
         """What decides a step beside its files, what has to be asked of the server included."""

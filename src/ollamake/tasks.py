@@ -36,7 +36,7 @@ DoitTask = dict[str, Any]
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
-        catalog = load_catalog(Path(path), trainers=trainer_names())
+        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks)
         run = Run(Sights(catalog, address_of(catalog.host), database()))
         used = {model.train.trainer for model in catalog.models}
         steps = steps_of(catalog, {name: trainer(name).text_format for name in used})

@@ -17,8 +17,11 @@ from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
 
 
-def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
-    """The catalog in this file; `trainers` are the names of those installed. Raises FaultyFileError."""
+def load_catalog(path: Path, *, trainers: Iterable[str], only_looks: bool = False) -> Catalog:
+    """The catalog in this file; `trainers` are the names of those installed. Raises FaultyFileError.
+
+    `only_looks`: files of datasets need not be there.
+    """
     try:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
@@ -34,7 +37,7 @@ def load_catalog(path: Path, *, trainers: Iterable[str]) -> Catalog:
     faults = schema_faults(value, lines, str(path))
     if faults:
         raise FaultyFileError(faults)
-    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers), digest=digest_bytes(content))
+    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers), digest=digest_bytes(content), only_looks=only_looks)
     catalog = reading.catalog()
     if reading.faults:
         raise FaultyFileError(sorted(reading.faults, key=lambda fault: fault.mark))
@@ -59,6 +62,7 @@ class _Reading:
     path: Path
     trainers: tuple[str, ...]
     digest: str
+    only_looks: bool
     faults: list[Fault] = field(default_factory=list)
     patterns: list[str] = field(default_factory=list)  # that are more than the name of a file
     folders: list[str] = field(default_factory=list)  # that may be folders, or names
@@ -99,12 +103,14 @@ class _Reading:
             matches = matching(path)
             if matches != [path]:
                 self.patterns.append(path)
-            found.update(dict.fromkeys(matches))
-            if not matches:
+            if not matches and self.only_looks:
+                matches = [path] if glob.escape(path) == path else []
+            elif not matches:
                 here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
                 near = get_close_matches(path, here, n=1)
                 fix = f"write {near[0]!r}, or create the file" if near else "create the file, or mend the pattern"
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
+            found.update(dict.fromkeys(matches))
         return Dataset(name=name, files=tuple(found), mark=self.mark(("datasets", name)))
 
     def model(self, name: str, entry: Mapping[str, Any], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Model:

@@ -21,11 +21,12 @@ class Run(cmd_run.Run):
 
     name = "run"
     task_list: list[Any]
+    sel_tasks: list[str]
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
         is_whole = not args and not params["always"] and not params["single"]
-        begin(Build(is_whole=is_whole, asked=tuple(args)))
+        begin(Build(is_whole=is_whole, asked=tuple(args if self.name == "run" else (self.name, *args))))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
@@ -57,12 +58,17 @@ class Run(cmd_run.Run):
             return int(super()._execute(**options))
         self.before()
         code = self.take_steps(options)
+        if code == 0:
+            self.after()
         if code == 0 and current().is_whole:
             self.seal()
         return code
 
     def before(self) -> None:
         """What has to be so before the first step runs."""
+
+    def after(self) -> None:
+        """What is to be done when all steps have."""
 
     def take_steps(self, options: dict[str, Any]) -> int:
         """Run the selected tasks with runners of our own, otherwise as doit does. Returns its exit code."""

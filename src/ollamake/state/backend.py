@@ -29,11 +29,16 @@ LAST_SET = "deps:"  # by doit, of a task that has succeeded
 KEPT_OF_A_STEP = ("ignore:",)  # of what doit itself notes of a step
 
 
+def as_printed(error: object) -> str:
+    """An error's text for doit, which writes `ERROR: ` before it: on a line of its own."""
+    return f"\n{error}"
+
+
 class StateError(InvalidTask, InvalidDodoFile):
     """The memory can't be read or written; doit prints it as it is."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"\n{text}")
+        super().__init__(as_printed(text))
 
 
 class LockBackend:

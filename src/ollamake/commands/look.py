@@ -1,0 +1,75 @@
+"""What commands share that look at the steps of a dodo.py and run none of them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from getopt import GetoptError, gnu_getopt
+from itertools import chain
+from typing import Any
+
+from doit.cmd_base import Command, DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from ollamake.build import Build, begin, current
+from ollamake.catalog import Model
+from ollamake.catalog.faults import nearest
+from ollamake.errors import BuildError
+from ollamake.graph import Step
+from ollamake.sights import Sights
+from ollamake.state.backend import as_printed
+
+AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
+
+
+class OptionsAnywhere(Command):
+    """A command whose options may stand behind its arguments too; doit's own end at the first argument."""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse and execute. Returns the exit code. Raises what doit prints as an error."""
+        try:
+            options, arguments = gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
+        except GetoptError:  # doit says what is wrong
+            return int(super().parse_execute(in_args) or 0)
+        words = chain.from_iterable((name, value) if value else (name,) for name, value in options)
+        return int(super().parse_execute([*words, *arguments]) or 0)
+
+
+class Look(OptionsAnywhere, DoitCmdBase):
+    """A command that looks. Files that the catalog names need not be there."""
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Look. Returns the exit code. Raises what doit prints as an error."""
+        begin(Build(only_looks=True))
+        return int(super().execute(params, args) or 0)
+
+    def catalogs(self) -> list[tuple[Sights, tuple[Step, ...]]]:
+        """Each catalog of the dodo.py, with its steps. Raises InvalidCommand where there is none."""
+        if not current().runs:
+            msg = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
+            raise InvalidCommand(msg)
+        return [(run.sights, tuple(current().steps[path])) for path, run in current().runs.items()]
+
+
+def models_of(steps: Iterable[Step]) -> dict[str, Model]:
+    """The models by name, in the catalog's order."""
+    return {step.name: step.subject for step in steps if isinstance(step.subject, Model)}
+
+
+def selected(names: Iterable[str], steps: Iterable[Step]) -> list[str]:
+    """The models that these names or patterns mean; all, where there are none. Raises InvalidCommand."""
+    models = models_of(steps)
+    found: dict[str, None] = {}
+    for name in names:
+        matches = fnmatch.filter(models, name) if "*" in name else [name] if name in models else []
+        if not matches:
+            raise InvalidCommand(as_printed(BuildError(f"no model {name!r} in the catalog", fix=nearest(name, models))))
+        found.update(dict.fromkeys(matches))
+    return list(found) or list(models)
+
+
+def needed_by(models: Iterable[str], steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps of these models, and of the datasets that they read, in their order."""
+    wanted = set(models)
+    datasets = {dataset.name for name, model in models_of(steps).items() if name in wanted for dataset in model.data}
+    return tuple(step for step in steps if step.name in (datasets if step.stage == "validate" else wanted))

@@ -1,0 +1,99 @@
+"""`doit plan [MODEL...]`: what a run would do, why, and how long it would take. Does nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+from ollamake.commands.look import AS_JSON, Look, needed_by, selected
+from ollamake.duration import duration
+from ollamake.foresight import Foresight
+from ollamake.graph import Step
+from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.sights import Sights
+
+STALE = 4  # exit code; 0 to 3 are doit's
+SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
+
+
+class Plan(Look):
+    """Say what a run would do."""
+
+    doc_purpose = "say what a run would do, why, and how long it would take"
+    doc_usage = "[MODEL...]"
+    doc_description = (
+        "Names the steps that a run would do, and marks with `?` those that depend on what a step before them comes to. "
+        "Nothing is written, and neither data, weights nor a server have to be there. "
+        f"Exit code: 0 where everything is fresh, {STALE} where something would run."
+    )
+    cmd_options = (AS_JSON,)
+
+    def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
+        plans = plans_of(self.catalogs(), pos_args)
+        self.outstream.write(as_json(plans) if json else as_text(plans))
+        return STALE if plans else 0
+
+
+def plans_of(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]], names: Sequence[str]) -> list[Planned]:
+    """What a run of these models, or of all, would do. Raises InvalidCommand."""
+    wanted = selected(names, chain.from_iterable(steps for _, steps in catalogs))
+    return [plan for sights, steps in catalogs for plan in planned(needed_by(wanted, steps) if names else steps, Foresight(sights, steps))]
+
+
+def total(plans: Iterable[Planned], *kinds: str) -> float:
+    """Seconds that these would take, as far as they are known."""
+    return sum((plan.seconds or 0.0 for plan in plans if plan.runs in kinds), 0.0)
+
+
+def as_json(plans: Sequence[Planned]) -> str:
+    """The plan for programs."""
+    unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
+    facts: dict[str, Any] = {
+        "fresh": not plans,
+        "steps": [plan.as_json() for plan in plans],
+        "seconds": round(total(plans, YES), 1),
+        "seconds_at_most": round(total(plans, YES, PERHAPS, UNKNOWN), 1),
+        "trainings": sum(plan.step.stage == "train" and plan.runs == YES for plan in plans),
+        "trainings_at_most": sum(plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN} for plan in plans),
+        "complete": all(plan.seconds is not None for plan in plans if plan.runs == YES or plan in unsure),
+    }
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_text(plans: Sequence[Planned]) -> str:
+    """The plan for people."""
+    if not plans:
+        return "nothing to do: everything is fresh\n"
+    names = max(len(plan.step.id) for plan in plans)
+    times = [_time(plan) for plan in plans]
+    width = max(map(len, times))
+    lines = [
+        f"{SIGNS[plan.runs]}  {plan.step.id:<{names}}  {time:>{width}}  {'; '.join(reason.text for reason in plan.reasons)}"
+        for plan, time in zip(plans, times, strict=True)
+    ]
+    return "\n".join([*lines, _summary(plans)]) + "\n"
+
+
+def _time(plan: Planned) -> str:
+    if plan.runs == BLOCKED:
+        return "-"
+    return "?" if plan.seconds is None else duration(plan.seconds)
+
+
+def _summary(plans: Sequence[Planned]) -> str:
+    sure = [plan for plan in plans if plan.runs in {YES, FAILS}]
+    unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
+    trainings = sum(plan.step.stage == "train" for plan in sure)
+    text = f"{len(sure)} step{'' if len(sure) == 1 else 's'} will run"
+    if trainings:
+        text += f", {trainings} training{'' if trainings == 1 else 's'} among them"
+    if unsure:
+        text += f", and {len(unsure)} more may (?)"
+    least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)
+    unknown = sum(plan.seconds is None for plan in (*sure, *unsure))
+    if unknown == len(plans):
+        return f"{text}; how long they take, the past does not tell"
+    text += f": about {duration(least)}" if most - least < 1 else f": about {duration(least)}, at most {duration(most)}"
+    return f"{text}, and {unknown} step{'' if unknown == 1 else 's'} of unknown length" if unknown else text

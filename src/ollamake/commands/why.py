@@ -1,0 +1,149 @@
+"""`doit why MODEL`: why its steps last ran, why they will run next, and what the model in Ollama was made from."""
+
+from __future__ import annotations
+
+import json as to_json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from doit.exceptions import InvalidCommand
+
+from ollamake.commands.look import AS_JSON, Look, needed_by, selected
+from ollamake.duration import duration
+from ollamake.foresight import Foresight
+from ollamake.freshness import shown
+from ollamake.graph import Step
+from ollamake.plan import PERHAPS, Planned, planned
+from ollamake.sights import Sights
+from ollamake.state.receipts import Receipt
+
+TESTED = "it loaded and answered when it was registered"
+
+
+class Why(Look):
+    """Explain a model."""
+
+    doc_purpose = "say why a model's steps last ran and will run, and what it was made from"
+    doc_usage = "MODEL..."
+    doc_description = (
+        "Stage by stage, down to the records and keys that changed. Then what is registered now: base, datasets, recipe, versions, commit."
+    )
+    cmd_options = (AS_JSON,)
+
+    def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
+        if not pos_args:
+            msg = "usage: doit why MODEL..."
+            raise InvalidCommand(msg)
+        catalogs = self.catalogs()
+        names = selected(pos_args, chain.from_iterable(steps for _, steps in catalogs))
+        facts = [explain(name, sights, steps) for name in names for sights, steps in catalogs if needed_by([name], steps)]
+        self.outstream.write(to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n" if json else "\n".join(map(as_text, facts)))
+        return 0
+
+
+def explain(name: str, sights: Sights, all_steps: tuple[Step, ...]) -> dict[str, Any]:
+    """All that is known of a model: `steps`, each with what it did last and why it runs next, and `registered`, what is in Ollama now."""
+    foresight = Foresight(sights, all_steps)
+    steps = needed_by([name], all_steps)
+    plans = {plan.step.id: plan for plan in planned(steps, foresight)}
+    receipts = {step.stage: foresight.receipt(step) for step in steps if step.stage != "validate"}
+    return {
+        "model": name,
+        "fresh": not plans,
+        "steps": [{"step": step.id, "last": _last(foresight.receipt(step)), "next": _next(plans.get(step.id))} for step in steps],
+        "registered": _registered(name, sights, receipts),
+    }
+
+
+def _last(receipt: Receipt | None) -> dict[str, Any] | None:
+    if receipt is None:
+        return None
+    facts = {"finished": receipt.finished, "seconds": receipt.seconds, "commit": receipt.commit, "reasons": receipt.reasons}
+    return facts if receipt.record.accepted is None else {**facts, "accepted": receipt.record.accepted}
+
+
+def _next(plan: Planned | None) -> dict[str, Any] | None:
+    return None if plan is None else {"runs": plan.runs, "reasons": [reason.text for reason in plan.reasons]}
+
+
+def _registered(name: str, sights: Sights, receipts: Mapping[str, Receipt | None]) -> dict[str, Any]:
+    receipt = receipts.get("register")
+    if receipt is None:
+        return {"there": False, "note": f"never registered on {sights.address}"}
+    known = sights.known_digests
+    ((model, digest),) = receipt.record.targets.items()
+    there = None if known is None else known.get(model) == digest
+    note = {
+        None: f"nothing answers at {sights.address}: this is what was registered there last",
+        False: f"{name} on {sights.address} is gone or was replaced by hand: this is what was registered there last",
+        True: "",
+    }[there]
+    took = {stage: found.seconds for stage, found in receipts.items() if found is not None}
+    took["train"] = receipt.outcome.get("provenance", {}).get("seconds", took.get("train", 0.0))
+    facts = {key: value for key, value in receipt.outcome.items() if key not in {"digest", "name", "provenance"}}
+    return {
+        "there": there,
+        "note": note,
+        "model": model,
+        "digest": digest,
+        **facts,
+        **receipt.outcome.get("provenance", {}),
+        "took": took,
+        "tested": TESTED,
+    }
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"{facts['model']}: {'fresh' if facts['fresh'] else 'not up to date'}"]
+    for step in facts["steps"]:
+        lines += [step["step"], f"    last  {_said_last(step['last'])}", f"    next  {_said_next(step['next'])}"]
+    lines.append("registered now" if facts["registered"]["there"] else f"not known to be registered: {facts['registered']['note']}")
+    lines.extend(f"    {what:<9} {value}" for what, value in _provenance(facts["registered"]) if value)
+    return "\n".join(lines) + "\n"
+
+
+def _said_last(last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "never, as far as is known here"
+    if "accepted" in last:
+        return f"{_day(last['finished'])}: accepted: {last['accepted']}"
+    return f"{_day(last['finished'])}, {duration(last['seconds'])}: {'; '.join(last['reasons']) or 'asked for'}"
+
+
+def _said_next(following: Mapping[str, Any] | None) -> str:
+    if following is None:
+        return "fresh"
+    return f"{'perhaps: ' if following['runs'] == PERHAPS else ''}{'; '.join(following['reasons'])}"
+
+
+def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "model" not in facts:
+        return
+    yield "model", f"{facts['model']} {facts['digest']}"
+    yield "on", f"{facts['host']}, Ollama {facts['version']}, as {'a GGUF LoRA' if facts['weights'] == 'adapter' else 'merged weights'}"
+    yield "base", f"{facts['base']['name']} {facts['base']['digest']}"
+    for dataset in facts.get("data", ()):
+        yield "dataset", f"{dataset['name']}: {dataset.get('records')} records, {dataset.get('digest')}"
+    recipe = facts.get("recipe", {})
+    yield "recipe", "; ".join(f"{key} {_value(value)}" for key, value in recipe.items() if key != "command")
+    yield "trainer", facts.get("trainer", "")
+    yield "versions", ", ".join(f"{key} {value}" for key, value in facts.get("versions", {}).items() if key != "train")
+    yield "commit", _commit(facts.get("commit"))
+    yield "trained", _day(facts["finished"]) if "finished" in facts else "elsewhere: the adapter has no receipt"
+    yield "accepted", facts.get("accepted", "")
+    yield "took", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in facts["took"].items())
+    yield "tested", facts["tested"]
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else shown(value)
+
+
+def _commit(commit: str | None) -> str:
+    return "" if commit is None else f"{commit.removesuffix('+')}{', with edits since' if commit.endswith('+') else ''}"
+
+
+def _day(moment: str) -> str:
+    return f"{moment[:10]} {moment[11:16]} UTC"

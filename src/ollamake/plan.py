@@ -1,0 +1,120 @@
+"""What a run would do, before it does it. Pure: it is told how the steps look, and what the cheap ones will make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ollamake.freshness import Reason, Record, Sight, reasons
+from ollamake.graph import Step
+
+YES, PERHAPS, UNKNOWN, FAILS, BLOCKED = "yes", "perhaps", "unknown", "fails", "blocked"
+# What a step makes, and what the next one does unless that comes out the same.
+MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "package": "GGUF"}
+DOES = {"convert": "converts", "train": "trains", "package": "packages", "register": "registers"}
+CANT_TELL = ("input missing", "no server")  # kinds of reasons that say that something could not be looked at
+
+
+class Foreseen(Protocol):
+    """What the plan asks. Raises OSError where a file can't be read."""
+
+    def remembered(self, step: Step) -> Record | None:
+        """The step's record."""
+
+    def sight(self, step: Step, record: Record | None) -> Sight:
+        """The step as it is now."""
+
+    def brought(self, step: Step, now: Sight) -> bool:
+        """Is there an adapter that has brought its own record with it, and was it made from what is seen here?"""
+
+    def explained(self, step: Step, record: Record | None, now: Sight) -> tuple[Reason, ...]:
+        """The reasons, with all that can be said of them."""
+
+    def outcome(self, step: Step) -> Mapping[str, str] | str | None:
+        """The digests of what the step will make, by path; a text where it will fail, and None where only doing it can tell."""
+
+    def seconds(self, step: Step) -> float | None:
+        """How long the step will take, as far as the past tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A step that is not known to be fresh."""
+
+    step: Step
+    runs: str  # YES; PERHAPS: by what a step before it makes; UNKNOWN: something is not here; FAILS; BLOCKED: by one that fails
+    reasons: tuple[Reason, ...]
+    seconds: float | None  # None: nothing in the past tells
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "step": self.step.id,
+            "stage": self.step.stage,
+            "name": self.step.name,
+            "runs": self.runs,
+            "reasons": [reason.as_json() for reason in self.reasons],
+            "seconds": self.seconds,
+        }
+
+
+def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
+    """The steps that a run of these would do or may do, in their order, each behind those whose targets it reads."""
+    found: dict[str, Planned] = {}
+    makers: dict[str, Planned] = {}  # path -> what will or may make it anew
+    coming: dict[str, str | None] = {}  # path -> digest that it will have; None: nobody knows yet
+    for step in steps:
+        plan = _plan(step, foreseen, makers, coming)
+        if plan is None:
+            continue
+        found[step.id] = plan
+        outcome = foreseen.outcome(step) if plan.runs == YES else None
+        if isinstance(outcome, str):
+            found[step.id] = plan = replace(plan, runs=FAILS, reasons=(*plan.reasons, Reason(kind="fails", what=outcome)))
+        for path in step.writes:
+            makers[path] = plan
+            coming[path] = outcome.get(path) if isinstance(outcome, Mapping) else None
+    return tuple(found.values())
+
+
+def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming: Mapping[str, str | None]) -> Planned | None:
+    before = {path: makers[path] for path in step.reads if path in makers}
+    for maker in before.values():
+        if maker.runs in {FAILS, BLOCKED}:
+            return Planned(step=step, runs=BLOCKED, reasons=(Reason(kind="blocked", what=maker.step.id),), seconds=None)
+    record = foreseen.remembered(step)
+    now = foreseen.sight(step, record)
+    names = {path: name for name, path in step.named_reads.items()}
+    unsure = {path: maker for path, maker in before.items() if coming[path] is None}
+    inputs = dict(now.inputs)
+    for path in before:
+        inputs[names[path]] = coming[path]
+    for path in unsure:  # taken for unchanged: whether it changes is the one question
+        inputs[names[path]] = record.inputs.get(names[path]) if record else None
+    expected = replace(now, inputs=inputs)
+    why = [reason for reason in reasons(record, expected) if not (reason.kind == "input missing" and reason.what in {names[path] for path in unsure})]
+    if why and step.stage == "train" and foreseen.brought(step, expected):
+        why = []
+    if why:
+        shown = _told(foreseen.explained(step, record, expected), {names[path]: maker for path, maker in before.items()})
+        runs = UNKNOWN if all(reason.kind in CANT_TELL for reason in why) else YES
+        return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step))
+    if unsure:
+        return Planned(step=step, runs=PERHAPS, reasons=tuple(_perhaps(step, maker) for maker in _each(unsure)), seconds=foreseen.seconds(step))
+    return None
+
+
+def _told(shown: Iterable[Reason], before: Mapping[str, Planned]) -> tuple[Reason, ...]:
+    """The reasons, where a file that will be made anew is told by the step that makes it."""
+    told = (Reason(kind="behind", what=before[reason.what].step.id) if reason.what in before else reason for reason in shown)
+    return tuple(dict.fromkeys(told))
+
+
+def _each(unsure: Mapping[str, Planned]) -> list[Planned]:
+    return list({maker.step.id: maker for maker in unsure.values()}.values())
+
+
+def _perhaps(step: Step, maker: Planned) -> Reason:
+    kind = "perhaps behind" if maker.runs == YES else "perhaps behind perhaps"
+    return Reason(kind=kind, what=maker.step.id, old=f"its {MAKES[maker.step.stage]}", new=DOES[step.stage])
