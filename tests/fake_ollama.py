@@ -80,7 +80,7 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             if self.path == "/api/version":
                 self.say(200, {"version": server.version})
             else:
-                self.say(200, {"models": [{"name": name, "digest": server.digest(name)} for name in server.models]})
+                self.say(200, {"models": [{"name": name, "digest": server.digest(name)} for name in list(server.models)]})
 
         def do_DELETE(self) -> None:
             name = _tagged(self.asked()["model"])

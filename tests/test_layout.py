@@ -18,8 +18,9 @@ MAY_IMPORT = {
     "errors": set(),
     "digest": set(),
     "duration": set(),
-    "catalog": {"errors", "digest"},
-    "records": {"errors", "digest", "catalog"},
+    "spelling": set(),
+    "catalog": {"errors", "digest", "spelling"},
+    "records": {"errors", "digest", "spelling"},
     "graph": {"catalog", "records"},
     "freshness": {"errors", "digest"},
     "plan": {"freshness", "graph"},
@@ -30,12 +31,13 @@ MAY_IMPORT = {
     "state": {"errors", "digest", "graph", "catalog", "freshness", "ollama", "trainers", "sights"},
     "sights": {"catalog", "digest", "freshness", "graph", "ollama", "stages", "state", "trainers"},
     "run": {"errors", "catalog", "digest", "graph", "foresight", "freshness", "sights", "state", "ollama", "stages"},
-    "runner": {"catalog", "engines", "graph"},
+    "runner": {"build", "catalog", "engines", "graph"},
     "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
     "engines": {"errors"},
     "progress": {"duration", "trainers"},
     "stages": {
+        "spelling",
         "errors",
         "digest",
         "catalog",
@@ -55,12 +57,27 @@ MAY_IMPORT = {
     "reporter": {"build", "duration", "state"},
     "foresight": {"catalog", "digest", "errors", "freshness", "graph", "records", "sights", "stages", "state"},
     "commands": {
-        *("errors", "build", "catalog", "duration", "foresight", "freshness", "graph", "ollama", "plan", "reporter", "runner", "sights", "stages"),
+        *(
+            "errors",
+            "build",
+            "catalog",
+            "duration",
+            "foresight",
+            "freshness",
+            "graph",
+            "ollama",
+            "plan",
+            "reporter",
+            "runner",
+            "sights",
+            "spelling",
+            "stages",
+        ),
         *("state", "tasks", "trainers"),
     },
     "__init__": {"build", "state", "tasks"},
 }
-CORE = ("errors", "digest", "duration", "catalog", "records", "graph", "freshness", "plan", "lora")
+CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

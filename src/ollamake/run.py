@@ -64,6 +64,9 @@ class Run:
         adopted: Receipt | None = task.meta.get(ADOPTED)
         try:
             if adopted is not None:
+                from ollamake.stages.train import clear_jobs
+
+                clear_jobs(step)
                 return self.told(step, adopted, fresh=True)
             require_files(step)
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())

@@ -7,15 +7,20 @@ is doit's own runner.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections import Counter, deque
+from collections.abc import Sequence
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from typing import Any
 
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
+from ollamake.build import current
 from ollamake.catalog import Model
 from ollamake.engines.this_machine import most_at_once, slots_of
 from ollamake.graph import Step
@@ -34,6 +39,7 @@ class _Whole(Runner):
             self.reporter.runtime_error(str(error).strip())
             self.final_result = 2
         self.teardown()
+        end_servers()
         self.reporter.complete_run()
         return int(self.final_result)
 
@@ -71,7 +77,7 @@ class _SideBySide(_Whole):
     def _run_tasks_init(self, task_dispatcher: Any) -> None:
         super()._run_tasks_init(task_dispatcher)
         self.room = most_at_once()
-        self.held: deque[Any] = deque()
+        self.held: dict[tuple[str, int], deque[Any]] = {}  # trainings by what they take
         self.taken: Counter[str] = Counter()
         self.running: dict[str, tuple[str, int]] = {}  # training -> what it takes
 
@@ -96,29 +102,25 @@ class _SideBySide(_Whole):
                 node = self._training_with_room()
                 if node is not None:
                     return self._job(node)
-                if ended and not self.held:
+                if ended and not any(self.held.values()):
                     return None
                 self.free_proc += 1
                 return JobHold()
             if not self.select_task(node, self.tasks):
                 continue
-            if training_of(node.task) is None or self._has_room(node):
+            # One process does one thing at a time: what is cheap goes first.
+            if training_of(node.task) is None or (self.num_process > 1 and self._has_room(*taken_by(node.task))):
                 return self._job(node)
-            self.held.append(node)
+            self.held.setdefault(taken_by(node.task), deque()).append(node)
             node = None
 
     def _training_with_room(self) -> Any:
-        for node in self.held:
-            if self._has_room(node):
-                self.held.remove(node)
-                return node
+        for taken, nodes in self.held.items():
+            if nodes and self._has_room(*taken):
+                return nodes.popleft()
         return None
 
-    def _has_room(self, node: Any) -> bool:
-        # One process does one thing at a time: what is cheap goes first.
-        if self.num_process == 1 and node not in self.held:
-            return False
-        kind, count = taken_by(node.task)
+    def _has_room(self, kind: str, count: int) -> bool:
         # One that asks for more than there is runs alone, and says so.
         return not self.taken[kind] or self.taken[kind] + count <= self.room[kind]
 
@@ -133,10 +135,18 @@ class _SideBySide(_Whole):
 class InProcesses(_SideBySide, MRunner):
     """`doit -n N`."""
 
+    def _run_start_processes(self, job_q: Any, result_q: Any) -> Any:
+        processes = super()._run_start_processes(job_q, result_q)
+        threading.Thread(target=_end_with_child, args=(processes,), daemon=True).start()
+        return processes
+
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Work through jobs, in a process of its own that ends with the one that started it."""
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        super().execute_task_subprocess(job_q, result_q, reporter_class)
+        try:
+            super().execute_task_subprocess(job_q, result_q, reporter_class)
+        finally:
+            end_servers()
 
 
 class InThreads(_SideBySide, MThreadRunner):
@@ -155,6 +165,12 @@ def of(*running: Any, processes: int, kind: str) -> Runner:
     raise InvalidCommand(msg)
 
 
+def end_servers() -> None:
+    """Let go of the servers that steps in this process have used. Not by doit's teardown: what a thousand of these tell fills its pipe for good."""
+    for run in current().runs.values():
+        run.end_server()
+
+
 def taken_by(task: Any) -> tuple[str, int]:
     """What a training takes: of the GPUs or of the CPU, and how many."""
     step = training_of(task)
@@ -169,11 +185,20 @@ def training_of(task: Any) -> Step | None:
     return step if isinstance(step, Step) and step.stage == "train" and isinstance(step.subject, Model) else None
 
 
+def _end_with_child(processes: Sequence[Any]) -> None:
+    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does."""
+    left = {process.sentinel: process for process in processes}
+    while left:
+        for sentinel in wait(list(left)):
+            process = left.pop(sentinel)
+            if (process.exitcode or 0) < 0:
+                print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+
 def _end_with_parent() -> None:
     """A doit that was killed leaves its processes waiting for jobs that never come; they end here, and their trainers with them."""
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait
-
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

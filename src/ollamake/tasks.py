@@ -87,6 +87,4 @@ def task_of(step: Step, run: Run) -> DoitTask:
         task["clean"] = [(shutil.rmtree, [str(Path(step.writes[0]).parent)], {"ignore_errors": True})]
     if step.stage == "validate":
         task["clean"] = [clean_targets]
-    if step.stage == "register":
-        task["teardown"] = [(run.end_server,)]  # doit does it when all steps are done
     return task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,6 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from ollamake.catalog.marked_yaml import KeyPath
 from ollamake.errors import Fault, Mark
+from ollamake.spelling import nearest
 
 _TYPES = {"object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 
@@ -29,14 +29,6 @@ def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> list[F
     errors = Draft202012Validator(schema()).iter_errors(value)
     faults = [fault for error in errors for fault in _faults(error, lines, path)]
     return sorted(faults, key=lambda fault: fault.mark)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the nearest known one, then all of them."""
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    listed = ", ".join(names) or "none"
-    return f"write {close[0]!r} (known: {listed})" if close else f"known: {listed}"
 
 
 def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:

@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ollamake.catalog.faults import mark_of, nearest, schema_faults
+from ollamake.catalog.faults import mark_of, schema_faults
 from ollamake.catalog.files import matching
 from ollamake.catalog.marked_yaml import KeyPath, parse
 from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, Model, Serve, Train
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
+from ollamake.spelling import nearest
 
 
 def load_catalog(path: Path, *, trainers: Iterable[str], only_looks: bool = False) -> Catalog:

@@ -13,7 +13,8 @@ from ollamake.commands.look import OptionsAnywhere, models_of, selected
 from ollamake.commands.run import Run
 from ollamake.errors import BuildError
 from ollamake.graph import Step
-from ollamake.state.backend import VALUES, as_printed
+from ollamake.state.backend import VALUES
+from ollamake.state.memory import as_printed
 
 BECAUSE = {"name": "because", "long": "because", "type": str, "default": "", "help": "why: it is kept in models.lock, and shown by `doit why`"}
 

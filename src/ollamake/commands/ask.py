@@ -9,12 +9,12 @@ from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Catalog, Model
-from ollamake.catalog.faults import nearest
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
 from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
+from ollamake.spelling import nearest
 from ollamake.stages.system import system_of
 from ollamake.state.digests import file_digest
 from ollamake.trainers.port import trainer_names

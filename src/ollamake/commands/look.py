@@ -13,11 +13,11 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.build import Build, begin, current
 from ollamake.catalog import Model
-from ollamake.catalog.faults import nearest
 from ollamake.errors import BuildError
 from ollamake.graph import Step
 from ollamake.sights import Sights
-from ollamake.state.backend import as_printed
+from ollamake.spelling import nearest
+from ollamake.state.memory import as_printed
 
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 

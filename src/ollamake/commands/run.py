@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,8 @@ class Run(cmd_run.Run):
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
             begin(Build(asked=current().asked))
             self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
+        if current().seals and all(task.name in seal.stages for task in self.task_list for seal in current().seals.values()):
+            return self.report(options)
         if not current().runs:
             return int(super()._execute(**options))
         self.before()
@@ -70,6 +74,25 @@ class Run(cmd_run.Run):
     def after(self) -> None:
         """What is to be done when all steps have."""
 
+    def report(self, options: dict[str, Any]) -> int:
+        """End a run that has nothing to do, without a runner."""
+        with self.reporting(options):
+            self.reporter.complete_run()
+        return 0
+
+    @contextmanager
+    def reporting(self, options: dict[str, Any]) -> Iterator[None]:
+        """Make the reporter that the options ask for, and its stream."""
+        kind = self.reporters[options["reporter"]] if isinstance(options["reporter"], str) else options["reporter"]
+        out = Path(options["outfile"]).open("w", encoding="utf-8") if isinstance(options["outfile"], str) else options["outfile"]  # noqa: SIM115
+        self.outstream = out
+        self.reporter = kind(out, {"failure_verbosity": options["failure_verbosity"]}) if isinstance(kind, type) else kind
+        try:
+            yield
+        finally:
+            if isinstance(options["outfile"], str):
+                out.close()
+
     def take_steps(self, options: dict[str, Any]) -> int:
         """Run the selected tasks with runners of our own, otherwise as doit does. Returns its exit code."""
         from ollamake import runner
@@ -82,18 +105,11 @@ class Run(cmd_run.Run):
                 task = self.control.tasks[name]
                 for alone in (self.control.tasks[sub] for sub in task.task_dep) if task.has_subtask else (task,):
                     alone.task_dep = []
-        kind = self.reporters[options["reporter"]] if isinstance(options["reporter"], str) else options["reporter"]
-        out = Path(options["outfile"]).open("w", encoding="utf-8") if isinstance(options["outfile"], str) else options["outfile"]  # noqa: SIM115
-        self.outstream = out
-        try:
-            self.reporter = kind(out, {"failure_verbosity": options["failure_verbosity"]}) if isinstance(kind, type) else kind
+        with self.reporting(options):
             stream = Stream(options["verbosity"], options["force_verbosity"])
             running = (self.dep_manager, self.reporter, options["continue_"], options["always"], stream)
             steps = runner.of(*running, processes=options["num_process"], kind=options["par_type"])
             return int(steps.run_all(self.control.task_dispatcher()))
-        finally:
-            if isinstance(options["outfile"], str):
-                out.close()
 
     def seal(self) -> None:
         """Note that everything is fresh, where it is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jinja2 import Template, TemplateError
@@ -74,6 +75,7 @@ class ChatTemplate:
             raise BuildError(msg, fix="give the roles that the template knows, or use another base") from error
 
 
+@cache  # models share bases
 def chat_template(source: str, *, bos_token: str = "", eos_token: str = "") -> ChatTemplate:
     """The template of this Jinja source. Raises BuildError where it is not Jinja."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])

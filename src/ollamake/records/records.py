@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ollamake.catalog.faults import nearest
 from ollamake.errors import Fault, Mark
+from ollamake.spelling import nearest
 
 REQUIRED = ("instruction", "output")
 KEYS = ("instruction", "input", "output")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
-from ollamake.catalog.faults import nearest
 from ollamake.digest import digest_file
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
@@ -24,6 +23,7 @@ from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import CONFIG, WEIGHTS, read_peft_adapter
 from ollamake.ollama.server import cache_folder
 from ollamake.progress import TrainingProgress
+from ollamake.spelling import nearest
 from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT, sync_folder, write_whole
 from ollamake.state.receipts import Receipt, Sealed, read_receipt, write_receipt
@@ -48,6 +48,7 @@ def train(step: Step, model: Model, sealed: Sealed, is_current: Callable[[Receip
     cache.mkdir(parents=True, exist_ok=True)
     with training_slots(model.train.gpus, cache, model.name) as slots:
         finished = _finished(step, adapter, is_current)
+        clear_jobs(step)
         if finished is not None:
             return finished
         job = _job(step, model)
@@ -91,9 +92,15 @@ def _data_of(step: Step) -> list[dict[str, Any]]:
     return list(receipt.outcome.get("data", [])) if receipt and known else []
 
 
+def clear_jobs(step: Step) -> None:
+    """Remove what builds have left that were killed while they trained this."""
+    for left in _jobs_left(step):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _jobs_left(step: Step) -> list[Path]:
-    """The folders of jobs whose build is gone."""
-    return [left for left in Path(step.reads[0]).parent.glob("job-*") if not _is_running(left.name.split("-")[1])]
+    """The folders of jobs of this training. Their builds are gone: this one has the repo's run lock."""
+    return list(Path(step.reads[0]).parent.glob("job-*"))
 
 
 def _place_for(adapter: Path) -> Path:
@@ -119,10 +126,8 @@ def _check_targets(model: Model, architecture: Architecture) -> None:
 def _job(step: Step, model: Model) -> Job:
     """The job's folder, made anew, with the text and the job in it."""
     text = Path(step.reads[0])
-    for left in _jobs_left(step):
-        shutil.rmtree(left, ignore_errors=True)
     # A folder of its own for each training: a program that outlived its build can't write into the next one's.
-    folder = Path(tempfile.mkdtemp(dir=text.parent, prefix=f"job-{os.getpid()}-")).absolute()
+    folder = Path(tempfile.mkdtemp(dir=text.parent, prefix="job-")).absolute()
     base: dict[str, Any] = {"gguf": str(Path(model.base.gguf).absolute()), "digest": file_digest(model.base.gguf)}
     if model.base.hf is not None:
         base["hf"] = model.base.hf
@@ -190,14 +195,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(3 * guard.PATIENCE)
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _deliver(out: Path, adapter: Path) -> None:

@@ -12,9 +12,12 @@ RECEIPT = "receipt.json"  # in an adapter's folder
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write the file so that nobody ever sees a part of it; `durable`: it is on the disk when this returns. Raises OSError, and leaves the old one."""
+    """Write the file so that nobody ever sees a part of it; `durable`: it is on the disk when this returns. Raises OSError, and leaves the old one.
+
+    One writer at a time, who holds the repo's run lock: the name of the part is fixed, so that what a killed build has left is written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

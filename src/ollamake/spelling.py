@@ -1,0 +1,14 @@
+"""What somebody meant who wrote something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead of an unknown name: the nearest known one, then all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    listed = ", ".join(names) or "none"
+    return f"write {close[0]!r} (known: {listed})" if close else f"known: {listed}"

@@ -1,0 +1,113 @@
+"""All that is remembered, as it is in memory while a command runs: the lock's blocks, what is of this machine, and the user's own tasks."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidDodoFile, InvalidTask
+
+from ollamake.errors import BuildError
+from ollamake.state.files import read_object, write_whole
+from ollamake.state.journal import Journal
+from ollamake.state.lock_file import Block, is_block, lock_text, read_lock
+
+
+def as_printed(error: object) -> str:
+    """An error's text for doit, which writes `ERROR: ` before it: on a line of its own."""
+    return f"\n{error}"
+
+
+class StateError(InvalidTask, InvalidDodoFile):
+    """The memory can't be read or written; doit prints it as it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(as_printed(text))
+
+
+class Memory:
+    """What was read from the files, and what has happened since."""
+
+    def __init__(self, path: Path, local: Path, journal: Journal) -> None:
+        """Read the lock at `path`, what is below the folder `local`, and what the journal has of a build that was killed. Raises StateError."""
+        self.path = path
+        self.local = local
+        self.dirty = False  # is there anything to fold?
+        try:
+            self.text = path.read_text(encoding="utf-8") if path.exists() else None  # of the lock, as it is on the disk
+            self.blocks: dict[str, Block] = {} if self.text is None else read_lock(self.text, path.name)
+            self.places = {file.stem: _blocks_in(file) for file in sorted((local / "records").glob("*.json"))}
+            self.tasks: dict[str, dict[str, Any]] = read_object(local / "tasks.json")  # of the user's own
+            for entry in journal.entries():
+                self.take(entry)
+        except BuildError as error:
+            raise StateError(str(error)) from error
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
+            raise StateError(msg) from error
+
+    def is_step(self, task: str) -> bool:
+        """Is this a step of ollamake's that was done once?"""
+        return task in self.blocks or any(task in known for known in self.places.values())
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Take an entry of the journal over."""
+        self.dirty = True
+        if "step" in entry:
+            known = self.blocks if entry.get("place") is None else self.places.setdefault(entry["place"], {})
+            known[entry["step"]] = entry["block"]
+        elif "task" in entry:
+            self.tasks[entry["task"]] = entry["facts"]
+        elif "forgotten" in entry:
+            for known in (self.blocks, *self.places.values(), self.tasks):
+                if entry["forgotten"] is None:
+                    known.clear()
+                else:
+                    known.pop(entry["forgotten"], None)
+
+    def leave_out(self, steps: set[str]) -> None:
+        """Drop what is remembered of steps that are not among these."""
+        for known in (self.blocks, *self.places.values()):
+            gone = known.keys() - steps
+            self.dirty = self.dirty or bool(gone)
+            for step in gone:
+                del known[step]
+
+    def write(self) -> None:
+        """Write the files that are not as they should be. Raises StateError; each of them is whole then, the old one or the new."""
+        text = lock_text(self.blocks)
+        with writing(self.path):
+            if text != self.text and (self.blocks or self.text is not None):
+                write_whole(self.path, text, durable=True)
+                self.text = text
+        with writing(self.local):
+            for place, known in self.places.items():
+                _write_changed(self.local / "records" / f"{place}.json", known)
+            _write_changed(self.local / "tasks.json", self.tasks)
+        self.dirty = False
+
+
+def _write_changed(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text, durable=True)
+
+
+def _blocks_in(path: Path) -> dict[str, Block]:
+    return {step: block for step, block in read_object(path).items() if is_block(block)}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have what goes wrong while this is written said as it should be. Raises StateError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        fix = "make room on the disk" if full else "give yourself the right to write there"
+        msg = f"{path.name} can't be written: {error.strerror}\n  fix: {fix}, then run `doit` again: what was finished before stays finished"
+        raise StateError(msg) from error
