@@ -57,7 +57,7 @@ models:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: what is plainly broken shows in seconds."""
-    items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+    items.sort(key=lambda item: (item.get_closest_marker("live") is not None, item.get_closest_marker("thorough") is not None))
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ from fake_ollama import FakeOllama
 from ollamake.digest import digest_file
 from ollamake.state.receipts import read_receipt
 
+pytestmark = pytest.mark.thorough
+
 # In each of the 10 steps of the build, and behind the last of them: the first moment, the one in the middle, the last; and more by chance.
 BY_CHANCE = 30
 POINTS = [*range(11 * 3 + BY_CHANCE)]

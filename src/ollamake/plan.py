@@ -107,8 +107,12 @@ def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming:
 
 def _told(shown: Iterable[Reason], before: Mapping[str, Planned]) -> tuple[Reason, ...]:
     """The reasons, where a file that will be made anew is told by the step that makes it."""
-    told = (Reason(kind="behind", what=before[reason.what].step.id) if reason.what in before else reason for reason in shown)
-    return tuple(dict.fromkeys(told))
+    told: list[Reason] = []
+    for reason in shown:
+        one = Reason(kind="behind", what=before[reason.what].step.id) if reason.what in before else reason
+        if one not in told:
+            told.append(one)
+    return tuple(told)
 
 
 def _each(unsure: Mapping[str, Planned]) -> list[Planned]:

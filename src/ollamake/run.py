@@ -99,7 +99,7 @@ class Run:
             )
 
         if step.stage == "train":
-            return self.train(step, sealed)
+            return self.train(step, sealed, again=not reasons)
         outcome = self.stage(step)
         targets = {outcome["name"]: outcome["digest"]} if step.stage == "register" else {path: file_digest(path) for path in made_files(step)}
         receipt = sealed(targets, outcome)
@@ -111,12 +111,15 @@ class Run:
         known = {"block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
         return {OURS: {**known, "fresh": fresh, "edited": list(receipt.record.edited), "seconds": receipt.seconds}}
 
-    def train(self, step: Step, sealed: Sealed) -> Receipt:
-        """Train; the receipt goes into the adapter's folder before that is put in its place."""
+    def train(self, step: Step, sealed: Sealed, *, again: bool) -> Receipt:
+        """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""
         from ollamake.stages.train import train
 
+        def is_current(receipt: Receipt) -> bool:
+            return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
+
         assert isinstance(step.subject, Model)
-        return train(step, step.subject, sealed, lambda receipt: not freshness.reasons(receipt.record, self.sights.sight(step, None)))
+        return train(step, step.subject, sealed, is_current)
 
     def stage(self, step: Step) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""

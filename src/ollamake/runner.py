@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from multiprocessing import parent_process
@@ -25,6 +26,7 @@ from ollamake.catalog import Model
 from ollamake.engines.this_machine import most_at_once, slots_of
 from ollamake.graph import Step
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
 
 
@@ -143,10 +145,24 @@ class InProcesses(_SideBySide, MRunner):
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Work through jobs, in a process of its own that ends with the one that started it."""
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        told: list[int] = []
+
+        def end(number: int, _: object) -> None:
+            told.append(number)
+            for other in ENDING:
+                signal.signal(other, signal.SIG_IGN)
+            sys.exit(128 + number)
+
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, end)
         try:
             super().execute_task_subprocess(job_q, result_q, reporter_class)
         finally:
             end_servers()
+            if told:  # nobody reads what this process would still have to tell, and a process that was killed may hold the pipe's lock
+                sys.stdout.flush()
+                os._exit(1)
 
 
 class InThreads(_SideBySide, MThreadRunner):
@@ -191,7 +207,9 @@ def _end_with_child(processes: Sequence[Any]) -> None:
     while left:
         for sentinel in wait(list(left)):
             process = left.pop(sentinel)
-            if (process.exitcode or 0) < 0:
+            while process.exitcode is None:  # its end is known a moment before its exit code
+                time.sleep(0.01)
+            if process.exitcode < 0:
                 print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

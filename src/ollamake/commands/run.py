@@ -16,6 +16,7 @@ from doit.task import Stream
 
 from ollamake.build import Build, begin, current
 from ollamake.state.backend import LockBackend, as_run
+from ollamake.state.digests import digest_cache
 
 
 class Run(cmd_run.Run):
@@ -124,6 +125,7 @@ class Run(cmd_run.Run):
             if any(step.id in database.done for step in steps if step.stage == "register"):
                 run.sights.ask_again()
             write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused(steps), stages=groups_of(steps))
+        digest_cache().save()
 
 
 def reused(steps: list[Any]) -> float:

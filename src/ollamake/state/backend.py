@@ -128,7 +128,8 @@ class LockBackend:
         return None if self.memory.text is None else digest_bytes(self.memory.text.encode())
 
     def know(self, steps: Iterable[str]) -> None:
-        """These steps are in the catalog. What was remembered of others goes when the lock is next written."""
+        """These steps are in the catalog. What was remembered of others goes when the lock is next written. Raises StateError where it can't be read."""
+        self.memory  # noqa: B018 - read now: a damaged lock is said before the first step runs
         self.steps = {*(self.steps or ()), *steps}
 
     def _note(self, entry: Mapping[str, Any]) -> None:

@@ -1,0 +1,249 @@
+"""Steps side by side, builds side by side, and files that are edited while they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import DODO, HERE, Repo
+
+DOIT = [sys.executable, "-m", "doit"]
+# Notes when it begins and ends, what it sees of the machine, and how many run beside it.
+NOTING = f"""\
+import json, os, runpy, sys, time
+from pathlib import Path
+
+name = Path(sys.argv[2]).parent.parent.name
+running = Path("running")
+running.mkdir(exist_ok=True)
+(running / name).touch()
+until = time.monotonic() + 20
+while len(os.listdir(running)) < int(os.environ.get("TOGETHER", "1")) and time.monotonic() < until:
+    time.sleep(0.01)
+beside = len(os.listdir(running))
+time.sleep(0.2)
+with open("noted", "a") as file:
+    file.write(json.dumps({{"name": name, "beside": beside, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}}) + "\\n")
+(running / name).unlink()
+runpy.run_path({str(HERE / "counting_trainer.py")!r})
+"""
+
+
+def with_trainer(repo: Repo, program: str) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    Path("trainer.py").write_text(program, encoding="utf-8")
+    repo.replace(f"{HERE}/counting_trainer.py", "trainer.py")
+
+
+def four_models(repo: Repo, resources: str = "") -> None:
+    with_trainer(repo, NOTING)
+    with Path("models.yaml").open("a", encoding="utf-8") as file:
+        file.writelines(f"  {name}: {{base: tiny, data: [shared]}}\n" for name in ("third", "fourth"))
+    if resources:
+        repo.replace("rank: 2,", f"rank: 2, resources: {resources},")
+
+
+def noted() -> list[dict[str, object]]:
+    return [json.loads(line) for line in Path("noted").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("parallel", [("-n", "4"), ("-n", "4", "-P", "thread"), ("-n", "1"), ()])
+def test_one_training_at_a_time_and_what_is_cheap_overtakes(repo: Repo, parallel: tuple[str, ...]) -> None:
+    four_models(repo)
+    done = subprocess.run([*DOIT, *parallel], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [note["beside"] for note in noted()] == [1, 1, 1, 1]
+    assert sorted(repo.trainings) == ["fourth", "legal", "sales", "third"]
+    order = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(".  ")]
+    trainings = [place for place, step in enumerate(order) if step.startswith("train:")]
+    assert all(place < trainings[1] for place, step in enumerate(order) if step.startswith(("validate:", "convert:")))
+    first = order[trainings[0]].partition(":")[2]
+    assert order.index(f"register:{first}") < trainings[-1]  # not behind the last training
+    assert subprocess.run(DOIT, capture_output=True, text=True, check=True).stdout.startswith("4 models: 4 fresh")
+
+
+def test_as_many_trainings_as_gpus_and_each_sees_its_own(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_models(repo)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("TOGETHER", "2")
+    done = subprocess.run([*DOIT, "-n", "4"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert max(int(str(note["beside"])) for note in noted()) == 2
+    assert {note["gpus"] for note in noted()} == {"3", "5"}
+
+
+def test_a_training_that_takes_both_gpus_runs_alone(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_models(repo, "{gpu: 2}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert subprocess.run([*DOIT, "-n", "4"], capture_output=True, check=False).returncode == 0
+    assert [(note["beside"], note["gpus"]) for note in noted()] == 4 * [(1, "0,1")]
+
+
+def test_a_training_on_the_cpu_is_shown_no_gpu(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_models(repo, "{gpu: 0}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert subprocess.run([*DOIT, "-n", "4"], capture_output=True, check=False).returncode == 0
+    assert [(note["beside"], note["gpus"]) for note in noted()] == 4 * [(1, "")]
+
+
+def test_more_gpus_than_there_are(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_models(repo, "{gpu: 3}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    done = subprocess.run([*DOIT, "-n", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = "model 'legal': train.resources asks for 3 GPUs, and this machine has 2\n  fix: write `resources: {gpu: 2}`"
+    assert f"\ntrain:legal failed:\n{said}\n" in done.stdout
+
+
+def test_resources_are_no_part_of_the_recipe(built: Repo) -> None:
+    built.replace("rank: 2,", "rank: 2, resources: {gpu: 0},")
+    assert built.doit().ran == []
+
+
+def test_trainings_of_two_repos_do_not_share_the_cpu(repo: Repo, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1); pathlib.Path('ended').touch()\n" + NOTING)
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(repo.path, other, dirs_exist_ok=True)
+    program = f"import pathlib; assert pathlib.Path({str(repo.path / 'ended')!r}).exists()\n" + NOTING
+    (other / "trainer.py").write_text(program, encoding="utf-8")
+    first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    done = subprocess.run([*DOIT, "train:legal"], cwd=other, capture_output=True, text=True, check=False)
+    assert first.wait(30) == 0
+    assert done.returncode == 0, done.stdout
+    assert f"   legal: waiting for the CPU: the training of legal, process {first.pid} has it\n" in done.stdout
+    first.communicate()
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("command", [(), ("-n", "4"), ("forget", "train:sales"), ("build", "legal")])
+def test_a_second_doit_says_who_builds_and_waits(repo: Repo, command: tuple[str, ...]) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "-n", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    second = subprocess.run([*DOIT, *command], capture_output=True, text=True, check=False)
+    out, err = first.communicate(timeout=30)
+    assert (first.returncode, err) == (0, ""), out
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert second.stderr.startswith(f"   `doit -n 2` (process {first.pid}, since ")
+    assert second.stderr.endswith(") is building here: waiting for its end\n")
+    assert sorted(repo.trainings) == ["legal", "sales"]
+    assert "fresh" in second.stdout or command[:1] == ("forget",)
+    last = subprocess.run(DOIT, capture_output=True, text=True, check=False).stdout
+    assert ("train:sales" in last) == (command[:1] == ("forget",)), last
+
+
+def test_looking_does_not_wait(repo: Repo) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2); pathlib.Path('ended').touch()\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "train"], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    plan = subprocess.run([*DOIT, "plan", "--json"], capture_output=True, text=True, check=False)
+    assert not Path("ended").exists()
+    assert {step["step"] for step in json.loads(plan.stdout)["steps"]} >= {"train:legal", "train:sales"}
+    assert "validate:shared" not in plan.stdout
+    first.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("parallel", [(), ("-n", "4")])
+def test_a_file_that_is_edited_while_a_step_reads_it_makes_it_stale_and_the_end_says_so(repo: Repo, parallel: tuple[str, ...]) -> None:
+    with_trainer(repo, f"import pathlib\npath = pathlib.Path('base.gguf'); path.write_bytes(path.read_bytes() + b'x')\n{NOTING}")
+    done = subprocess.run([*DOIT, *parallel, "train:legal"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:][0] == "stale again: base tiny was edited while train:legal ran; the next `doit` does it again"
+    assert json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["edited"] == ["base tiny"]
+    assert Path("adapters/legal/adapter_model.safetensors").exists()  # kept
+    Path("trainer.py").write_text(NOTING, encoding="utf-8")
+    content = Path("base.gguf").read_bytes()
+    Path("base.gguf").write_bytes(content[:-1])  # as it was at the beginning: nobody knows which one was read
+    result = repo.doit("train:legal")
+    assert ".  train:legal  (base tiny was edited while it ran)\n" in result.out
+    assert repo.doit("train:legal").ran == []
+    Path("base.gguf").write_bytes(content)
+    assert ".  train:legal  (base tiny changed)\n" in repo.doit("train:legal").out
+
+
+def test_a_dataset_that_is_edited_during_a_training_is_stale_next_time(repo: Repo) -> None:
+    edit = "import pathlib\npath = pathlib.Path('datasets/tone.jsonl'); path.write_text(path.read_text().replace('Gladly', 'Kindly'))\n"
+    with_trainer(repo, f"{edit}{NOTING}")
+    result = subprocess.run(DOIT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    result = repo.doit()
+    assert "validate:tone" in result.ran
+    assert "train:sales" in result.ran
+    assert "train:legal" not in result.ran
+
+
+def test_a_process_that_is_killed_ends_the_run_and_loses_nothing(repo: Repo) -> None:
+    program = """
+import os, signal
+from pathlib import Path
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+if Path("kill").exists():
+    Path("kill").unlink()
+    os.kill(parent(os.getppid()), signal.SIGKILL)
+"""
+    with_trainer(repo, program + NOTING)
+    Path("kill").touch()
+    done = subprocess.run([*DOIT, "-n", "2"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 128 + 15
+    assert done.stderr == "   a process of this run was ended by signal 9: the run ends\n"
+    assert done.stdout.splitlines()[-1].startswith("2 models: 2 unfinished in ")
+    assert repo.doit().code == 0
+    assert sorted(set(repo.trainings)) == ["legal", "sales"]
+
+
+@pytest.fixture
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> object:
+    path = tmp_path_factory.mktemp("disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can't be mounted: not root")
+    yield path
+    os.chdir("/")
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 5, 8, 12, 20])  # blocks of 4 KiB
+def test_a_full_disk_is_said_and_the_old_state_stays_whole(built: Repo, small_disk: Path, left: int) -> None:
+    shutil.copytree(built.path, small_disk, dirs_exist_ok=True)
+    os.chdir(small_disk)
+    repo = Repo(small_disk, built.server)
+    before = {path: path.read_bytes() for path in (Path("models.lock"), *Path("adapters").rglob("adapter_*"))}
+    repo.replace("rank: 2,", "rank: 4,")
+    repo.replace("Answer 1.", "Answer one.", "datasets/shared.jsonl")
+    with Path("full").open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+    os.truncate("full", os.path.getsize("full") - 4096 * left)
+    result = repo.doit()
+    if result.code == 0:  # it was just enough
+        assert left > 8
+        return
+    assert result.code in {1, 2, 3}, result.out + result.err
+    assert "No space left on device" in result.out + result.err
+    assert "src/ollamake" not in result.out + result.err  # no traceback of ours
+    done = {step for step in result.ran if f"{step} failed" not in result.out}
+    if not any(step.startswith("train") for step in done):
+        assert {path: path.read_bytes() for path in before if path.name != "models.lock"} == {
+            path: content for path, content in before.items() if path.name != "models.lock"
+        }
+    json.loads(Path("models.lock").read_bytes())
+    Path("full").unlink()
+    result = repo.doit()
+    assert result.code == 0, result.out + result.err
+    assert not done & set(result.ran) or "models.lock" in result.out
+    assert repo.doit().ran == []
