@@ -63,7 +63,7 @@ class _PlainLines:
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
 
     def line(self, text: str) -> None:
-        print(f"   {self.name}: {text}", flush=True)
+        print(f"   {self.name}: {text}\n", end="", flush=True)
 
     def end(self) -> None:
         pass

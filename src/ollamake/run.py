@@ -70,7 +70,8 @@ class Run:
                 return self.told(step, adopted, fresh=True)
             require_files(step)
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
-            print(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})", flush=True)
+            # One write a line: steps in threads would mix theirs.
+            print(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})\n", end="", flush=True)
             return self.told(step, self.done(step, reasons))
         except BuildError as error:
             return TaskFailed(str(error))
