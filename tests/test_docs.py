@@ -79,6 +79,26 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert commands == ["python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest"]
 
 
+def test_every_command_has_its_heading() -> None:
+    from importlib.metadata import entry_points
+
+    headings = re.findall(r"^## doit ?(.*)$", (ROOT / "docs/commands.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(headings) == sorted(
+        {"", *(entry.name for entry in entry_points(group="doit.COMMAND") if entry.value.startswith("ollamake."))} - {"run"}
+    )
+
+
+def test_every_option_of_a_command_is_named() -> None:
+    from importlib.metadata import entry_points
+
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    for entry in entry_points(group="doit.COMMAND"):
+        if entry.value.startswith("ollamake.") and entry.name != "run":
+            for option in entry.load().__dict__["cmd_options"]:
+                if isinstance(option, dict) and option["long"] in {"json", "because", "max-train-minutes", "beside-base"}:
+                    assert f"--{option['long']}" in text
+
+
 def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):

@@ -93,7 +93,7 @@ class Sights:
             if kind == "adapter":
                 del keys["serve.weights_type"]
         if step.stage == "train" and isinstance(step.subject, Model) and step.subject.train.pins_versions:
-            keys["versions"] = self.versions(step)
+            keys.update({f"version of {package}": version for package, version in self.versions(step).items() if package != step.stage})
         return keys
 
     def versions(self, step: Step) -> dict[str, Any]:
