@@ -28,7 +28,7 @@ MAY_IMPORT = {
     # edge
     "logs": set(),
     "build": {"state", "run"},  # for their types alone
-    "state": {"errors", "digest", "graph", "catalog", "freshness", "ollama", "trainers", "sights"},
+    "state": {"build", "errors", "digest", "graph", "catalog", "freshness", "ollama", "trainers", "sights"},
     "sights": {"catalog", "digest", "freshness", "graph", "ollama", "stages", "state", "trainers"},
     "run": {"errors", "catalog", "digest", "graph", "foresight", "freshness", "sights", "state", "ollama", "stages"},
     "runner": {"build", "catalog", "engines", "graph"},

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ollamake.build import current
+from ollamake.build import current, groups
 from ollamake.state.digests import ContentChecker
 
 DOIT_CONFIG: dict[str, Any] = {
@@ -17,6 +17,7 @@ DOIT_CONFIG: dict[str, Any] = {
 def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
     """The doit tasks of every step of a catalog; for a task creator of dodo.py. Raises doit's InvalidDodoFile.
 
+    A second catalog is yielded by the same task creator: doit wants each group of tasks from one.
     Where everything is asked for, and the seal of the last build still holds, there is nothing to do for any of them: none is made then.
     """
     from ollamake.state.seal import sealed
@@ -24,7 +25,7 @@ def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
     seal = sealed(path) if current().is_whole else None
     if seal is not None:
         current().seals[path] = seal
-        yield from seal.tasks()
+        yield from groups(path, seal.stages)
         return
     from ollamake.tasks import tasks_of
 

@@ -12,7 +12,7 @@ from doit.exceptions import InvalidDodoFile
 from doit.globals import Globals
 from doit.task import clean_targets
 
-from ollamake.build import current
+from ollamake.build import current, groups
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
 from ollamake.graph import Step, steps_of
@@ -47,8 +47,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         print(warning, file=sys.stderr)
     current().runs[path], current().steps[path] = run, list(steps)
     run.sights.database.know(step.id for step in steps)
-    for stage, purpose in groups_of(steps).items():
-        yield {"basename": stage, "name": None, "doc": purpose}
+    yield from groups(path, groups_of(steps))
     for step in steps:
         yield task_of(step, run)
 

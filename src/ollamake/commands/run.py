@@ -34,6 +34,7 @@ class Run(cmd_run.Run):
             try:
                 return int(super().execute(params, args) or 0)
             finally:
+                begin(Build())
                 if self.dep_manager is not None and isinstance(self.dep_manager.backend, LockBackend):
                     self.dep_manager.backend.lock.release()
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ollamake.build import current
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
 from ollamake.state.digests import DECIDED, digest_cache
@@ -138,7 +139,7 @@ class LockBackend:
             self.journal.append(dict(entry))
 
     def _fold(self, memory: Memory) -> None:
-        if self.in_a_run and self.steps is not None:
+        if self.in_a_run and self.steps is not None and not current().seals:  # a seal answers for steps that it does not name
             memory.leave_out(self.steps)
         if memory.dirty:
             memory.write()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,6 @@ class Seal:
             return False
         known = known_digests(address) if self.models else {}
         return known is not None and all(known.get(name) == digest for name, digest in self.models.items())
-
-    def tasks(self) -> Iterator[dict[str, Any]]:
-        """The groups of tasks that there would be, for tasks of the user's that name them; none has anything to do."""
-        for stage, purpose in self.stages.items():
-            yield {"basename": stage, "name": None, "doc": purpose}
 
 
 def sealed(catalog: str) -> Seal | None:
