@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "runner": {"build", "catalog", "engines", "graph"},
     "ollama": {"errors", "digest", "logs", "progress"},
     "trainers": {"errors", "records"},
-    "engines": {"errors"},
+    "engines": {"errors", "state"},
     "progress": {"duration", "trainers"},
     "stages": {
         "spelling",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import Repo
 from ollamake.errors import Fault, Mark
+from ollamake.records.index import difference, index_of
 from ollamake.records.records import Record, read_records
 from ollamake.records.text import chat_lines, plain_lines, render
 
@@ -130,3 +131,43 @@ def test_a_trainer_gets_the_format_that_it_reads() -> None:
     records = [Record("a", "", "b")]
     assert list(render(records, "chat", None)) == list(chat_lines(records, None))
     assert list(render(records, "text", None)) == list(plain_lines(records, None))
+
+
+def rows(*records: tuple[str, str]) -> list[list[int]]:
+    return index_of(
+        Record(instruction=instruction, input="", output=output, line=line) for line, (instruction, output) in enumerate(records, start=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ([("a", "1"), ("b", "2")], [("a", "1"), ("b", "2"), ("c", "3")], "1 record added"),
+        ([("a", "1"), ("b", "2"), ("c", "3")], [("b", "2")], "2 records removed"),
+        ([("a", "1"), ("b", "2")], [("a", "1"), ("b", "3")], "1 record changed (line 2: output)"),
+        ([("a", "1"), ("b", "2")], [("a", "1"), ("x", "2")], "1 record changed (line 2: instruction)"),
+        ([("a", "1"), ("b", "2")], [("b", "2"), ("a", "1")], "the records are in another order"),
+        ([("a", "1")], [("a", "1")], "the records are the same, written otherwise"),
+        ([("a", "1"), ("a", "1")], [("a", "1")], "1 record removed"),
+        (
+            [("a", "1"), ("b", "2"), ("c", "3")],
+            [("x", "9"), ("a", "1"), ("b", "0"), ("y", "8")],
+            "2 records added, 1 removed, 1 changed (line 3: output)",
+        ),
+        (
+            [(name, "1") for name in "abcdef"],
+            [(name, "2") for name in "abcdef"],
+            "6 records changed (line 1: output; line 2: output; line 3: output; 3 more)",
+        ),
+    ],
+)
+def test_what_became_of_records_is_told(before, now, said: str) -> None:
+    assert str(difference(rows(*before), rows(*now))) == said
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123"))), st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123"))))
+def test_every_record_is_accounted_for(before, now) -> None:
+    found = difference(rows(*before), rows(*now))
+    assert len(now) - len(before) == found.added - found.removed
+    assert (found.added + found.removed + len(found.changed) == 0) == (sorted(before) == sorted(now))
+    assert all(keys and 1 <= line <= len(now) for line, keys in found.changed)

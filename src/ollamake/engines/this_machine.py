@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ollamake.errors import BuildError
+from ollamake.state.files import try_lock
 
 CPU = "cpu"
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -76,7 +77,7 @@ def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: E
             held: dict[str, IO[Any]] = {}
             for slot in choice:
                 file: IO[Any] = attempt.enter_context((folder / f"training-{slot.replace('/', '_')}.lock").open("a+", encoding="utf-8"))
-                if len(held) < count and _lock(file):
+                if len(held) < count and try_lock(file):
                     held[slot] = file
             if len(held) == count:
                 for file in held.values():
@@ -89,16 +90,6 @@ def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: E
             print(f"   {name}: waiting for the {_kind(choice)}: {_holders(choice, folder)}", flush=True)
             told = True
         time.sleep(AGAIN)
-
-
-def _lock(file: IO[Any]) -> bool:
-    import fcntl  # not on Windows: trainings of two builds are not kept apart there
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _kind(choice: tuple[str, ...]) -> str:

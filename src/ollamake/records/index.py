@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -50,7 +50,7 @@ def difference(before: Sequence[Row], now: Sequence[Row]) -> Difference:
     gone, new = list(_beyond(before, kept)), list(_beyond(now, kept))
     changed, taken = [], set()
     for keep in ((0, 1), (2,), (0,)):  # the same question; the same answer; the same instruction
-        waiting = defaultdict(list)
+        waiting: dict[tuple[int, ...], deque[int]] = defaultdict(deque)
         for number, row in enumerate(gone):
             if number not in taken:
                 waiting[tuple(_content(row)[place] for place in keep)].append(number)
@@ -58,7 +58,7 @@ def difference(before: Sequence[Row], now: Sequence[Row]) -> Difference:
         for row in new:
             match = waiting[tuple(_content(row)[place] for place in keep)]
             if match:
-                number = match.pop()
+                number = match.popleft()
                 taken.add(number)
                 changed.append((row[0], _others(gone[number], row)))
             else:

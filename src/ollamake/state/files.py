@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LOCAL = ".ollamake"  # of this machine alone; safe to delete at any time
 RECEIPT = "receipt.json"  # in an adapter's folder
@@ -39,6 +39,26 @@ def sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock this open file for ourselves and for those who inherit it; False where somebody else has it. Where a system has no such locks, nobody has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two builds are not kept apart there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def wait_for_lock(file: IO[Any]) -> None:
+    """Lock this open file for ourselves, when whoever has it has ended."""
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def read_object(path: Path) -> dict[str, Any]:

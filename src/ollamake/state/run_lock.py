@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ollamake.errors import BuildError
-from ollamake.state.files import LOCAL, read_object
+from ollamake.state.files import LOCAL, read_object, try_lock, wait_for_lock
 
 
 class RunLock:
@@ -27,8 +27,6 @@ class RunLock:
 
     def hold(self) -> None:
         """Get the lock; where another build has it, say so and wait. Raises BuildError where there can be no lock."""
-        import fcntl  # not on Windows: two builds in one repo are not kept apart there
-
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a+", encoding="utf-8")
@@ -36,11 +34,9 @@ class RunLock:
             msg = f"{self.path.parent} can't be written: {error.strerror}"
             raise BuildError(msg, fix="give yourself the right to, or build in a copy of the repo") from error
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file):
                 print(f"   {self.holder()} is building here: waiting for its end", file=sys.stderr, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+                wait_for_lock(file)
             file.truncate(0)
             json.dump({"pid": os.getpid(), "command": " ".join(sys.argv[1:]), "since": time.strftime("%H:%M")}, file)
             file.flush()

@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PATIENCE = 10.0  # seconds that the program has to end when it is told to
 
 
 def main(argv: list[str]) -> int:
     """Run the program; return its exit code, negative for a signal."""
     inherited = [int(number) for number in os.environ.pop("OLLAMAKE_INHERITED", "").split()]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         # Ctrl-C is for the build, which closes our standard input. A handler, and not SIG_IGN: the program would inherit that.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
