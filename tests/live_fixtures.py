@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from ollamake.folders import cache_folder
 from ollamake.ollama.address import Address
 from ollamake.ollama.client import OllamaServer
-from ollamake.ollama.server import cache_folder, use_server
+from ollamake.ollama.server import use_server
 from ollamake.records.records import read_records
 from ollamake.records.text import chat_lines, prompt_of
 from ollamake.state.digests import file_digest

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -246,4 +247,163 @@ def test_a_full_disk_is_said_and_the_old_state_stays_whole(built: Repo, small_di
     result = repo.doit()
     assert result.code == 0, result.out + result.err
     assert not done & set(result.ran) or "models.lock" in result.out
+    assert repo.doit().ran == []
+
+
+def test_a_full_disk_below_the_adapters_costs_no_training(repo: Repo, small_disk: Path) -> None:
+    with_trainer(repo, NOTING)
+    Path("adapters").symlink_to(small_disk)
+    with (small_disk / "full").open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+    result = repo.doit("train:legal")
+    assert result.code == 1
+    said = "No space left on device\n  fix: make room on the disk, then run `doit` again\n"
+    assert "\ntrain:legal failed:\n" in result.out
+    assert said in result.out
+    assert repo.trainings == ["legal"]
+    (small_disk / "full").unlink()
+    assert repo.doit("train:legal").code == 0
+    assert repo.trainings == ["legal"]
+    assert (small_disk / "legal/adapter_model.safetensors").exists()
+    assert not list(Path("build/legal").glob("job-*"))
+
+
+def test_a_file_that_comes_to_match_a_pattern_during_a_build_is_found_by_the_next(repo: Repo) -> None:
+    repo.replace("[datasets/shared.jsonl]", "[datasets/shared*.jsonl]")
+    add = 'import pathlib\npathlib.Path("datasets/shared2.jsonl").write_text(\'{"instruction": "a", "output": "b"}\\n\')\n'
+    with_trainer(repo, add + NOTING)
+    assert subprocess.run(DOIT, capture_output=True, check=False).returncode == 0
+    assert "validate:shared" in repo.doit().ran
+
+
+def test_clean_waits_for_a_build_and_leaves_its_jobs(repo: Repo) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    clean = subprocess.run([*DOIT, "clean", "-a"], capture_output=True, text=True, check=False)
+    assert first.wait(30) == 0, first.communicate()
+    assert (clean.returncode, "is building here: waiting for its end" in clean.stderr) == (0, True)
+    first.communicate()
+    assert not Path("build/legal").exists()
+    assert not Path("build/datasets").exists()
+    assert repo.doit("train:legal").ran == ["validate:shared", "convert:legal"]
+
+
+def test_builds_are_kept_apart_though_all_local_things_are_deleted(repo: Repo) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    shutil.rmtree(".ollamake")
+    second = subprocess.run([*DOIT, "train:legal"], capture_output=True, text=True, check=False)
+    assert "   another doit is building here: waiting for its end\n" in second.stderr
+    assert (first.wait(30), second.returncode) == (0, 0)
+    first.communicate()
+    assert repo.trainings == ["legal"]
+
+
+def test_a_doit_in_a_step_of_the_same_repo_is_refused_and_does_not_wait_for_ever(repo: Repo) -> None:
+    with_trainer(repo, "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-m', 'doit', 'validate']).returncode)")
+    done = subprocess.run([*DOIT, "train:legal"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "this repo is being built by the doit that has started this one\n" in done.stdout
+
+
+def test_a_lock_that_is_pulled_during_a_build_is_kept(built: Repo) -> None:
+    pulled = "import json, pathlib\npath = pathlib.Path('models.lock'); lock = json.loads(path.read_text())\n"
+    pulled += "lock['train:sales']['accepted'] = 'pulled'; path.write_text(json.dumps(lock))\n"
+    with_trainer(built, pulled + NOTING)
+    built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
+    built.doit("accept", "sales", "legal", "--because", "another program")
+    built.replace("rank: 3", "rank: 4")
+    assert built.doit("train:legal").code == 0
+    lock = json.loads(Path("models.lock").read_text(encoding="utf-8"))
+    assert lock["train:sales"]["accepted"] == "pulled"
+    assert "accepted" not in lock["train:legal"]
+
+
+def test_a_base_that_is_replaced_while_a_training_waits_for_the_cpu_is_what_it_is_trained_on(
+    repo: Repo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tiny_base import write_tiny_base
+
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(repo.path, other, dirs_exist_ok=True)
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2)\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    (other / "dodo.py").write_text(DODO, encoding="utf-8")
+    second = subprocess.Popen([*DOIT, "train:legal"], cwd=other, stdout=subprocess.PIPE, text=True)
+    assert second.stdout is not None
+    while "waiting for the CPU" not in (line := second.stdout.readline()):
+        assert line
+    write_tiny_base(other / "base.gguf", seed=7)
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    assert "stale again" not in second.communicate()[0]
+    first.communicate()
+    os.chdir(other)
+    assert Repo(other, repo.server).doit("train:legal").ran == []
+    receipt = json.loads(Path("adapters/legal/receipt.json").read_text(encoding="utf-8"))
+    assert receipt["seconds"] < 2  # the wait is no part of it
+
+
+def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> None:
+    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2)\n" + NOTING)
+    first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
+    wait_for(Path("started"))
+    second = subprocess.Popen(DOIT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    assert "waiting for its end" in second.stderr.readline()
+    second.send_signal(signal.SIGINT)
+    out, err = second.communicate(timeout=20)
+    assert (second.returncode, out, err) == (130, "", "")
+    assert first.wait(30) == 0
+    first.communicate()
+
+
+def test_what_a_trainer_leaves_behind_ends_with_it(repo: Repo) -> None:
+    with_trainer(repo, "import subprocess\nsubprocess.Popen(['sleep', '300'])\n" + NOTING)
+    done = subprocess.run([*DOIT, "train:legal"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+
+
+def test_without_fork_steps_run_in_threads(repo: Repo) -> None:
+    with_trainer(repo, NOTING)
+    program = (
+        "import multiprocessing, sys; multiprocessing.set_start_method('spawn'); from doit.__main__ import main; sys.argv[1:] = ['-n', '3']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(repo.trainings) == ["legal", "sales"]
+
+
+def test_with_two_processes_and_two_gpus_cheap_steps_still_overtake(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_models(repo)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    done = subprocess.run([*DOIT, "-n", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    order = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(".  ")]
+    trainings = [place for place, step in enumerate(order) if step.startswith("train:")]
+    assert all(place < trainings[1] for place, step in enumerate(order) if step.startswith(("validate:", "convert:")))
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize("parallel", [(), ("-n", "3")])
+def test_a_build_that_is_ended_by_hand_at_any_moment_is_taken_up(repo: Repo, parallel: tuple[str, ...], moment: float) -> None:
+    with_trainer(repo, NOTING)
+    build = subprocess.Popen([*DOIT, *parallel], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert build.stdout is not None
+    build.stdout.readline()
+    time.sleep(moment)
+    for _ in range(2):  # people press it twice
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(build.pid, signal.SIGINT)
+    out, err = build.communicate(timeout=60)
+    assert build.returncode in {0, 130}, out + err
+    assert "Traceback" not in out + err
+    finished = {path.parent.name for path in Path("adapters").glob("[!.]*/receipt.json")}
+    before = list(repo.trainings)
+    result = repo.doit()
+    assert result.code == 0, result.out + result.err
+    assert not finished & set(repo.trainings[len(before) :])
     assert repo.doit().ran == []

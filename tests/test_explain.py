@@ -234,7 +234,7 @@ def test_a_build_refuses_trainings_that_would_take_too_long(built: Repo) -> None
         result = built.doit("build", "--max-train-minutes", most)
         assert (result.code, result.out) == (3, "")
         assert result.err == (
-            f"ERROR: \nthe trainings of this build would take about 10 min 0 s, and --max-train-minutes allows {most} min:\n"
+            f"ERROR: \nthis build would train for about 10 min 0 s, and --max-train-minutes allows {most} min:\n"
             "    train:legal: 10 min 0 s\n"
             "  fix: `doit plan` says why they are to run; leave --max-train-minutes out to run them\n"
         )
@@ -248,7 +248,7 @@ def test_a_build_refuses_trainings_that_would_take_too_long(built: Repo) -> None
 def test_a_build_refuses_a_training_of_unknown_length(repo: Repo) -> None:
     result = repo.doit("build", "legal", "--max-train-minutes", "100")
     assert result.code == 3
-    assert "would take nobody knows how long, and --max-train-minutes allows 100 min:\n    train:legal: nobody knows\n" in result.err
+    assert "this build would train for nobody knows how long, and --max-train-minutes allows 100 min:\n    train:legal: nobody knows\n" in result.err
     assert repo.trainings == []
 
 
@@ -307,7 +307,7 @@ def test_a_new_version_of_a_trainer_trains_only_where_it_is_pinned(built: Repo, 
     assert json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["versions"] == {"train": 1, "engine": "1"}
     assert built.doit().ran == []
     monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "2"})
-    assert '.  train:legal  (version of engine: "1" -> "2")\n' in built.doit().out
+    assert ".  train:legal  (version of engine: 1 -> 2)\n" in built.doit().out
     built.replace("rank: 2, pin: versions,", "rank: 2,")
     monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "3"})
     built.doit()
@@ -320,3 +320,72 @@ def test_why_shows_the_versions_that_trained(repo: Repo, monkeypatch: pytest.Mon
     monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "1", "maths": "2.3"})
     repo.doit()
     assert "    versions  engine 1, maths 2.3\n" in repo.doit("why", "legal").out
+
+
+def test_the_limit_counts_all_that_would_train(built: Repo) -> None:
+    for arguments in (("-a",), ("-a", "legal"), ("-a", "validate:shared", "train:sales")):
+        result = built.doit("build", "--max-train-minutes", "0", *arguments)
+        assert (result.code, "this build would train for about " in result.err) == (3, True)
+    built.replace("Gladly", "Kindly", "datasets/tone.jsonl")
+    for arguments in (("train",), ("legal", "train"), ("package:sales",)):
+        result = built.doit("build", *arguments, "--max-train-minutes", "0")
+        assert (result.code, "\n    train:sales: " in result.err, "train:legal" in result.err) == (3, True, False)
+    for arguments in (("legal",), ("validate:tone",), ("convert",)):
+        assert built.doit("build", *arguments, "--max-train-minutes", "0").code == 0
+    assert built.trainings == ["legal", "sales"]
+
+
+def test_how_to_go_on_repeats_what_was_typed(repo: Repo) -> None:
+    repo.records("shared").write_text("no record\n", encoding="utf-8")
+    out = repo.doit("--continue", "-v", "2", "train:legal", "train:sales").out
+    assert "\nfailed: validate:shared: datasets/shared.jsonl:1: not JSON: " in out
+    assert "\nthen go on with: doit --continue -v 2 train:legal train:sales\n" in out
+    out = repo.doit("accept", "legal", "--because", "it's the same").out
+    assert "then go on with: doit accept --because 'it'\"'\"'s the same' legal\n" in out
+
+
+@pytest.mark.parametrize("command", ["plan", "why"])
+def test_where_something_else_answers_a_look_says_so(built: Repo, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Other)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+    try:
+        result = built.doit(command, "legal")
+        assert (result.code, result.out) == (3, "")
+        assert result.err.startswith(f"ERROR: \nhttp://127.0.0.1:{server.server_port} answers, but it is not an Ollama\n  fix: ")
+        result = built.doit()
+        assert ".  package:legal  (it can't be seen whether it is fresh)\n" in result.out
+        assert result.code == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_pin_alone_trains_nothing(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ollamake.trainers.command import CommandTrainer
+
+    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "1"})
+    repo.doit()
+    repo.replace("rank: 2,", "rank: 2, pin: versions,")
+    assert repo.doit().ran == []
+    repo.replace("rank: 2, pin: versions,", "rank: 2,")
+    assert repo.doit().ran == []
+
+
+def test_always_trains_even_where_only_the_receipt_knows_the_adapter(built: Repo) -> None:
+    Path("models.lock").unlink()
+    built.doit("validate", "convert")
+    assert built.doit("-a", "-s", "train:legal").ran == ["train:legal"]
+    assert built.trainings == ["legal", "sales", "legal"]

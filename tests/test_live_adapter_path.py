@@ -12,12 +12,12 @@ import pytest
 
 from live_fixtures import BASE, ROOT, SYSTEM, Trained
 from ollamake.digest import digest_file
+from ollamake.folders import cache_folder
 from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.gguf_lora import write_gguf_lora
 from ollamake.lora.merge import write_merged_gguf
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.ollama.client import NewModel, OllamaServer
-from ollamake.ollama.server import cache_folder
 from ollamake.records.chat_template import chat_template
 from ollamake.state.digests import file_digest
 

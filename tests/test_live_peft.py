@@ -14,7 +14,7 @@ import pytest
 
 from live_fixtures import run_training, taught
 from ollamake.errors import BuildError
-from ollamake.ollama.server import cache_folder
+from ollamake.folders import cache_folder
 from ollamake.records.chat_template import chat_template
 from ollamake.records.records import Record
 from ollamake.state.digests import file_digest

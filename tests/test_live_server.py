@@ -131,7 +131,7 @@ def test_it_is_installed_from_nothing_once(tmp_path: Path, monkeypatch: pytest.M
     cache = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
-    program = "from ollamake.ollama.embedded import installed; from ollamake.ollama.server import cache_folder; print(installed(cache_folder()))"
+    program = "from ollamake.ollama.embedded import installed; from ollamake.folders import cache_folder; print(installed(cache_folder()))"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
         use = use_server(Address("http", "127.0.0.1", free_port()))
         out, _ = other.communicate()

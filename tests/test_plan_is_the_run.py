@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from conftest import HERE, Repo, jsonl
 from fake_ollama import FakeOllama
 from ollamake.digest import digest_file
-from ollamake.state.seal import sealed
+from ollamake.seal import sealed
 from tiny_base import write_tiny_base
 
 pytestmark = pytest.mark.thorough

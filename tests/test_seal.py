@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DODO, Repo
-from ollamake.state.seal import sealed
+from ollamake.seal import sealed
 from tiny_base import write_tiny_base
 
 

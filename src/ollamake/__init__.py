@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ollamake.build import current, groups
+from ollamake.call import current, groups
 from ollamake.state.digests import ContentChecker
 
 DOIT_CONFIG: dict[str, Any] = {
@@ -20,7 +20,7 @@ def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
     A second catalog is yielded by the same task creator: doit wants each group of tasks from one.
     Where everything is asked for, and the seal of the last build still holds, there is nothing to do for any of them: none is made then.
     """
-    from ollamake.state.seal import sealed
+    from ollamake.seal import sealed
 
     seal = sealed(path) if current().is_whole else None
     if seal is not None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ollamake import freshness
 from ollamake.catalog import Model
 from ollamake.digest import digest_bytes
-from ollamake.errors import FaultyFileError
+from ollamake.errors import Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
 from ollamake.records.index import difference, index_of
+from ollamake.records.records import Record as Example
 from ollamake.records.records import read_records
 from ollamake.sights import Sights
-from ollamake.stages.convert import text_of
-from ollamake.stages.validate import index_path, marker_text, read_marker, records_by_file
+from ollamake.stages.convert import files_of, text_of
+from ollamake.stages.validate import index_path, marker_text, read_marker
 from ollamake.state.files import read_object
 from ollamake.state.receipts import Receipt, read_receipt, receipt_path
 
@@ -31,6 +32,9 @@ class Foresight:
         self.sights = sights
         self.steps = steps
         self._counts: dict[str, int] = {}  # dataset -> records that it will have
+        self._read: dict[str, tuple[list[Example], list[Fault]]] = {}  # file -> what is in it
+        self._texts: dict[tuple[Any, ...], str] = {}  # files, format and system prompt -> digest of the text
+        self._receipts: dict[str, Receipt | None] = {}
 
     def remembered(self, step: Step) -> Record | None:
         """The step's record."""
@@ -43,29 +47,44 @@ class Foresight:
     def brought(self, step: Step, now: Sight) -> bool:
         """Has an adapter that is there been made from what is seen here, by its own record?"""
         receipt = self.receipt(step)
-        return receipt is not None and not freshness.reasons(receipt.record, self.sights.seen_beside(now, receipt.record))
+        return receipt is not None and not freshness.reasons(receipt.record, self.sights.seen_beside(now, step, receipt.record))
 
     def explained(self, step: Step, record: Record | None, now: Sight) -> tuple[Reason, ...]:
         """The reasons, with the places in the catalog and the records behind them."""
-        receipt = self.receipt(step)
-        return explained(self.sights, step, freshness.reasons(record, now, receipt.keys if receipt else {}))
+        return explained(self.sights, step, freshness.reasons(record, now, lambda: self.sights.keys_before(step)))
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """What a validation or conversion will make: they are cheap enough to be done in memory. What fails, in a line."""
         try:
             if step.stage == "validate":
-                records = list(chain.from_iterable(records_by_file(step.reads).values()))
+                records = [record for path in step.reads for record in self._records(path)]
                 self._counts[step.name] = len(records)
                 return {step.writes[0]: digest_bytes(marker_text(records).encode())}
             if step.stage == "convert":
-                assert isinstance(step.subject, Model)
-                return {step.writes[0]: digest_bytes(text_of(step, step.subject).encode())}
+                return {step.writes[0]: self._text_digest(step)}
         except FaultyFileError as error:
             first, count = error.faults[0], len(error.faults)
             return f"{first.mark}: {first.text}" + (f" (and {count - 1} more)" if count > 1 else "")
         except OSError:
             return None
         return None
+
+    def _records(self, path: str) -> list[Example]:
+        if path not in self._read:
+            self._read[path] = read_records(Path(path).read_bytes(), path)
+        records, faults = self._read[path]
+        if faults:
+            raise FaultyFileError(faults)
+        return records
+
+    def _text_digest(self, step: Step) -> str:
+        """The digest of the text; models that share their datasets mostly share it too."""
+        assert isinstance(step.subject, Model)
+        files = files_of(step.subject)
+        known = (*files, step.keys["text format"], step.keys["train.system"])
+        if known not in self._texts:
+            self._texts[known] = digest_bytes(text_of(step, step.subject, {path: self._records(path) for path in files}).encode())
+        return self._texts[known]
 
     def seconds(self, step: Step) -> float | None:
         """What the step took the last time, or what others of its stage took; trainings by the records that they read."""
@@ -81,7 +100,9 @@ class Foresight:
 
     def receipt(self, step: Step) -> Receipt | None:
         """The step's receipt."""
-        return read_receipt(receipt_path(step, self.sights.address.file_name))
+        if step.id not in self._receipts:
+            self._receipts[step.id] = read_receipt(receipt_path(step, self.sights.address.file_name))
+        return self._receipts[step.id]
 
     def _read_by(self, step: Step) -> int | None:
         """How many records a training reads in all its epochs."""

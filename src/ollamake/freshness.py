@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,13 @@ from ollamake.digest import digest_value
 from ollamake.errors import Mark
 
 SHOWN = 60  # characters of a value
-NOTHING: Mapping[str, Any] = {}
 
 # Every kind of reason, and how it is said; {what} is a file, a key or a model, {old} and {new} are values.
 KINDS = {
     "never built": "not built yet",
     "target gone": "{what} is gone",
     "target changed": "{what} is not what was made",
+    "target unknown": "{what} is not known to have been made",
     "input new": "{what} is new",
     "input gone": "{what} is no longer read",
     "input missing": "{what} is not there",
@@ -25,6 +25,8 @@ KINDS = {
     "input edited": "{what} was edited while it ran",
     "key": "{what}: {old} -> {new}",
     "keys": "its keys of the catalog changed",
+    "version": "version of {what}: {old} -> {new}",
+    "unseen": "it can't be seen whether it is fresh",
     "not registered": "{what} is no longer on {new}",
     "replaced": "{what} on {new} was replaced by hand",
     "no server": "nothing answers at {new}",
@@ -108,26 +110,32 @@ class Sight:
 
     inputs: Mapping[str, str | None]  # as in Record; None: it is not there
     keys: Mapping[str, Any]  # what the catalog says, by the keys' names
-    targets: Mapping[str, str | None] = field(default_factory=dict)  # of those that the record names; None: it is not there
+    targets: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # those that the step makes, and those that the record names; None: it is not there
+    pinned: Mapping[str, Any] = field(default_factory=dict)  # versions of which another is a reason
     lost: tuple[Reason, ...] = ()  # what else of its results is not as it was made
 
 
-def reasons(record: Record | None, now: Sight, keys_before: Mapping[str, Any] = NOTHING) -> tuple[Reason, ...]:
+def reasons(record: Record | None, now: Sight, keys_before: Callable[[], Mapping[str, Any]] = dict) -> tuple[Reason, ...]:
     """The reasons to do a step again; empty where it is fresh.
 
-    `keys_before`: what the catalog said then, as the receipt has it; where it is not that of the record, single keys can't be told.
+    `keys_before`, asked where the keys are others: what the catalog said then, as the receipt has it. Where that is not of the record, single keys
+    can't be told.
     """
     if record is None:
         return (Reason(kind="never built"),)
-    return (*now.lost, *_targets(record, now), *_inputs(record, now), *_keys(record, now, keys_before))
+    return (*now.lost, *_targets(record, now), *_inputs(record, now), *_keys(record, now, keys_before), *_versions(record, now))
 
 
 def _targets(record: Record, now: Sight) -> Iterator[Reason]:
-    for path, digest in record.targets.items():
-        if path in now.targets and now.targets[path] is None:
+    for path, digest in now.targets.items():
+        if digest is None:
             yield Reason(kind="target gone", what=path)
-        elif path in now.targets and now.targets[path] != digest:
-            yield Reason(kind="target changed", what=path, old=digest, new=now.targets[path])
+        elif path not in record.targets:
+            yield Reason(kind="target unknown", what=path, new=digest)
+        elif digest != record.targets[path]:
+            yield Reason(kind="target changed", what=path, old=record.targets[path], new=digest)
 
 
 def _inputs(record: Record, now: Sight) -> Iterator[Reason]:
@@ -145,9 +153,16 @@ def _inputs(record: Record, now: Sight) -> Iterator[Reason]:
             yield Reason(kind="input edited", what=path)
 
 
-def _keys(record: Record, now: Sight, before: Mapping[str, Any]) -> Iterator[Reason]:
+def _versions(record: Record, now: Sight) -> Iterator[Reason]:
+    for package, version in now.pinned.items():
+        if record.versions.get(package) != version:
+            yield Reason(kind="version", what=package, old=record.versions.get(package), new=version)
+
+
+def _keys(record: Record, now: Sight, keys_before: Callable[[], Mapping[str, Any]]) -> Iterator[Reason]:
     if record.keys == digest_value(now.keys):
         return
+    before = keys_before()
     if record.keys != digest_value(before):
         yield Reason(kind="keys")
         return

@@ -12,12 +12,13 @@ from typing import Any
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from ollamake.build import current
+from ollamake.call import current
 from ollamake.duration import duration
 from ollamake.state.digests import digest_cache
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 STATES = ("fresh", "rebuilt", "failed", "unfinished")
+MOST_NAMED = 8  # steps that were not done
 WORTH_TELLING = 1.0  # seconds of training
 
 
@@ -30,6 +31,7 @@ class Reporter(ConsoleReporter):
         super().__init__(outstream, options)
         self.begun = time.monotonic()
         self.handlers: dict[int, Any] = {}
+        self.ended = False  # by a signal
         self.waiting: dict[str, set[str]] = {}  # model -> its steps that are not done
         self.states: dict[str, str] = {}  # model -> one of STATES
         self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
@@ -39,12 +41,17 @@ class Reporter(ConsoleReporter):
         """From here on Ctrl-C and its like end the run as an error does: targets and database stay whole, and there is no traceback."""
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                self.handlers[number] = signal.signal(number, lambda got, _: sys.exit(128 + got))
+                self.handlers[number] = signal.signal(number, self.end)
         for name in selected_with_dependencies(tasks, selected_tasks):
             step = step_of(tasks[name])
             if step is not None and step.stage != "validate":
                 self.waiting.setdefault(step.name, set()).add(step.stage)
                 self.states[step.name] = "fresh"
+
+    def end(self, number: int, _: object) -> None:
+        """End the run, as an error does."""
+        self.ended = True
+        sys.exit(128 + number)
 
     def execute_task(self, task: Any) -> None:
         """A step runs; it says so itself, with its reasons."""
@@ -72,8 +79,8 @@ class Reporter(ConsoleReporter):
 
     def complete_run(self) -> None:
         """The end of the run."""
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        for number, handler in self.handlers.items():  # who is ended presses Ctrl-C again while all is done
+            signal.signal(number, (lambda *_: None) if self.ended else handler)
         digest_cache().save()
         self.tell_failures()
         for line in self.edited:
@@ -96,11 +103,12 @@ class Reporter(ConsoleReporter):
                 failed.append(f"failed: {task.name}: {said.partition(chr(10))[0]}\n")
                 self.write(f"\n{task.name} failed:\n{said}\n")
         if skipped:
-            self.write(f"\nnot done for that: {', '.join(skipped)}\n")
+            more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
+            self.write(f"\nnot done for that: {', '.join(skipped[:MOST_NAMED])}{more}\n")
         if self.runtime_errors:
             self.write("\n" + "\n".join(self.runtime_errors) + "\n")
         if failed:
-            self.write("\n" + "".join(failed) + f"then go on with: {shlex.join(('doit', *current().asked))}\n")
+            self.write("\n" + "".join(failed) + f"then go on with: {shlex.join(('doit', *current().typed))}\n")
 
     def done(self, task: Any, *, fresh: bool) -> None:
         """Take a step off the list."""

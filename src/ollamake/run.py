@@ -13,17 +13,18 @@ from typing import Any
 from doit.exceptions import TaskFailed
 
 from ollamake import freshness
+from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
 from ollamake.ollama import server as servers
-from ollamake.sights import Sights
-from ollamake.stages.served import read_served
+from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
-from ollamake.state.receipts import Receipt, Sealed, receipt_path, write_receipt
+from ollamake.state.files import remedy
+from ollamake.state.receipts import READ, Receipt, Sealed, moment, receipt_path, write_receipt
 
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
@@ -49,10 +50,10 @@ class Run:
 
     def is_fresh(self, task: Any, step: Step) -> bool:
         """For doit's `uptodate`, which passes the task."""
-        task.meta[WHY], task.meta[ADOPTED] = (), None
+        task.meta[WHY], task.meta[ADOPTED] = (Reason(kind="unseen"),), None
         try:
             reasons = self.sights.reasons(step, self.sights.remembered(step))
-            if reasons and step.stage == "train":
+            if reasons and step.stage == "train" and not current().always:
                 task.meta[ADOPTED] = self.sights.brought(step)
         except (BuildError, OSError):  # the step itself says it, when it runs
             return False
@@ -76,43 +77,52 @@ class Run:
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
-            return TaskFailed(f"{error.filename or step.id}: {error.strerror or error}")
+            where = error.filename2 or error.filename or step.id
+            return TaskFailed(with_fix(f"{where}: {error.strerror or error}", f"{remedy(error)}, then run `doit` again"))
 
     def done(self, step: Step, reasons: tuple[Reason, ...]) -> Receipt:
-        """Do the step and leave its receipt. What it has read is digested before it begins. Raises BuildError and OSError."""
+        """Do the step and leave its receipt. Raises BuildError and OSError."""
         from ollamake.foresight import explained
 
-        begun = time.monotonic()
         why = [reason.text for reason in explained(self.sights, step, reasons)]  # before the index of the records is written anew
-        inputs = {name: file_digest(path) for name, path in step.named_reads.items()}
-        keys, versions = self.sights.keys(step), self.sights.versions(step)
-
-        def sealed(targets: Mapping[str, str], outcome: Mapping[str, Any]) -> Receipt:
-            edited = [name for name, path in step.named_reads.items() if digest_if_there(path) != inputs[name]]
-            return Receipt(
-                record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
-                keys=keys,
-                outcome=dict(outcome),
-                reasons=why,
-                seconds=round(time.monotonic() - begun, 3),
-                finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                commit=self.commit,
-            )
-
         if step.stage == "train":
-            return self.train(step, sealed, again=not reasons)
+            return self.train(step, why, again=not reasons or current().always)
+        sealed = self.begun(step, why)
         outcome = self.stage(step)
         targets = {outcome["name"]: outcome["digest"]} if step.stage == "register" else {path: file_digest(path) for path in made_files(step)}
         receipt = sealed(targets, outcome)
         write_receipt(receipt_path(step, self.sights.address.file_name), receipt)
         return receipt
 
+    def begun(self, step: Step, why: list[str]) -> Sealed:
+        """A step begins: what it will read is digested now. Returns what makes its receipt when it has ended."""
+        begun, commit = time.monotonic(), self.commit
+        files = step.named_reads
+        inputs = {name: file_digest(path) for name, path in files.items()}
+        keys, versions = self.sights.keys(step), self.sights.versions(step)
+
+        def sealed(targets: Mapping[str, str], outcome: Mapping[str, Any]) -> Receipt:
+            # What the stage has held in its hands, where it says so; and what is there now.
+            read = {name: outcome.get(READ, {}).get(path, inputs[name]) for name, path in files.items()}
+            edited = [name for name, path in files.items() if not inputs[name] == read[name] == digest_if_there(path)]
+            return Receipt(
+                record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
+                keys=keys,
+                outcome={what: value for what, value in outcome.items() if what != READ},
+                reasons=why,
+                seconds=round(time.monotonic() - begun, 3),
+                finished=moment(),
+                commit=commit,
+            )
+
+        return sealed
+
     def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
         """The values of a doit task that was done."""
         known = {"block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
-        return {OURS: {**known, "fresh": fresh, "edited": list(receipt.record.edited), "seconds": receipt.seconds}}
+        return {OURS: {**known, "fresh": fresh, "edited": list(receipt.record.edited)}}
 
-    def train(self, step: Step, sealed: Sealed, *, again: bool) -> Receipt:
+    def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
         """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""
         from ollamake.stages.train import train
 
@@ -120,7 +130,7 @@ class Run:
             return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
 
         assert isinstance(step.subject, Model)
-        return train(step, step.subject, sealed, is_current)
+        return train(step, step.subject, lambda: self.begun(step, why), is_current)
 
     def stage(self, step: Step) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
@@ -153,21 +163,13 @@ class Run:
                 self._users -= 1
 
     def end_server(self) -> None:
-        """Let go of the server, if a step had one and none has it now."""
+        """Let go of the server, if a step had one and none has it now; end it, where a process of this run had it and was ended."""
         with self._guard:
-            if self.use is not None and not self._users:
+            if self.use is None:
+                servers.end_unused(self.sights.address)
+            elif not self._users:
                 self.use.end()
                 self.use = None
-
-
-def made_files(step: Step) -> list[str]:
-    """The files that the step has made: its targets, and the weights that a served.json names."""
-    made = list(step.writes)
-    if step.stage == "package":
-        served = Path(step.writes[0])
-        facts = read_served(served)
-        made += [str(served.parent / facts["file"])] if facts else []
-    return made
 
 
 def require_files(step: Step) -> None:

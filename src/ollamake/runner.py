@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from multiprocessing import parent_process
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from multiprocessing import active_children, get_all_start_methods, get_start_method, parent_process, set_start_method
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -21,12 +22,12 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
-from ollamake.build import current
+from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.engines.this_machine import most_at_once, slots_of
 from ollamake.graph import Step
+from ollamake.reporter import ENDING, step_of
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
 
 
@@ -35,14 +36,17 @@ class _Whole(Runner):
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""
-        try:
-            self.dep_manager.close()
-        except InvalidDodoFile as error:
-            self.reporter.runtime_error(str(error).strip())
-            self.final_result = 2
-        self.teardown()
-        end_servers()
-        self.reporter.complete_run()
+        # Who ends a run presses Ctrl-C twice: the second one comes when all of this is done.
+        with held_back() if getattr(self.reporter, "ended", False) else nullcontext():
+            try:
+                with held_back():
+                    self.dep_manager.close()
+            except InvalidDodoFile as error:
+                self.reporter.runtime_error(str(error).strip())
+                self.final_result = 2
+            self.teardown()
+            end_servers()
+            self.reporter.complete_run()
         return int(self.final_result)
 
 
@@ -110,11 +114,14 @@ class _SideBySide(_Whole):
                 return JobHold()
             if not self.select_task(node, self.tasks):
                 continue
-            # One process does one thing at a time: what is cheap goes first.
-            if training_of(node.task) is None or (self.num_process > 1 and self._has_room(*taken_by(node.task))):
+            if training_of(node.task) is None or (self._leaves_one() and self._has_room(*taken_by(node.task))):
                 return self._job(node)
             self.held.setdefault(taken_by(node.task), deque()).append(node)
             node = None
+
+    def _leaves_one(self) -> bool:
+        """Is there one process more than trainings, for what is cheap?"""
+        return bool(len(self.running) + 1 < self.num_process)
 
     def _training_with_room(self) -> Any:
         for taken, nodes in self.held.items():
@@ -124,7 +131,7 @@ class _SideBySide(_Whole):
 
     def _has_room(self, kind: str, count: int) -> bool:
         # One that asks for more than there is runs alone, and says so.
-        return not self.taken[kind] or self.taken[kind] + count <= self.room[kind]
+        return bool(not self.taken[kind] or self.taken[kind] + count <= self.room[kind])
 
     def _job(self, node: Any) -> Any:
         if training_of(node.task) is not None:
@@ -137,32 +144,37 @@ class _SideBySide(_Whole):
 class InProcesses(_SideBySide, MRunner):
     """`doit -n N`."""
 
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run; whatever ends it, its processes end too."""
+        try:
+            super().run_tasks(task_dispatcher)
+        except BaseException:
+            with held_back():
+                for process in active_children():
+                    process.terminate()
+            raise
+
     def _run_start_processes(self, job_q: Any, result_q: Any) -> Any:
-        processes = super()._run_start_processes(job_q, result_q)
-        threading.Thread(target=_end_with_child, args=(processes,), daemon=True).start()
+        # Held back, as a process begins with this one's handlers, which are not for it; and threads must never get a signal, or else this one,
+        # which alone runs handlers, goes on with waiting.
+        with held_back():
+            processes = super()._run_start_processes(job_q, result_q)
+            threading.Thread(target=_end_with_child, args=(processes,), daemon=True).start()
         return processes
 
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Work through jobs, in a process of its own that ends with the one that started it."""
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        told: list[int] = []
-
-        def end(number: int, _: object) -> None:
-            told.append(number)
-            for other in ENDING:
-                signal.signal(other, signal.SIG_IGN)
-            sys.exit(128 + number)
-
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, end)
+                # At once, whatever it does: its trainer ends with it, and what it has half done is taken for nothing. A handler of Python's would
+                # have to wait for what this process waits for.
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
             super().execute_task_subprocess(job_q, result_q, reporter_class)
         finally:
             end_servers()
-            if told:  # nobody reads what this process would still have to tell, and a process that was killed may hold the pipe's lock
-                sys.stdout.flush()
-                os._exit(1)
 
 
 class InThreads(_SideBySide, MThreadRunner):
@@ -173,7 +185,7 @@ def of(*running: Any, processes: int, kind: str) -> Runner:
     """The runner for so many processes (0: this one alone) or threads; `running` is what all of doit's runners take. Raises doit's InvalidCommand."""
     if processes == 0:
         return OneByOne(*running)
-    if kind == "process" and MRunner.available():
+    if kind == "process" and _forks():
         return InProcesses(*running, processes)
     if kind in {"process", "thread"}:
         return InThreads(*running, processes)
@@ -181,9 +193,18 @@ def of(*running: Any, processes: int, kind: str) -> Runner:
     raise InvalidCommand(msg)
 
 
+def _forks() -> bool:
+    """Can a process be copied as it is? Runs and their databases can't be sent to a new one; there threads do."""
+    if "fork" not in get_all_start_methods():
+        return False
+    if get_start_method(allow_none=True) is None:
+        set_start_method("fork")
+    return get_start_method() == "fork" and bool(MRunner.available())
+
+
 def end_servers() -> None:
     """Let go of the servers that steps in this process have used. Not by doit's teardown: what a thousand of these tell fills its pipe for good."""
-    for run in current().runs.values():
+    for run, _ in current().catalogs.values():
         run.end_server()
 
 
@@ -197,8 +218,18 @@ def taken_by(task: Any) -> tuple[str, int]:
 
 def training_of(task: Any) -> Step | None:
     """The step of a task that trains, or None."""
-    step = (task.meta or {}).get("ollamake")
-    return step if isinstance(step, Step) and step.stage == "train" and isinstance(step.subject, Model) else None
+    step: Step | None = step_of(task)
+    return step if step is not None and step.stage == "train" else None
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals that end a run come when this is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_child(processes: Sequence[Any]) -> None:
@@ -210,8 +241,9 @@ def _end_with_child(processes: Sequence[Any]) -> None:
             while process.exitcode is None:  # its end is known a moment before its exit code
                 time.sleep(0.01)
             if process.exitcode < 0:
-                print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
-                os.kill(os.getpid(), signal.SIGTERM)
+                if -process.exitcode not in ENDING:  # as the whole run is, by hand
+                    print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), -process.exitcode if -process.exitcode in ENDING else signal.SIGTERM)
                 return
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
-from ollamake.digest import digest_value
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import VERSIONS, Step
 from ollamake.ollama import server as servers
@@ -31,6 +30,7 @@ class Sights:
         self.catalog = catalog
         self.address = address
         self.database = database
+        self._versions: dict[str, Mapping[str, str]] = {}  # trainer -> those of its packages
 
     @cached_property
     def expected_version(self) -> str | None:
@@ -57,11 +57,12 @@ class Sights:
 
     def reasons(self, step: Step, record: Record | None) -> tuple[Reason, ...]:
         """Why the step is to be done; empty where it is fresh. Raises BuildError and OSError."""
-        now = self.sight(step, record)
-        if record is None or record.keys == digest_value(now.keys):
-            return freshness.reasons(record, now)
+        return freshness.reasons(record, self.sight(step, record), lambda: self.keys_before(step))
+
+    def keys_before(self, step: Step) -> Mapping[str, Any]:
+        """What the catalog said when the step's receipt was written."""
         receipt = read_receipt(receipt_path(step, self.address.file_name))
-        return freshness.reasons(record, now, receipt.keys if receipt else {})
+        return receipt.keys if receipt else {}
 
     def brought(self, step: Step) -> Receipt | None:
         """The receipt that a training's adapter has brought with it, where it says that the adapter is what would be trained now.
@@ -72,18 +73,24 @@ class Sights:
         return receipt if receipt and not self.reasons(step, receipt.record) else None
 
     def sight(self, step: Step, record: Record | None) -> Sight:
-        """The step as it is now; of its targets those that the record names. Raises OSError."""
-        targets = {} if record is None or step.stage == "register" else {path: digest_if_there(path) for path in record.targets}
+        """The step as it is now. Raises BuildError and OSError."""
         return Sight(
             inputs={name: digest_if_there(path) for name, path in step.named_reads.items()},
             keys=self.keys(step),
-            targets=targets,
+            targets=self.targets(step, record),
+            pinned=self.pinned(step),
             lost=tuple(self.lost(step, record)) if record and step.stage == "register" else (),
         )
 
-    def seen_beside(self, now: Sight, record: Record) -> Sight:
+    def targets(self, step: Step, record: Record | None) -> dict[str, str | None]:
+        """The digests of the files that the step makes, and of those that the record names. Raises OSError."""
+        if record is None or step.stage == "register":
+            return {}
+        return {path: digest_if_there(path) for path in dict.fromkeys((*record.targets, *made_files(step)))}
+
+    def seen_beside(self, now: Sight, step: Step, record: Record) -> Sight:
         """The same sight, with the targets that another record names. Raises OSError."""
-        return replace(now, targets={path: digest_if_there(path) for path in record.targets})
+        return replace(now, targets=self.targets(step, record))
 
     def keys(self, step: Step) -> dict[str, Any]:
         """What decides a step beside its files, what has to be asked of the server included."""
@@ -92,17 +99,25 @@ class Sights:
             keys["served weights"] = kind = self.kind(step)
             if kind == "adapter":
                 del keys["serve.weights_type"]
-        if step.stage == "train" and isinstance(step.subject, Model) and step.subject.train.pins_versions:
-            keys.update({f"version of {package}": version for package, version in self.versions(step).items() if package != step.stage})
         return keys
+
+    def pinned(self, step: Step) -> dict[str, Any]:
+        """The versions of which another trains again."""
+        is_pinned = step.stage == "train" and isinstance(step.subject, Model) and step.subject.train.pins_versions
+        return self.versions(step) if is_pinned else {}
 
     def versions(self, step: Step) -> dict[str, Any]:
         """Those of the stage's own form and, of a training, of the packages that train."""
         own: dict[str, Any] = {step.stage: VERSIONS[step.stage]}
         if step.stage == "train":
             assert isinstance(step.subject, Model)
-            own.update(trainer(step.subject.train.trainer).versions())
+            own.update(self._versions_of(step.subject.train.trainer))
         return own
+
+    def _versions_of(self, name: str) -> Mapping[str, str]:
+        if name not in self._versions:
+            self._versions[name] = trainer(name).versions()
+        return self._versions[name]
 
     def kind(self, step: Step) -> str:
         """The kind of served weights to package: what the server takes; what there is where no server answers."""
@@ -116,12 +131,21 @@ class Sights:
 
     def lost(self, step: Step, record: Record) -> Iterator[Reason]:
         """What a registration has made and is no longer on the server as it made it."""
-        at = str(self.address)
-        for name, digest in record.targets.items():
-            there = None if self.known_digests is None else self.known_digests.get(name)
-            if self.known_digests is None:
-                yield Reason(kind="no server", what=step.name, new=at)
-            elif there is None:
-                yield Reason(kind="not registered", what=step.name, new=at)
-            elif there != digest:
-                yield Reason(kind="replaced", what=step.name, new=at)
+        at, name = str(self.address), f"{step.name}:latest"
+        there = None if self.known_digests is None else self.known_digests.get(name)
+        if self.known_digests is None:
+            yield Reason(kind="no server", what=step.name, new=at)
+        elif there is None:
+            yield Reason(kind="not registered", what=step.name, new=at)
+        elif there != record.targets.get(name):
+            yield Reason(kind="replaced", what=step.name, new=at)
+
+
+def made_files(step: Step) -> list[str]:
+    """The files that the step has made: its targets, and the weights that a served.json names."""
+    made = list(step.writes)
+    if step.stage == "package":
+        served = Path(step.writes[0])
+        facts = read_served(served)
+        made += [(served.parent / facts["file"]).as_posix()] if facts else []
+    return made

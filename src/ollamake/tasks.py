@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from doit.exceptions import InvalidDodoFile
 from doit.globals import Globals
-from doit.task import clean_targets
 
-from ollamake.build import current, groups
+from ollamake.call import current, groups
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
 from ollamake.graph import Step, steps_of
 from ollamake.ollama.address import address_of
 from ollamake.run import Run
 from ollamake.sights import Sights
+from ollamake.stages.validate import index_path
 from ollamake.state.backend import LockBackend
+from ollamake.state.receipts import receipt_path
 from ollamake.trainers.port import trainer, trainer_names
 
 PURPOSES = {
@@ -45,7 +46,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         raise InvalidDodoFile(msg) from error
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
-    current().runs[path], current().steps[path] = run, list(steps)
+    current().catalogs[path] = run, steps
     run.sights.database.know(step.id for step in steps)
     yield from groups(path, groups_of(steps))
     for step in steps:
@@ -82,8 +83,24 @@ def task_of(step: Step, run: Run) -> DoitTask:
         "verbosity": 2,
         "meta": {"ollamake": step},
     }
-    if step.stage in {"convert", "package"}:
-        task["clean"] = [(shutil.rmtree, [str(Path(step.writes[0]).parent)], {"ignore_errors": True})]
-    if step.stage == "validate":
-        task["clean"] = [clean_targets]
+    if step.stage in {"validate", "convert", "package"}:
+        task["clean"] = [(clean, [step, run])]
     return task
+
+
+def clean(step: Step, run: Run) -> None:
+    """Remove what the step has made, and what it is explained by: all that is cheap to make again. Not while a build is on."""
+    run.sights.database.hold()
+    folder = Path(step.writes[0]).parent
+    found = (
+        (*map(Path, step.writes), index_path(step.writes[0]), receipt_path(step, ""))
+        if step.stage == "validate"
+        else folder.iterdir()
+        if folder.is_dir()
+        else ()
+    )
+    for path in found:
+        if not path.is_dir():  # jobs of trainings: a finished one may be taken up
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()

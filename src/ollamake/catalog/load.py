@@ -65,8 +65,8 @@ class _Reading:
     digest: str
     only_looks: bool
     faults: list[Fault] = field(default_factory=list)
-    patterns: list[str] = field(default_factory=list)  # that are more than the name of a file
-    folders: list[str] = field(default_factory=list)  # that may be folders, or names
+    patterns: dict[str, list[str]] = field(default_factory=dict)  # that are more than the name of a file -> what they come to
+    folders: dict[str, bool] = field(default_factory=dict)  # path that may be a folder, or a name -> is it a folder?
 
     def fault(self, at: KeyPath, text: str, fix: str) -> None:
         self.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
@@ -86,15 +86,16 @@ class _Reading:
             warnings=tuple(self.unused(models, bases, datasets)),
             lines=self.lines,
             digest=self.digest,
-            patterns=tuple(self.patterns),
-            folders=tuple(self.folders),
+            patterns=self.patterns,
+            folders=self.folders,
         )
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
         hf = entry.get("hf")
         if hf is not None:
-            self.folders.append(self.below(hf))
-            hf = self.below(hf) if Path(self.below(hf)).is_dir() else hf
+            path = self.below(hf)
+            self.folders[path] = Path(path).is_dir()
+            hf = path if self.folders[path] else hf
         return Base(name=name, gguf=self.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
 
     def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
@@ -103,7 +104,7 @@ class _Reading:
             path = self.below(pattern)
             matches = matching(path)
             if matches != [path]:
-                self.patterns.append(path)
+                self.patterns[path] = matches
             if not matches and self.only_looks:
                 matches = [path] if glob.escape(path) == path else []
             elif not matches:

@@ -104,8 +104,8 @@ class Catalog:
     warnings: tuple[Fault, ...]  # entries that nothing uses
     lines: Mapping[tuple[str | int, ...], int]  # where each key stands
     digest: str  # of its text
-    patterns: tuple[str, ...]  # of files, that may come to others tomorrow
-    folders: tuple[str, ...]  # paths that are folders, or else names of something on a hub
+    patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read
+    folders: Mapping[str, bool]  # path -> was it a folder then, or is it a name of something on a hub?
 
     def mark_of(self, model: str, key: str) -> Mark | None:
         """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where neither has it."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
 
+from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
-from ollamake.build import current
+from ollamake.call import current
 from ollamake.commands.look import OptionsAnywhere, models_of, selected
-from ollamake.commands.plan import plans_of, total
-from ollamake.commands.run import Run
+from ollamake.commands.plan import total
+from ollamake.commands.run import RunCommand
 from ollamake.duration import duration
-from ollamake.plan import PERHAPS, UNKNOWN, YES
+from ollamake.errors import BuildError
+from ollamake.foresight import Foresight
+from ollamake.graph import Step
+from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.reporter import selected_with_dependencies
+from ollamake.state.memory import as_printed
 
 MOST = {
     "name": "max_train_minutes",
@@ -23,56 +28,50 @@ MOST = {
 }
 
 
-class Build(OptionsAnywhere, Run):
+class BuildCommand(OptionsAnywhere, RunCommand):
     """Bring models up to date."""
 
     name = "build"
     doc_purpose = "bring models up to date: all, or those that are named"
     doc_usage = "[MODEL...]"
     doc_description = "As `doit` alone, with MODEL for `register:MODEL`; `*` matches any text. Names of tasks are taken as well."
-    cmd_options = (*Run.cmd_options, MOST)
-
-    def execute(self, params: Any, args: list[str]) -> int:
-        """Build. Returns doit's exit code. Raises what doit prints as an error."""
-        self.most = params["max_train_minutes"]
-        return super().execute(params, args)
+    cmd_options = (*RunCommand.cmd_options, MOST)
 
     def before(self) -> None:
         """Take the names of models, and refuse what would take too long. Raises InvalidCommand."""
-        if not current().runs:
-            return
-        steps = list(chain.from_iterable(current().steps.values()))
-        models = models_of(steps)
+        models = models_of(current().steps)
         if not self.sel_default_tasks:
             tasks = {task.name for task in self.task_list}
-            self.sel_tasks = [
-                task
+            known = [
+                ([name] if name in tasks and name not in models else [f"register:{model}" for model in selected([name], models)])
                 for name in self.sel_tasks
-                for task in ([name] if name in tasks and name not in models else _last_of(selected([name], steps), steps))
             ]
-        if self.most is not None:
-            self.refuse_long_trainings()
+            self.sel_tasks = list(chain.from_iterable(known))
+        if self.options["max_train_minutes"] is not None:
+            self.refuse_long_trainings(self.options["max_train_minutes"])
 
-    def refuse_long_trainings(self) -> None:
-        """Raise InvalidCommand where the plan has trainings that are too long, or of unknown length."""
-        catalogs = [(run.sights, tuple(current().steps[path])) for path, run in current().runs.items()]
-        chosen = {} if self.sel_default_tasks else dict.fromkeys(name.partition(":")[2] for name in self.sel_tasks)
-        plans = [plan for plan in plans_of(catalogs, [name for name in chosen if name]) if plan.step.stage == "train"]
-        plans = [plan for plan in plans if plan.runs in {YES, PERHAPS, UNKNOWN}]
-        unknown = [plan.step.id for plan in plans if plan.seconds is None]
+    def refuse_long_trainings(self, most: float) -> None:
+        """Raise InvalidCommand where the run would train for more than so many minutes, or for nobody knows how long."""
+        control = TaskControl(self.task_list)
+        control.process(self.sel_tasks)
+        chosen = selected_with_dependencies(control.tasks, control.selected_tasks)
+        plans = [
+            plan
+            for run, steps in current().catalogs.values()
+            for plan in trainings(Foresight(run.sights, steps), [step for step in steps if step.id in chosen], always=current().always)
+        ]
+        unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)
-        if plans and (unknown or took > self.most * 60 or self.most == 0):
+        if plans and (unknown or took > most * 60 or most == 0):
+            about = "for nobody knows how long" if unknown else f"for about {duration(took)}"
             told = [f"    {plan.step.id}: {'nobody knows' if plan.seconds is None else duration(plan.seconds)}" for plan in plans]
-            about = f"at least {duration(took)}" if unknown and took else "nobody knows how long" if unknown else f"about {duration(took)}"
-            msg = "\n".join(
-                [
-                    f"\nthe trainings of this build would take {about}, and --max-train-minutes allows {self.most:g} min:",
-                    *told,
-                    "  fix: `doit plan` says why they are to run; leave --max-train-minutes out to run them",
-                ]
-            )
-            raise InvalidCommand(msg)
+            fix = "`doit plan` says why they are to run; leave --max-train-minutes out to run them"
+            text = "\n".join([f"this build would train {about}, and --max-train-minutes allows {most:g} min:", *told])
+            raise InvalidCommand(as_printed(BuildError(text, fix=fix)))
 
 
-def _last_of(models: list[str], steps: list[Any]) -> list[str]:
-    return [f"register:{name}" for name in models if any(step.id == f"register:{name}" for step in steps)]
+def trainings(foresight: Foresight, steps: list[Step], *, always: bool) -> list[Planned]:
+    """The trainings that a run of these steps would do or may do; `always`: all."""
+    if always:
+        return [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in steps if step.stage == "train"]
+    return [plan for plan in planned(steps, foresight) if plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN}]

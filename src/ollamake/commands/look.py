@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from getopt import GetoptError, gnu_getopt
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from doit.cmd_base import Command, DoitCmdBase
 from doit.exceptions import InvalidCommand
 
-from ollamake.build import Build, begin, current
+from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
 from ollamake.graph import Step
@@ -40,15 +40,20 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
-        begin(Build(only_looks=True))
-        return int(super().execute(params, args) or 0)
+        begin(Call(only_looks=True))
+        try:
+            return int(super().execute(params, args) or 0)
+        except (BuildError, OSError) as error:
+            raise InvalidCommand(as_printed(error)) from error
+        finally:
+            begin(Call())
 
     def catalogs(self) -> list[tuple[Sights, tuple[Step, ...]]]:
         """Each catalog of the dodo.py, with its steps. Raises InvalidCommand where there is none."""
-        if not current().runs:
+        if not current().catalogs:
             msg = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
             raise InvalidCommand(msg)
-        return [(run.sights, tuple(current().steps[path])) for path, run in current().runs.items()]
+        return [(run.sights, steps) for run, steps in current().catalogs.values()]
 
 
 def models_of(steps: Iterable[Step]) -> dict[str, Model]:
@@ -56,9 +61,8 @@ def models_of(steps: Iterable[Step]) -> dict[str, Model]:
     return {step.name: step.subject for step in steps if isinstance(step.subject, Model)}
 
 
-def selected(names: Iterable[str], steps: Iterable[Step]) -> list[str]:
+def selected(names: Iterable[str], models: Mapping[str, Model]) -> list[str]:
     """The models that these names or patterns mean; all, where there are none. Raises InvalidCommand."""
-    models = models_of(steps)
     found: dict[str, None] = {}
     for name in names:
         matches = fnmatch.filter(models, name) if "*" in name else [name] if name in models else []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from ollamake.commands.look import AS_JSON, Look, needed_by, selected
+from ollamake.commands.look import AS_JSON, Look, models_of, needed_by, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
@@ -18,9 +18,10 @@ STALE = 4  # exit code; 0 to 3 are doit's
 SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
 
 
-class Plan(Look):
+class PlanCommand(Look):
     """Say what a run would do."""
 
+    name = "plan"
     doc_purpose = "say what a run would do, why, and how long it would take"
     doc_usage = "[MODEL...]"
     doc_description = (
@@ -38,7 +39,7 @@ class Plan(Look):
 
 def plans_of(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]], names: Sequence[str]) -> list[Planned]:
     """What a run of these models, or of all, would do. Raises InvalidCommand."""
-    wanted = selected(names, chain.from_iterable(steps for _, steps in catalogs))
+    wanted = selected(names, models_of(chain.from_iterable(steps for _, steps in catalogs)))
     return [plan for sights, steps in catalogs for plan in planned(needed_by(wanted, steps) if names else steps, Foresight(sights, steps))]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,60 +16,56 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidTask
 from doit.task import Stream
 
-from ollamake.build import Build, begin, current
+from ollamake.call import Call, begin, current
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
 
 
-class Run(cmd_run.Run):
+class RunCommand(cmd_run.Run):
     """Runs tasks; of ollamake's steps what is cheap first, trainings as the machine has room for them."""
 
     name = "run"
     task_list: list[Any]
     sel_tasks: list[str]
 
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse and run. Returns doit's exit code. Raises what doit prints as an error."""
+        self.typed = (() if self.name == "run" else (self.name,)) + tuple(in_args)
+        return int(super().parse_execute(in_args) or 0)
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
-        is_whole = not args and not params["always"] and not params["single"]
-        begin(Build(is_whole=is_whole, asked=tuple(args if self.name == "run" else (self.name, *args))))
+        self.options = params
+        begin(Call(is_whole=not args and not params["always"] and not params["single"], typed=self.typed, always=params["always"]))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
+            except SystemExit as error:  # by a signal. What multiprocessing would clean up may be what the signal has left locked
+                if params["num_process"]:
+                    sys.stdout.flush()
+                    os._exit(int(str(error.code)))
+                raise
+            except KeyboardInterrupt:  # before the first step: while we waited for another build, say
+                return 130
             finally:
-                begin(Build())
+                begin(Call())
                 if self.dep_manager is not None and isinstance(self.dep_manager.backend, LockBackend):
                     self.dep_manager.backend.lock.release()
 
-    def _execute(
-        self,
-        *,
-        outfile: Any,
-        verbosity: Any,
-        always: Any,
-        continue_: Any,
-        reporter: Any,
-        num_process: Any,
-        par_type: Any,
-        single: Any,
-        auto_delayed_regex: Any,
-        force_verbosity: Any,
-        failure_verbosity: Any,
-        pdb: Any,
-    ) -> int:  # by these names doit hands the values of the options over
-        options = {name: value for name, value in locals().items() if name in inspect.signature(self._execute).parameters}
+    def _execute(self) -> int:
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
-            begin(Build(asked=current().asked))
+            begin(Call(typed=self.typed))
             self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
         if current().seals and all(task.name in seal.stages for task in self.task_list for seal in current().seals.values()):
-            return self.report(options)
-        if not current().runs:
-            return int(super()._execute(**options))
+            return self.report()
+        if not current().catalogs:
+            return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
         self.before()
-        code = self.take_steps(options)
+        code = self.take_steps()
         if code == 0:
             self.after()
-        if code == 0 and current().is_whole:
-            self.seal()
+            if current().is_whole:
+                self.seal()
         return code
 
     def before(self) -> None:
@@ -76,15 +74,16 @@ class Run(cmd_run.Run):
     def after(self) -> None:
         """What is to be done when all steps have."""
 
-    def report(self, options: dict[str, Any]) -> int:
+    def report(self) -> int:
         """End a run that has nothing to do, without a runner."""
-        with self.reporting(options):
+        with self.reporting():
             self.reporter.complete_run()
         return 0
 
     @contextmanager
-    def reporting(self, options: dict[str, Any]) -> Iterator[None]:
+    def reporting(self) -> Iterator[None]:
         """Make the reporter that the options ask for, and its stream."""
+        options = self.options
         kind = self.reporters[options["reporter"]] if isinstance(options["reporter"], str) else options["reporter"]
         out = Path(options["outfile"]).open("w", encoding="utf-8") if isinstance(options["outfile"], str) else options["outfile"]  # noqa: SIM115
         self.outstream = out
@@ -95,10 +94,11 @@ class Run(cmd_run.Run):
             if isinstance(options["outfile"], str):
                 out.close()
 
-    def take_steps(self, options: dict[str, Any]) -> int:
+    def take_steps(self) -> int:
         """Run the selected tasks with runners of our own, otherwise as doit does. Returns its exit code."""
         from ollamake import runner
 
+        options = self.options
         PythonAction.pm_pdb = options["pdb"]
         self.control = TaskControl(self.task_list, auto_delayed_regex=options["auto_delayed_regex"])
         self.control.process(self.sel_tasks)
@@ -107,7 +107,7 @@ class Run(cmd_run.Run):
                 task = self.control.tasks[name]
                 for alone in (self.control.tasks[sub] for sub in task.task_dep) if task.has_subtask else (task,):
                     alone.task_dep = []
-        with self.reporting(options):
+        with self.reporting():
             stream = Stream(options["verbosity"], options["force_verbosity"])
             running = (self.dep_manager, self.reporter, options["continue_"], options["always"], stream)
             steps = runner.of(*running, processes=options["num_process"], kind=options["par_type"])
@@ -115,25 +115,19 @@ class Run(cmd_run.Run):
 
     def seal(self) -> None:
         """Note that everything is fresh, where it is."""
-        from ollamake.state.seal import write_seal
+        from ollamake.reporter import seconds_of_training
+        from ollamake.seal import write_seal
         from ollamake.tasks import groups_of
 
         database = self.dep_manager.backend
         if database.lock_digest is None:
             return
-        for path, run in current().runs.items():
-            steps = current().steps[path]
+        for path, (run, steps) in current().catalogs.items():
             if any(step.id in database.done for step in steps if step.stage == "register"):
                 run.sights.ask_again()
-            write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused(steps), stages=groups_of(steps))
+            reused = sum(seconds_of_training(step) for step in steps if step.stage == "train")
+            write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused, stages=groups_of(steps))
         digest_cache().save()
-
-
-def reused(steps: list[Any]) -> float:
-    """Seconds of all trainings."""
-    from ollamake.reporter import seconds_of_training
-
-    return sum(seconds_of_training(step) for step in steps if step.stage == "train")
 
 
 def seals_suffice(tasks: list[Any], dep_manager: Any) -> bool:

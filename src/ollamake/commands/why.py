@@ -9,7 +9,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from ollamake.commands.look import AS_JSON, Look, needed_by, selected
+from ollamake.commands.look import AS_JSON, Look, models_of, needed_by, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.freshness import shown
@@ -18,12 +18,11 @@ from ollamake.plan import PERHAPS, Planned, planned
 from ollamake.sights import Sights
 from ollamake.state.receipts import Receipt
 
-TESTED = "it loaded and answered when it was registered"
 
-
-class Why(Look):
+class WhyCommand(Look):
     """Explain a model."""
 
+    name = "why"
     doc_purpose = "say why a model's steps last ran and will run, and what it was made from"
     doc_usage = "MODEL..."
     doc_description = (
@@ -36,7 +35,7 @@ class Why(Look):
             msg = "usage: doit why MODEL..."
             raise InvalidCommand(msg)
         catalogs = self.catalogs()
-        names = selected(pos_args, chain.from_iterable(steps for _, steps in catalogs))
+        names = selected(pos_args, models_of(chain.from_iterable(steps for _, steps in catalogs)))
         facts = [explain(name, sights, steps) for name in names for sights, steps in catalogs if needed_by([name], steps)]
         self.outstream.write(to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n" if json else "\n".join(map(as_text, facts)))
         return 0
@@ -70,7 +69,11 @@ def _next(plan: Planned | None) -> dict[str, Any] | None:
 def _registered(name: str, sights: Sights, receipts: Mapping[str, Receipt | None]) -> dict[str, Any]:
     receipt = receipts.get("register")
     if receipt is None:
-        return {"there": False, "note": f"never registered on {sights.address}"}
+        is_there = f"{name}:latest" in (sights.known_digests or {})
+        return {
+            "there": False,
+            "note": f"nothing is remembered of it on {sights.address}{', though a model of this name is there' if is_there else ''}",
+        }
     known = sights.known_digests
     ((model, digest),) = receipt.record.targets.items()
     there = None if known is None else known.get(model) == digest
@@ -82,16 +85,7 @@ def _registered(name: str, sights: Sights, receipts: Mapping[str, Receipt | None
     took = {stage: found.seconds for stage, found in receipts.items() if found is not None}
     took["train"] = receipt.outcome.get("provenance", {}).get("seconds", took.get("train", 0.0))
     facts = {key: value for key, value in receipt.outcome.items() if key not in {"digest", "name", "provenance"}}
-    return {
-        "there": there,
-        "note": note,
-        "model": model,
-        "digest": digest,
-        **facts,
-        **receipt.outcome.get("provenance", {}),
-        "took": took,
-        "tested": TESTED,
-    }
+    return {"there": there, "note": note, "model": model, "digest": digest, **facts, **receipt.outcome.get("provenance", {}), "took": took}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
@@ -134,7 +128,7 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trained", _day(facts["finished"]) if "finished" in facts else "elsewhere: the adapter has no receipt"
     yield "accepted", facts.get("accepted", "")
     yield "took", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in facts["took"].items())
-    yield "tested", facts["tested"]
+    yield "tested", facts.get("tested", "")
 
 
 def _value(value: Any) -> str:

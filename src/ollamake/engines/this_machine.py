@@ -32,14 +32,19 @@ class Slots:
 @cache
 def gpus() -> tuple[str, ...]:
     """The GPUs that a training may use, as its environment names them: those that the user shows us, else all that the driver's tool lists."""
-    for name in VISIBLE:
-        if name in os.environ:
-            return tuple(part.strip() for part in os.environ[name].split(",") if part.strip() not in {"", "-1"})
+    name = variable()
+    if name in os.environ:
+        return tuple(part.strip() for part in os.environ[name].split(",") if part.strip() not in {"", "-1"})
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     done = subprocess.run([tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False)
     return tuple(done.stdout.split()) if done.returncode == 0 else ()
+
+
+def variable() -> str:
+    """What tells a program which GPUs are its own: the one that we were told by, else CUDA's."""
+    return next((name for name in VISIBLE if name in os.environ), VISIBLE[0])
 
 
 def slots_of(wanted: int) -> tuple[str, int]:
@@ -66,7 +71,7 @@ def training_slots(wanted: int, folder: Path, name: str) -> Iterator[Slots]:
     with ExitStack() as stack:
         held = _held(choice, count, folder, name, stack)
         # A machine without a GPU is left as it is: what a trainer finds there is its own affair.
-        shown = {variable: ",".join(held if kind == "gpu" else ()) for variable in VISIBLE} if gpus() else {}
+        shown = {variable(): ",".join(held if kind == "gpu" else ())} if gpus() else {}
         yield Slots(files=tuple(file.fileno() for file in held.values()), environment=shown)
 
 

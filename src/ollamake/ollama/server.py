@@ -15,21 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from platformdirs import user_cache_path
-
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
+from ollamake.folders import cache_folder
 from ollamake.logs import last_lines
 from ollamake.ollama import embedded
 from ollamake.ollama.address import Address, digests_at, version_at
 
 PATIENCE = 60.0  # seconds that a server may take to start, or to end
 GET_OLLAMA = "get Ollama from https://ollama.com/download, start it with `ollama serve`, and run this again"
-
-
-def cache_folder() -> Path:
-    """Where ollamake keeps what it can make or fetch again, for all repos of this user."""
-    return user_cache_path("ollamake", appauthor=False)
 
 
 @dataclass
@@ -48,16 +42,16 @@ class Use:
         """Let go of the server; the embedded one ends where nobody else uses it."""
         if self.lease is None:
             return
-        import fcntl  # not on Windows, where there is no embedded Ollama either
-
         with embedded.locked(_state("start.lock", self.address)):
             self.lease.close()
-            with _state("lease", self.address).open("w") as lease:
-                try:
-                    fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return
-                _end_server(self.address)
+            _end_if_unused(self.address)
+
+
+def end_unused(address: Address) -> None:
+    """End the embedded server at this address, where it runs and nobody uses it: its users were killed."""
+    if _server_pid(address) is not None:
+        with embedded.locked(_state("start.lock", address)):
+            _end_if_unused(address)
 
 
 def use_server(address: Address) -> Use:
@@ -167,6 +161,17 @@ def _server_pid(address: Address) -> int | None:
         return None
     # The number may be another process's by now.
     return pid if words[0].startswith(bytes(cache_folder())) and b"serve" in words else None
+
+
+def _end_if_unused(address: Address) -> None:
+    import fcntl  # not on Windows, where there is no embedded Ollama either
+
+    with _state("lease", address).open("w") as lease:
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _end_server(address)
 
 
 def _end_server(address: Address) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
@@ -13,13 +12,10 @@ from ollamake.graph import VERSIONS, Step
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.state.digests import file_digest
-from ollamake.state.receipts import Receipt, read_receipt, receipt_path, write_receipt
-
-if TYPE_CHECKING:
-    from ollamake.run import Run
+from ollamake.state.receipts import Receipt, moment, read_receipt, receipt_path, write_receipt
 
 
-def accepted(step: Step, run: Run, because: str) -> Receipt:
+def accepted(step: Step, keys: dict[str, Any], because: str, *, commit: str | None) -> Receipt:
     """Check the adapter of this training against its base, and leave the receipt that it is taken as trained from what is there now.
 
     What an earlier receipt says of how it came to be is kept. Raises BuildError where there is no adapter that fits, OSError.
@@ -29,11 +25,10 @@ def accepted(step: Step, run: Run, because: str) -> Receipt:
     if not Path(model.base.gguf).exists():
         raise model.base.missing()
     read_peft_adapter(Path(step.writes[0]).parent, read_architecture(Path(model.base.gguf)))
-    path = receipt_path(step, run.sights.address.file_name)
+    path = receipt_path(step, "")
     before = read_receipt(path)
     targets = {target: file_digest(target) for target in step.writes}
     known = before if before is not None and dict(before.record.targets) == targets else None
-    keys = run.sights.keys(step)
     receipt = Receipt(
         record=Record(
             inputs={name: file_digest(file) for name, file in step.named_reads.items()},
@@ -46,8 +41,8 @@ def accepted(step: Step, run: Run, because: str) -> Receipt:
         outcome=known.outcome if known else {},
         reasons=[f"accepted: {because}"],
         seconds=known.seconds if known else 0.0,
-        finished=known.finished if known else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        commit=known.commit if known else run.commit,
+        finished=known.finished if known else moment(),
+        commit=known.commit if known else commit,
     )
     write_receipt(path, receipt, durable=True)
     return receipt

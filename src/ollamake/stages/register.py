@@ -55,6 +55,7 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
         "host": str(server.address),
         "version": server.version(),
         "weights": served["kind"],
+        "tested": "it loaded and answered when it was registered",  # or else we would not be here
         "base": {"name": model.base.name, "digest": served["base"]},
         "provenance": _provenance(model),
     }

@@ -17,24 +17,25 @@ from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
+from ollamake.folders import cache_folder
 from ollamake.graph import Step
 from ollamake.logs import last_lines
 from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import CONFIG, WEIGHTS, read_peft_adapter
-from ollamake.ollama.server import cache_folder
 from ollamake.progress import TrainingProgress
 from ollamake.spelling import nearest
 from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT, sync_folder, write_whole
-from ollamake.state.receipts import Receipt, Sealed, read_receipt, write_receipt
+from ollamake.state.receipts import READ, Receipt, Sealed, read_receipt, write_receipt
 from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer, trainer
 
 
-def train(step: Step, model: Model, sealed: Sealed, is_current: Callable[[Receipt], bool]) -> Receipt:
+def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool]) -> Receipt:
     """Train the model's adapter; its folder appears whole, with its receipt, or not at all. Raises BuildError.
 
-    A training that a build before this one has finished is taken up where `is_current` says that its receipt is that of now.
+    `begin` is called when the machine is ours. A training that a build before this one has finished is taken up where `is_current` says that its
+    receipt is that of now.
     """
     program = trainer(model.train.trainer)
     install = program.missing()
@@ -51,17 +52,21 @@ def train(step: Step, model: Model, sealed: Sealed, is_current: Callable[[Receip
         clear_jobs(step)
         if finished is not None:
             return finished
+        sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
         job = _job(step, model)
         try:
             steps = _run(program, job, job.folder.parent / "train.log", model, slots)
             read_peft_adapter(job.out, architecture)
-            targets = {path: digest_file(job.out / Path(path).name) for path in step.writes}
-            outcome = {"trainer": model.train.trainer, "recipe": dict(job.recipe), "steps": steps, "data": _data_of(step)}
-            receipt = sealed(targets, outcome)
-            write_receipt(job.out / RECEIPT, receipt, durable=True)
-            _deliver(job.out, adapter)
-        finally:
+        except BaseException:
             shutil.rmtree(job.folder, ignore_errors=True)
+            raise
+        # The job stays until its adapter is in its place: where that fails, the next build takes it from there.
+        targets = {path: digest_file(job.out / Path(path).name) for path in step.writes}
+        outcome = {"trainer": model.train.trainer, "recipe": dict(job.recipe), "steps": steps, "data": _data_of(step)}
+        receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}})
+        write_receipt(job.out / RECEIPT, receipt, durable=True)
+        _deliver(job.out, adapter)
+        shutil.rmtree(job.folder, ignore_errors=True)
     return receipt
 
 
@@ -208,6 +213,7 @@ def _deliver(out: Path, adapter: Path) -> None:
         shutil.copyfile(out / name, partial / name)
         with (partial / name).open("rb") as file:
             os.fsync(file.fileno())  # hours went into it
+    sync_folder(partial)
     if adapter.exists():
         os.rename(adapter, before)
     os.rename(partial, adapter)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ollamake.build import current
+from ollamake.call import current
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
 from ollamake.state.digests import DECIDED, digest_cache
@@ -94,25 +94,23 @@ class LockBackend:
     def remove(self, task: str) -> None:
         """Forget a task. A step that failed keeps the record of what it was last done from: that is still so."""
         self.hold()
-        if self.in_a_run and self.memory.is_step(task):
+        if not self.in_(task) or (self.in_a_run and self.memory.is_step(task)):
             return
-        # An adapter's own receipt would bring the record back.
-        for target in (self.memory.blocks.get(task) or {"targets": {}})["targets"]:
-            (self.path.parent / target).with_name(RECEIPT).unlink(missing_ok=True)
+        self._unlink_receipt(task)
         self._note({"forgotten": task})
 
     def remove_all(self) -> None:
         """Forget everything."""
-        for step in [*self.memory.blocks]:
-            self.remove(step)
         self.hold()
+        for step in self.memory.blocks:
+            self._unlink_receipt(step)
         self._note({"forgotten": None})
 
     def dump(self) -> None:
         """Fold what has happened into the files. Raises StateError."""
         try:
             if self._memory is not None and self.lock.is_held:
-                self._fold(self._memory)
+                self._fold()
         finally:
             if not self.in_a_run:  # which lets go of it when all of its files are written
                 self.lock.release()
@@ -133,12 +131,19 @@ class LockBackend:
         self.memory  # noqa: B018 - read now: a damaged lock is said before the first step runs
         self.steps = {*(self.steps or ()), *steps}
 
+    def _unlink_receipt(self, step: str) -> None:
+        """An adapter's own receipt would bring the record back."""
+        for target in self.memory.blocks.get(step, {}).get("targets", ()):
+            (self.path.parent / target).with_name(RECEIPT).unlink(missing_ok=True)
+
     def _note(self, entry: Mapping[str, Any]) -> None:
         self.memory.take(entry)
         with writing(self.journal.path):
             self.journal.append(dict(entry))
 
-    def _fold(self, memory: Memory) -> None:
+    def _fold(self) -> None:
+        # Read anew: somebody may have pulled another lock meanwhile. All that has happened here is in the journal.
+        self._memory = memory = Memory(self.path, self.local, self.journal)
         if self.in_a_run and self.steps is not None and not current().seals:  # a seal answers for steps that it does not name
             memory.leave_out(self.steps)
         if memory.dirty:

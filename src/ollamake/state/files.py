@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -41,8 +42,15 @@ def sync_folder(path: Path) -> None:
             os.close(folder)
 
 
-def try_lock(file: IO[Any]) -> bool:
-    """Lock this open file for ourselves and for those who inherit it; False where somebody else has it. Where a system has no such locks, nobody has."""
+def remedy(error: OSError) -> str:
+    """What a person does about it."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "make room on the disk"
+    return "put it there" if error.errno == errno.ENOENT else "give yourself the right to read and write there"
+
+
+def try_lock(file: IO[Any] | int) -> bool:
+    """Lock this open file, or folder, for ourselves and for those who inherit it; False where somebody else has it. Where a system has no such locks, nobody has."""
     try:
         import fcntl
     except ImportError:  # Windows: two builds are not kept apart there
@@ -54,8 +62,8 @@ def try_lock(file: IO[Any]) -> bool:
     return True
 
 
-def wait_for_lock(file: IO[Any]) -> None:
-    """Lock this open file for ourselves, when whoever has it has ended."""
+def wait_for_lock(file: IO[Any] | int) -> None:
+    """Lock this open file, or folder, for ourselves, when whoever has it has ended."""
     import fcntl
 
     fcntl.flock(file, fcntl.LOCK_EX)

@@ -44,21 +44,21 @@ def lock_text(blocks: Mapping[str, Block]) -> str:
 
 def read_lock(text: str, path: str) -> dict[str, Block]:
     """The blocks in this text, by step. Raises FaultyFileError, which names the line and the way out."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if CONFLICT.match(line):
-            raise _faulty(path, number, f"a merge has left its marks: {line[:40]!r}", TAKE_A_SIDE)
     twice: list[str] = []
     try:
         value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, twice))
     except json.JSONDecodeError as error:
-        raise _faulty(path, error.lineno, f"not JSON: {error.msg}", TAKE_BACK) from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            if CONFLICT.match(line):
+                raise faulty(path, number, f"a merge has left its marks: {line[:40]!r}", TAKE_A_SIDE) from error
+        raise faulty(path, error.lineno, f"not JSON: {error.msg}") from error
     if not isinstance(value, dict) or value.pop("version", None) != FORMAT:
-        raise _faulty(path, 1, f"not a lock of format {FORMAT}", f"{TAKE_BACK}; or use a newer ollamake")
+        raise faulty(path, 1, f"not a lock of format {FORMAT}", f"{TAKE_BACK}; or use a newer ollamake")
     for key in twice:
-        raise _faulty(path, _line_of(text, key, last=True), f"{key!r} stands twice in one block", TAKE_BACK)
+        raise faulty(path, _line_of(text, key, last=True), f"{key!r} stands twice in one block")
     for step, block in value.items():
         if not is_block(block):
-            raise _faulty(path, _line_of(text, step), f"no block of a step: {step!r}", TAKE_BACK)
+            raise faulty(path, _line_of(text, step), f"no block of a step: {step!r}")
     return value
 
 
@@ -94,7 +94,8 @@ def _line_of(text: str, key: str, *, last: bool = False) -> int:
     return (lines[-1] if last else lines[0]) if lines else 1
 
 
-def _faulty(path: str, line: int, text: str, fix: str) -> FaultyFileError:
+def faulty(path: str, line: int, text: str, fix: str = TAKE_BACK) -> FaultyFileError:
+    """The error of a damaged lock."""
     return FaultyFileError([Fault(mark=Mark(path, line), text=text, fix=fix)])
 
 

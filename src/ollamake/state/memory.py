@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, InvalidTask
 
-from ollamake.errors import BuildError
-from ollamake.state.files import read_object, write_whole
+from ollamake.errors import BuildError, with_fix
+from ollamake.state.files import read_object, remedy, write_whole
 from ollamake.state.journal import Journal
-from ollamake.state.lock_file import Block, is_block, lock_text, read_lock
+from ollamake.state.lock_file import Block, faulty, is_block, lock_text, read_lock
 
 
 def as_printed(error: object) -> str:
@@ -37,18 +36,19 @@ class Memory:
         self.path = path
         self.local = local
         self.dirty = False  # is there anything to fold?
+        # The journal first: a build that folds it into the lock meanwhile has written both then, and what is taken twice is the same.
+        entries = journal.entries()
         try:
-            self.text = path.read_text(encoding="utf-8") if path.exists() else None  # of the lock, as it is on the disk
+            self.text = _text_in(path)  # of the lock, as it is on the disk
             self.blocks: dict[str, Block] = {} if self.text is None else read_lock(self.text, path.name)
             self.places = {file.stem: _blocks_in(file) for file in sorted((local / "records").glob("*.json"))}
             self.tasks: dict[str, dict[str, Any]] = read_object(local / "tasks.json")  # of the user's own
-            for entry in journal.entries():
+            for entry in entries:
                 self.take(entry)
         except BuildError as error:
             raise StateError(str(error)) from error
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"{path.name} can't be read: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
-            raise StateError(msg) from error
+        except OSError as error:
+            raise StateError(with_fix(f"{path.name} can't be read: {error.strerror}", remedy(error))) from error
 
     def is_step(self, task: str) -> bool:
         """Is this a step of ollamake's that was done once?"""
@@ -97,6 +97,16 @@ def _write_changed(path: Path, value: Mapping[str, Any]) -> None:
         write_whole(path, text, durable=True)
 
 
+def _text_in(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise faulty(path.name, content.count(b"\n", 0, error.start) + 1, "not UTF-8") from error
+
+
 def _blocks_in(path: Path) -> dict[str, Block]:
     return {step: block for step, block in read_object(path).items() if is_block(block)}
 
@@ -107,7 +117,5 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        fix = "make room on the disk" if full else "give yourself the right to write there"
-        msg = f"{path.name} can't be written: {error.strerror}\n  fix: {fix}, then run `doit` again: what was finished before stays finished"
-        raise StateError(msg) from error
+        msg = f"{path.name} can't be written: {error.strerror}"
+        raise StateError(with_fix(msg, f"{remedy(error)}, then run `doit` again: what was finished before stays finished")) from error

@@ -7,6 +7,7 @@ is there, whatever becomes of the build that made it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,15 @@ class Receipt:
     commit: str | None  # of the repo, with `+` behind it where files were edited since
 
 
+READ = "read"  # in what a stage returns: path -> digest of the bytes that it had in its hands. Goes into the record, not into the receipt
+
 # Makes the receipt of a step from the digests of its targets and the stage's own facts.
 Sealed: TypeAlias = Callable[[Mapping[str, str], Mapping[str, Any]], Receipt]
+
+
+def moment() -> str:
+    """Now, as a receipt has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -7,6 +7,7 @@ to start: it is run by `python -I -S`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,6 +33,9 @@ def main(argv: list[str]) -> int:
     code = program.wait()
     if ending.is_set():
         watch.join()  # what the program has started may be there yet
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(program.pid, signal.SIGTERM)  # what it has left behind: it would hold our output, and the GPU
     return code
 
 

@@ -11,11 +11,13 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ollamake.catalog.files import matching
-from ollamake.state.digests import JUST_NOW, Signature, file_digest, signature_of
+from ollamake.errors import BuildError
+from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
 from ollamake.state.files import LOCAL, read_object, write_whole
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Seal:
     form: str  # of this file, and of ollamake's stages
     host: str | None  # as the catalog has it
     address: str
-    version: str | None  # of the server, where that decides what is packaged
+    server: str | None  # its version, where that decides what is packaged
     models: Mapping[str, str]  # name in Ollama -> digest
     trainers: Mapping[str, Any]  # name -> what it reads, and its versions where they are pinned
     files: Mapping[str, Signature]
@@ -52,7 +54,7 @@ class Seal:
         from ollamake.ollama.server import expected_version, known_digests
 
         address = address_of(self.host)
-        if str(address) != self.address or (self.version is not None and expected_version(address) != self.version):
+        if str(address) != self.address or (self.server is not None and expected_version(address) != self.server):
             return False
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
             return False
@@ -72,8 +74,6 @@ def sealed(catalog: str) -> Seal | None:
         seal = Seal(**read_object(seal_path(catalog)))
     except TypeError:  # none there, or of another form
         return None
-    from ollamake.errors import BuildError
-
     try:
         return seal if seal.holds() else None
     except (BuildError, OSError):  # the steps themselves say it
@@ -89,7 +89,10 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, lock_dige
     models: dict[str, str] = {}
     for step in steps:
         record = sights.remembered(step)
-        if record is None or sights.reasons(step, record):
+        try:
+            if record is None or sights.reasons(step, record):
+                return
+        except (BuildError, OSError):  # of a server that answers no more, say
             return
         wanted.update({path: record.inputs[name] for name, path in step.named_reads.items()})
         (models if step.stage == "register" else wanted).update(record.targets)
@@ -107,12 +110,12 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, lock_dige
         form=form(),
         host=sights.catalog.host,
         address=str(sights.address),
-        version=sights.expected_version if by_server else None,
+        server=sights.expected_version if by_server else None,
         models=models,
         trainers={name: facts_of_trainer(name, pinned=name in pinning) for name in {train.trainer for train in recipes}},
         files=files,
-        patterns={pattern: matching(pattern) for pattern in sights.catalog.patterns},
-        folders={path: os.path.isdir(path) for path in sights.catalog.folders},
+        patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
+        folders=sights.catalog.folders,
         warnings=[str(warning) for warning in sights.catalog.warnings],
         count=len(sights.catalog.models),
         reused=reused,
@@ -133,7 +136,7 @@ def form() -> str:
     """Names what a seal of this ollamake is good for."""
     from ollamake.graph import VERSIONS
 
-    return f"{FORMAT} {json.dumps(VERSIONS, sort_keys=True)}"
+    return f"{FORMAT} {version('ollamake')} {json.dumps(VERSIONS, sort_keys=True)}"
 
 
 def facts_of_trainer(name: str, *, pinned: bool) -> dict[str, Any]:
@@ -167,5 +170,7 @@ def _signatures(wanted: Mapping[str, str], more: Iterable[str]) -> dict[str, Sig
     if young > 0:
         time.sleep(min(young, JUST_NOW) / 1e9)
     signatures = {path: signature_of(os.stat(path)) for path in paths}
+    if any(map(is_young, signatures.values())):  # of a clock that goes wrong
+        return None
     # Looked at after the signatures were taken: a file that is edited just now has another content, or another signature later.
     return signatures if all(file_digest(path) == digest for path, digest in wanted.items()) else None

@@ -1,4 +1,4 @@
-"""What one call of doit builds, told by its command and read by the task creator and the reporter. Imported at every start: standard library alone."""
+"""What one call of doit is about, told by its command and read by the task creator and the reporter. Imported at every start: standard library alone."""
 
 from __future__ import annotations
 
@@ -7,39 +7,44 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ollamake.graph import Step
     from ollamake.run import Run
-    from ollamake.state.seal import Seal
+    from ollamake.seal import Seal
 
 
 @dataclass
-class Build:
+class Call:
     """One call of doit."""
 
     is_whole: bool = False  # is everything asked for, so that a seal may answer for a whole catalog?
-    asked: tuple[str, ...] = ()  # what was typed after `doit`
+    typed: tuple[str, ...] = ()  # the words behind `doit`
     only_looks: bool = False  # does it run nothing, so that files may be missing?
+    always: bool = False  # are steps to be done however fresh they are?
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it
-    runs: dict[str, Run] = field(default_factory=dict)  # catalog -> its run, where its tasks were made
-    steps: dict[str, list[Any]] = field(default_factory=dict)  # catalog -> its steps, likewise
+    catalogs: dict[str, tuple[Run, tuple[Step, ...]]] = field(default_factory=dict)  # catalog -> its run and its steps, where its tasks were made
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all catalogs."""
+        return tuple(step for _, steps in self.catalogs.values() for step in steps)
 
 
-_now = Build()
+_now = Call()
 
 
-def current() -> Build:
-    """The build of this call."""
+def current() -> Call:
+    """The call that this process does."""
     return _now
 
 
 def groups(catalog: str, stages: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The groups of tasks, one a stage, with what it is for. A catalog that is not the first finds them there."""
-    if not {*_now.runs, *_now.seals} - {catalog}:
+    if not {*_now.catalogs, *_now.seals} - {catalog}:
         for stage, purpose in stages.items():
             yield {"basename": stage, "name": None, "doc": purpose}
 
 
-def begin(build: Build) -> Build:
-    """Make this the build of the call that begins."""
+def begin(call: Call) -> None:
+    """A call begins."""
     global _now  # noqa: PLW0603 - doit's task creators take no argument
-    _now = build
-    return build
+    _now = call
