@@ -389,3 +389,26 @@ def test_always_trains_even_where_only_the_receipt_knows_the_adapter(built: Repo
     built.doit("validate", "convert")
     assert built.doit("-a", "-s", "train:legal").ran == ["train:legal"]
     assert built.trainings == ["legal", "sales", "legal"]
+
+
+def test_a_plan_of_default_tasks_is_the_run_of_these(built: Repo) -> None:
+    import subprocess
+    import sys
+
+    from conftest import DODO
+
+    Path("dodo.py").write_text(DODO + '\nDOIT_CONFIG = {**DOIT_CONFIG, "default_tasks": ["train:legal"]}\n', encoding="utf-8")
+    built.replace("rank: 2,", "rank: 3,")
+    plan = subprocess.run([sys.executable, "-m", "doit", "plan", "--json"], capture_output=True, text=True, check=False)
+    assert [step["step"] for step in json.loads(plan.stdout)["steps"]] == ["train:legal"]
+    limited = subprocess.run([sys.executable, "-m", "doit", "build", "--max-train-minutes", "0"], capture_output=True, text=True, check=False)
+    assert ("train:legal" in limited.stderr, "train:sales" in limited.stderr) == (True, False)
+    done = subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
+    assert "train:sales" not in done.stdout
+    assert built.trainings == ["legal", "sales", "legal"]
+
+
+@pytest.mark.parametrize("most", ["nan", "-1", "soon"])
+def test_a_limit_that_is_none(built: Repo, most: str) -> None:
+    result = built.doit("build", f"--max-train-minutes={most}")
+    assert (result.code, "Traceback" in result.err) == (3, False)

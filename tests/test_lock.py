@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import Repo
+from ollamake.seal import sealed
 from ollamake.state.lock_file import lock_text, read_lock
 
 TAKE_BACK = (
@@ -229,12 +231,18 @@ def task_report():
 """
 
 
+@pytest.mark.parametrize("target", ["datasets/tone.jsonl", "./datasets/tone.jsonl", "ABSOLUTE", None])
 @pytest.mark.parametrize("named", ['"train:legal"', '"train"', ""])
-def test_tasks_of_the_users_own_live_beside_the_steps(built: Repo, named: str) -> None:
+def test_tasks_of_the_users_own_live_beside_the_steps(built: Repo, named: str, target: str | None) -> None:
     """One makes a dataset, one reads an adapter; with or without a seal, each runs when it has to, in the right order."""
-    import sys
-
-    Path("dodo.py").write_text(DODO % named, encoding="utf-8")
+    written = "[]" if target is None else f"[{str(built.path / 'datasets/tone.jsonl')!r}]" if target == "ABSOLUTE" else f"[{target!r}]"
+    text = (DODO % named).replace('["datasets/tone.jsonl"]', written)
+    # As doit has it: what another task makes comes first where its name is the same, else in the order of the file.
+    if target != "datasets/tone.jsonl":
+        head, models, tone = text.partition('def task_models():\n    yield from tasks_from("models.yaml")\n\n')
+        first, report, rest = tone.partition("def task_report")
+        text = head + first + models + report + rest
+    Path("dodo.py").write_text(text, encoding="utf-8")
     shutil.copyfile("datasets/tone.jsonl", "tone.txt")
 
     def doit() -> str:
@@ -244,6 +252,7 @@ def test_tasks_of_the_users_own_live_beside_the_steps(built: Repo, named: str) -
     assert Path("made.log").read_text(encoding="utf-8") == "made\nreported\n"
     for _ in range(2):
         assert doit().endswith("2 models: 2 fresh\n")
+    assert sealed("models.yaml") is not None
     assert Path("made.log").read_text(encoding="utf-8") == "made\nreported\n"
     built.replace("Gladly", "Kindly", "tone.txt")
     out = doit()
@@ -252,3 +261,96 @@ def test_tasks_of_the_users_own_live_beside_the_steps(built: Repo, named: str) -
     assert Path("made.log").read_text(encoding="utf-8") == "made\nreported\nmade\n"
     assert "sales" in built.trainings[2:]
     assert "tone" not in lock().replace("datasets/tone", "").replace("validate:tone", "")
+
+
+def test_tasks_that_come_into_a_run_by_others(built: Repo) -> None:
+    more = """
+def task_which():
+    return {"actions": [lambda: {"task_dep": ["register:sales"]}], "uptodate": [True]}
+
+def task_mine():
+    return {"actions": ["echo mine >> made.log"], "calc_dep": ["which"]}
+
+def task_told():
+    return {"actions": ["echo told >> made.log"], "uptodate": [result_dep("register")], "verbosity": 0}
+"""
+    Path("dodo.py").write_text("from doit.tools import result_dep\n" + (DODO % "") + more, encoding="utf-8")
+    shutil.copyfile("datasets/tone.jsonl", "tone.txt")
+
+    def doit(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "doit", *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        return done.stdout
+
+    doit()
+    doit("mine")
+    doit()
+    count = Path("made.log").read_text(encoding="utf-8").split().count("told")
+    doit()
+    assert Path("made.log").read_text(encoding="utf-8").split().count("told") == count == 1
+    built.replace("temperature: 0.2", "temperature: 0.7")
+    doit()
+    assert Path("made.log").read_text(encoding="utf-8").split().count("told") == 2
+
+
+def test_steps_whose_tasks_are_made_late(repo: Repo) -> None:
+    late = """
+from doit import create_after
+def task_first():
+    return {"actions": ["echo first"]}
+
+@create_after(executed="first", creates=["validate", "convert", "train", "package", "register"])
+def task_models():
+    yield from tasks_from("models.yaml")
+"""
+    Path("dodo.py").write_text("from ollamake import DOIT_CONFIG, tasks_from\n" + late, encoding="utf-8")
+    for count in (2, 2):
+        done = subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert len(repo.trainings) == count
+
+
+def test_a_dodo_file_that_has_nothing_to_do_with_ollamake_is_doits_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dodo.py").write_text(
+        'def task_a():\n    return {"actions": ["echo a > a.txt"], "targets": ["a.txt"], "uptodate": [True]}\n'
+        'def task_b():\n    return {"actions": ["false"], "file_dep": ["a.txt"]}\n',
+        encoding="utf-8",
+    )
+    for arguments in ((), ("-n", "2"), ("a",), ("list",), ("forget", "a")):
+        done = subprocess.run([sys.executable, "-m", "doit", *arguments], capture_output=True, text=True, check=False)
+        assert "ollamake" not in done.stdout + done.stderr
+        assert "models" not in done.stdout + done.stderr
+    assert sorted(path.name for path in Path().iterdir() if not path.name.startswith((".doit.db", "__pycache__"))) == ["a.txt", "dodo.py"]
+    done = subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("-- a\n.  b\nTaskFailed - taskid:b\n")) == (1, True), done.stdout
+
+
+@pytest.mark.parametrize("path", ['"./models.yaml"', 'os.path.abspath("models.yaml")', 'pathlib.Path("models.yaml")'])
+def test_however_a_catalog_is_named_the_lock_is_the_same(built: Repo, path: str) -> None:
+    before = lock()
+    Path("dodo.py").write_text(
+        f"import os, pathlib\nfrom ollamake import DOIT_CONFIG, tasks_from\ndef task_models():\n    yield from tasks_from({path})\n", encoding="utf-8"
+    )
+    done = subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 models: 2 fresh\n", "")
+    assert lock() == before
+    done = subprocess.run([sys.executable, "-m", "doit", "accept", "legal", "--because", "x"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("content", ["", '{"step": "train:legal", "pl', '{"step": "train:legal"}\n', "3\n"])
+def test_a_journal_that_says_nothing_is_dropped(built: Repo, content: str) -> None:
+    journal = Path(".ollamake/journal.jsonl")
+    journal.write_text(content, encoding="utf-8")
+    assert built.doit().ran == []
+    assert not journal.exists()
+    assert sealed("models.yaml") is not None
+
+
+def test_reset_dep_and_the_like_leave_the_lock_as_it_is(built: Repo) -> None:
+    before = lock()
+    built.replace("Gladly", "Kindly", "datasets/tone.jsonl")
+    assert "Traceback" not in built.doit("reset-dep").err
+    assert "train:sales" in built.doit().ran
+    assert lock() != before

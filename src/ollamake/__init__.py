@@ -1,5 +1,8 @@
 """Make for fine-tuned Ollama models. A dodo.py imports these two names, and nothing else is public."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +17,7 @@ DOIT_CONFIG: dict[str, Any] = {
 }
 
 
-def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
+def tasks_from(path: str | os.PathLike[str] = "models.yaml") -> Iterator[dict[str, Any]]:
     """The doit tasks of every step of a catalog; for a task creator of dodo.py. Raises doit's InvalidDodoFile.
 
     A second catalog is yielded by the same task creator: doit wants each group of tasks from one.
@@ -22,14 +25,15 @@ def tasks_from(path: str = "models.yaml") -> Iterator[dict[str, Any]]:
     """
     from ollamake.seal import sealed
 
-    seal = sealed(path) if current().is_whole else None
+    catalog = os.path.relpath(path).replace(os.sep, "/")  # the lock names no place of a machine
+    seal = sealed(catalog) if current().is_whole else None
     if seal is not None:
-        current().seals[path] = seal
-        yield from groups(path, seal.stages)
+        current().seals[catalog] = seal
+        yield from groups(catalog, seal.stages)
         return
     from ollamake.tasks import tasks_of
 
-    yield from tasks_of(path)
+    yield from tasks_of(catalog)
 
 
 __all__ = ["DOIT_CONFIG", "tasks_from"]

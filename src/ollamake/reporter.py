@@ -115,10 +115,10 @@ class Reporter(ConsoleReporter):
         step = step_of(task)
         if step is None or step.stage == "validate":
             return
-        self.waiting[step.name].discard(step.stage)
+        self.waiting.setdefault(step.name, set()).discard(step.stage)
         if step.stage == "train" and fresh:
             self.reused[step.name] = seconds_of_training(step)
-        if not fresh and self.states[step.name] == "fresh":
+        if self.states.setdefault(step.name, "fresh") == "fresh" and not fresh:  # it may have come into the run by another task
             self.states[step.name] = "rebuilt"
 
     def summary(self) -> str:

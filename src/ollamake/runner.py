@@ -6,16 +6,11 @@ is doit's own runner.
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
-import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from multiprocessing import active_children, get_all_start_methods, get_start_method, parent_process, set_start_method
-from multiprocessing.connection import wait
+from contextlib import nullcontext
+from multiprocessing import active_children, get_all_start_methods, get_start_method, set_start_method
 from typing import Any
 
 from doit.exceptions import InvalidCommand, InvalidDodoFile
@@ -26,6 +21,7 @@ from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.engines.this_machine import most_at_once, slots_of
 from ollamake.graph import Step
+from ollamake.processes import end_with_child, end_with_parent, held_back
 from ollamake.reporter import ENDING, step_of
 
 HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
@@ -159,7 +155,7 @@ class InProcesses(_SideBySide, MRunner):
         # which alone runs handlers, goes on with waiting.
         with held_back():
             processes = super()._run_start_processes(job_q, result_q)
-            threading.Thread(target=_end_with_child, args=(processes,), daemon=True).start()
+            threading.Thread(target=end_with_child, args=(processes,), daemon=True).start()
         return processes
 
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
@@ -170,7 +166,7 @@ class InProcesses(_SideBySide, MRunner):
                 # have to wait for what this process waits for.
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         try:
             super().execute_task_subprocess(job_q, result_q, reporter_class)
         finally:
@@ -220,37 +216,3 @@ def training_of(task: Any) -> Step | None:
     """The step of a task that trains, or None."""
     step: Step | None = step_of(task)
     return step if step is not None and step.stage == "train" else None
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Signals that end a run come when this is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_child(processes: Sequence[Any]) -> None:
-    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does."""
-    left = {process.sentinel: process for process in processes}
-    while left:
-        for sentinel in wait(list(left)):
-            process = left.pop(sentinel)
-            while process.exitcode is None:  # its end is known a moment before its exit code
-                time.sleep(0.01)
-            if process.exitcode < 0:
-                if -process.exitcode not in ENDING:  # as the whole run is, by hand
-                    print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
-                os.kill(os.getpid(), -process.exitcode if -process.exitcode in ENDING else signal.SIGTERM)
-                return
-
-
-def _end_with_parent() -> None:
-    """A doit that was killed leaves its processes waiting for jobs that never come; they end here, and their trainers with them."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        sys.stdout.flush()
-        os._exit(1)

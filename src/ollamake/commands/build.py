@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from itertools import chain
 
-from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
-from ollamake.commands.look import OptionsAnywhere, models_of, selected
+from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of, selected
 from ollamake.commands.plan import total
 from ollamake.commands.run import RunCommand
 from ollamake.duration import duration
@@ -16,7 +15,6 @@ from ollamake.errors import BuildError
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
 from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned, planned
-from ollamake.reporter import selected_with_dependencies
 from ollamake.state.memory import as_printed
 
 MOST = {
@@ -52,13 +50,13 @@ class BuildCommand(OptionsAnywhere, RunCommand):
 
     def refuse_long_trainings(self, most: float) -> None:
         """Raise InvalidCommand where the run would train for more than so many minutes, or for nobody knows how long."""
-        control = TaskControl(self.task_list)
-        control.process(self.sel_tasks)
-        chosen = selected_with_dependencies(control.tasks, control.selected_tasks)
+        if not most >= 0:
+            msg = f"--max-train-minutes {most:g}: not a number of minutes"
+            raise InvalidCommand(msg)
         plans = [
             plan
             for run, steps in current().catalogs.values()
-            for plan in trainings(Foresight(run.sights, steps), [step for step in steps if step.id in chosen], always=current().always)
+            for plan in trainings(Foresight(run.sights, steps), in_a_run(self.task_list, self.sel_tasks, steps), always=current().always)
         ]
         unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)

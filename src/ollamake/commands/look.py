@@ -9,12 +9,14 @@ from itertools import chain
 from typing import Any
 
 from doit.cmd_base import Command, DoitCmdBase
+from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
 from ollamake.graph import Step
+from ollamake.reporter import selected_with_dependencies
 from ollamake.sights import Sights
 from ollamake.spelling import nearest
 from ollamake.state.memory import as_printed
@@ -37,6 +39,9 @@ class OptionsAnywhere(Command):
 
 class Look(OptionsAnywhere, DoitCmdBase):
     """A command that looks. Files that the catalog names need not be there."""
+
+    task_list: list[Any]
+    sel_tasks: list[str]
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
@@ -77,3 +82,11 @@ def needed_by(models: Iterable[str], steps: Iterable[Step]) -> tuple[Step, ...]:
     wanted = set(models)
     datasets = {dataset.name for name, model in models_of(steps).items() if name in wanted for dataset in model.data}
     return tuple(step for step in steps if step.name in (datasets if step.stage == "validate" else wanted))
+
+
+def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[Step]:
+    """The steps that doit comes to in a run of these tasks, in their order. Raises InvalidCommand."""
+    control = TaskControl(tasks)
+    control.process(names)
+    chosen = selected_with_dependencies(control.tasks, control.selected_tasks)
+    return [step for step in steps if step.id in chosen]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any
 
-from ollamake.commands.look import AS_JSON, Look, models_of, needed_by, selected
+from ollamake.call import current
+from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
-from ollamake.graph import Step
 from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planned
-from ollamake.sights import Sights
 
 STALE = 4  # exit code; 0 to 3 are doit's
 SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
@@ -32,15 +30,13 @@ class PlanCommand(Look):
     cmd_options = (AS_JSON,)
 
     def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
-        plans = plans_of(self.catalogs(), pos_args)
+        plans: list[Planned] = []
+        wanted = selected(pos_args, models_of(current().steps)) if pos_args else []
+        for sights, steps in self.catalogs():
+            chosen = needed_by(wanted, steps) if wanted else in_a_run(self.task_list, self.sel_tasks, steps)
+            plans.extend(planned(chosen, Foresight(sights, steps)))
         self.outstream.write(as_json(plans) if json else as_text(plans))
         return STALE if plans else 0
-
-
-def plans_of(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]], names: Sequence[str]) -> list[Planned]:
-    """What a run of these models, or of all, would do. Raises InvalidCommand."""
-    wanted = selected(names, models_of(chain.from_iterable(steps for _, steps in catalogs)))
-    return [plan for sights, steps in catalogs for plan in planned(needed_by(wanted, steps) if names else steps, Foresight(sights, steps))]
 
 
 def total(plans: Iterable[Planned], *kinds: str) -> float:

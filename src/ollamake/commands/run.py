@@ -53,18 +53,19 @@ class RunCommand(cmd_run.Run):
                     self.dep_manager.backend.lock.release()
 
     def _execute(self) -> int:
+        if not isinstance(self.dep_manager.backend, LockBackend):  # a dodo.py that has nothing to do with ollamake
+            return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
+        is_whole = current().is_whole
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
             begin(Call(typed=self.typed))
             self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
         if current().seals and all(task.name in seal.stages for task in self.task_list for seal in current().seals.values()):
             return self.report()
-        if not current().catalogs:
-            return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
         self.before()
         code = self.take_steps()
         if code == 0:
             self.after()
-            if current().is_whole:
+            if is_whole:
                 self.seal()
         return code
 
@@ -133,21 +134,13 @@ class RunCommand(cmd_run.Run):
 def seals_suffice(tasks: list[Any], dep_manager: Any) -> bool:
     """May the steps that seals have answered for be left out of a run of these tasks?
 
-    Not where another task names one of them, may make more tasks while it runs, or will make anew what a step reads.
+    Only where no other task will run, as it might make anew what a step reads, whether it says so or not; nor names a step, nor makes tasks itself.
     """
     try:
         control = TaskControl(tasks)
-    except InvalidTask:
+    except InvalidTask:  # one names a step
         return False
-    sealed = {path for seal in current().seals.values() for path in seal.files}
-    to_look_at = [task for task in tasks if not sealed.isdisjoint(task.targets)]
-    looked_at = set()
-    while to_look_at:
-        task = to_look_at.pop()
-        if task.name in looked_at:
-            continue
-        looked_at.add(task.name)
-        if task.calc_dep or task.setup_tasks or dep_manager.get_status(task, control.tasks).status != "up-to-date":
-            return False
-        to_look_at.extend(control.tasks[name] for name in task.task_dep)
-    return not any(task.loader for task in tasks)
+    others = [task for task in tasks if not task.has_subtask]
+    if any(task.loader or task.calc_dep or task.setup_tasks for task in others):
+        return False
+    return all(dep_manager.get_status(task, control.tasks).status == "up-to-date" for task in others)

@@ -30,6 +30,8 @@ from ollamake.state.receipts import READ, Receipt, Sealed, read_receipt, write_r
 from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer, trainer
 
+LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
+
 
 def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool]) -> Receipt:
     """Train the model's adapter; its folder appears whole, with its receipt, or not at all. Raises BuildError.
@@ -150,8 +152,9 @@ def _run(program: Trainer, job: Job, log: Path, model: Model, slots: Slots) -> i
     steps = 0
     with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, output, slots) as process:
         assert process.stdout is not None  # it is a pipe
+        read = process.stdout.readline
         try:
-            for line in process.stdout:
+            for line in iter(lambda: read(LONGEST), ""):
                 event = program.event(line)
                 if event is None:
                     output.write(line)

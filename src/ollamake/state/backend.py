@@ -24,6 +24,7 @@ from ollamake.state.run_lock import RunLock
 OURS = "ollamake"  # the key among a task's values that holds a step's record
 VALUES = "_values_:"  # doit's
 LAST_SET = "deps:"  # by doit, of a task that has succeeded
+RESULT = "result:"  # what doit compares for a task that has a result_dep on another
 KEPT_OF_A_STEP = ("ignore:",)  # of what doit itself notes of a step
 
 
@@ -69,7 +70,9 @@ class LockBackend:
         if not memory.is_step(task) or key in KEPT_OF_A_STEP:
             return memory.tasks.get(task, {}).get(key)
         if key == VALUES:
-            return {OURS: next(known[task] for known in (memory.blocks, *memory.places.values()) if task in known)}
+            return {OURS: memory.known(task)}
+        if key == RESULT:
+            return memory.known(task)["block"]["targets"]
         return None if key.endswith(":") else DECIDED
 
     def set(self, task: str, key: str, value: Any) -> None:
@@ -148,7 +151,7 @@ class LockBackend:
             memory.leave_out(self.steps)
         if memory.dirty:
             memory.write()
-            self.journal.clear()
+        self.journal.clear()
 
 
 def _says_something(facts: Mapping[str, Any]) -> bool:

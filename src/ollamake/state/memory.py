@@ -54,10 +54,15 @@ class Memory:
         """Is this a step of ollamake's that was done once?"""
         return task in self.blocks or any(task in known for known in self.places.values())
 
+    def known(self, step: str) -> dict[str, Any]:
+        """The block of a step that was done once, and the place that it is remembered for."""
+        places = ((None, self.blocks), *self.places.items())
+        return next({"block": known[step], "place": place} for place, known in places if step in known)
+
     def take(self, entry: Mapping[str, Any]) -> None:
         """Take an entry of the journal over."""
         self.dirty = True
-        if "step" in entry:
+        if "step" in entry and is_block(entry.get("block")):
             known = self.blocks if entry.get("place") is None else self.places.setdefault(entry["place"], {})
             known[entry["step"]] = entry["block"]
         elif "task" in entry:
