@@ -300,6 +300,8 @@ def test_builds_are_kept_apart_though_all_local_things_are_deleted(repo: Repo) -
     assert (first.wait(30), second.returncode) == (0, 0)
     first.communicate()
     assert repo.trainings == ["legal"]
+    assert {"validate:shared", "convert:legal", "train:legal"} <= json.loads(Path("models.lock").read_text(encoding="utf-8")).keys()
+    assert repo.doit("train:legal").ran == []
 
 
 def test_a_doit_in_a_step_of_the_same_repo_is_refused_and_does_not_wait_for_ever(repo: Repo) -> None:

@@ -17,7 +17,10 @@ from ollamake.reporter import ENDING
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals that end a run come when this is done."""
+    """Signals that end a run come when this is done, on systems that can hold them back."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield

@@ -124,7 +124,7 @@ class RunCommand(cmd_run.Run):
         if database.lock_digest is None:
             return
         for path, (run, steps) in current().catalogs.items():
-            if any(step.id in database.done for step in steps if step.stage == "register"):
+            if any(str(entry.get("step")).startswith("register:") for entry in database.noted):
                 run.sights.ask_again()
             reused = sum(seconds_of_training(step) for step in steps if step.stage == "train")
             write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused, stages=groups_of(steps))

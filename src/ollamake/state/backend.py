@@ -41,7 +41,7 @@ class LockBackend:
         self.journal = Journal(self.local / "journal.jsonl")
         self.lock = RunLock(self.path.parent)
         self.steps: set[str] | None = None  # all that there are, as far as they are known: others are left out of the lock when it is written
-        self.done: set[str] = set()  # steps that were done since
+        self.noted: list[Mapping[str, Any]] = []  # what has happened since, as it is in the journal
         self._memory: Memory | None = None
         if self.in_a_run:
             self.hold()
@@ -82,7 +82,6 @@ class LockBackend:
         if key == VALUES and isinstance(value, dict) and OURS in value:
             told = value[OURS]
             digest_cache().learn(told.get("learnt", {}))
-            self.done.add(task)
             self._note({"step": task, "place": told.get("place"), "block": told["block"]})
         elif not memory.is_step(task) or key in KEPT_OF_A_STEP:
             facts = memory.tasks.setdefault(task, {})
@@ -141,12 +140,15 @@ class LockBackend:
 
     def _note(self, entry: Mapping[str, Any]) -> None:
         self.memory.take(entry)
+        self.noted.append(entry)
         with writing(self.journal.path):
             self.journal.append(dict(entry))
 
     def _fold(self) -> None:
-        # Read anew: somebody may have pulled another lock meanwhile. All that has happened here is in the journal.
+        # Read anew: somebody may have pulled another lock meanwhile, or have deleted the journal with all that is local.
         self._memory = memory = Memory(self.path, self.local, self.journal)
+        for entry in self.noted:
+            memory.take(entry)
         if self.in_a_run and self.steps is not None and not current().seals:  # a seal answers for steps that it does not name
             memory.leave_out(self.steps)
         if memory.dirty:
