@@ -41,19 +41,22 @@ class RunCommand(cmd_run.Run):
             try:
                 return int(super().execute(params, args) or 0)
             except SystemExit as error:  # by a signal. What multiprocessing would clean up may be what the signal has left locked
-                if params["num_process"]:
+                if self.is_ours and params["num_process"] and isinstance(error.code, int):
                     sys.stdout.flush()
-                    os._exit(int(str(error.code)))
+                    os._exit(error.code)
                 raise
-            except KeyboardInterrupt:  # before the first step: while we waited for another build, say
-                return 130
             finally:
                 begin(Call())
-                if self.dep_manager is not None and isinstance(self.dep_manager.backend, LockBackend):
+                if self.is_ours:
                     self.dep_manager.backend.lock.release()
 
+    @property
+    def is_ours(self) -> bool:
+        """Has the dodo.py to do with ollamake?"""
+        return self.dep_manager is not None and isinstance(self.dep_manager.backend, LockBackend)
+
     def _execute(self) -> int:
-        if not isinstance(self.dep_manager.backend, LockBackend):  # a dodo.py that has nothing to do with ollamake
+        if not self.is_ours:
             return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
         is_whole = current().is_whole
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
