@@ -39,6 +39,13 @@ def test_a_plan_of_what_was_never_built(repo: Repo) -> None:
     assert not list(Path().glob("build")) + list(Path().glob(".ollamake")) + list(Path().glob("models.lock"))  # it writes nothing
 
 
+def test_a_plan_says_that_the_base_is_not_there(repo: Repo) -> None:
+    Path("base.gguf").unlink()
+    out = repo.doit("plan", "legal").out
+    assert ".  train:legal      ?  not built yet; base tiny is not there\n" in out
+    assert ".  convert:legal    ?  not built yet\n" in out
+
+
 def test_a_plan_goes_down_to_records_and_lines_of_the_catalog(built: Repo) -> None:
     built.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
     built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3, alpha: 4}\n")
@@ -210,6 +217,8 @@ def test_why_says_at_which_commit_it_was_built(repo: Repo) -> None:
         (("plan", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("build", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("plan", "x*"), "\nno model 'x*' in the catalog\n  fix: known: legal, sales"),
+        (("build", "--max-train-minutes"), "\ndoit build: option --max-train-minutes requires argument\n  fix: `doit help build` lists the options"),
+        (("plan", "--jsno"), "\ndoit plan: option --jsno not recognized\n  fix: `doit help plan` lists the options"),
         (("accept", "legal"), 'usage: doit accept MODEL... --because "TEXT"'),
         (("accept", "--because", "why not"), 'usage: doit accept MODEL... --because "TEXT"'),
     ],

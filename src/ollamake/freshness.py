@@ -124,7 +124,8 @@ def reasons(record: Record | None, now: Sight, keys_before: Callable[[], Mapping
     can't be told.
     """
     if record is None:
-        return (Reason(kind="never built"),)
+        missing = (Reason(kind="input missing", what=path) for path, digest in sorted(now.inputs.items()) if digest is None)
+        return (Reason(kind="never built"), *missing)
     return (*now.lost, *_targets(record, now), *_inputs(record, now), *_keys(record, now, keys_before), *_versions(record, now))
 
 

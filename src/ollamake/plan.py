@@ -109,6 +109,8 @@ def _told(shown: Iterable[Reason], before: Mapping[str, Planned]) -> tuple[Reaso
     """The reasons, where a file that will be made anew is told by the step that makes it."""
     told: list[Reason] = []
     for reason in shown:
+        if reason.kind == "input missing" and reason.what in before:
+            continue
         one = Reason(kind="behind", what=before[reason.what].step.id) if reason.what in before else reason
         if one not in told:
             told.append(one)

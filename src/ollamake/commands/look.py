@@ -31,8 +31,10 @@ class OptionsAnywhere(Command):
         """Parse and execute. Returns the exit code. Raises what doit prints as an error."""
         try:
             options, arguments = gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
-        except GetoptError:  # doit says what is wrong
-            return int(super().parse_execute(in_args) or 0)
+        except GetoptError as error:
+            raise InvalidCommand(
+                as_printed(BuildError(f"doit {self.name}: {error.msg}", fix=f"`doit help {self.name}` lists the options"))
+            ) from error
         words = chain.from_iterable((name, value) if value else (name,) for name, value in options)
         return int(super().parse_execute([*words, *arguments]) or 0)
 
