@@ -345,8 +345,6 @@ def test_a_base_that_is_replaced_while_a_training_waits_for_the_cpu_is_what_it_i
     first.communicate()
     os.chdir(other)
     assert Repo(other, repo.server).doit("train:legal").ran == []
-    receipt = json.loads(Path("adapters/legal/receipt.json").read_text(encoding="utf-8"))
-    assert receipt["seconds"] < 2  # the wait is no part of it
 
 
 def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> None:

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,11 +147,9 @@ def test_a_training_that_dies_with_its_build_is_done_again(repo: Repo, moment: s
     Path("die").write_text(moment, encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    begun = time.monotonic()
     result = repo.doit()
     assert result.code == 0, result.out + result.err
-    assert time.monotonic() - begun < 40  # the one that was left did not run to its end
-    assert not Path("outlived").exists()
+    assert not Path("outlived").exists()  # the one that was left did not run to its end
     assert repo.trainings == (["legal"] if moment == "end" else []) + ["legal", "sales"]
     assert repo.doit().ran == []
 
