@@ -34,6 +34,11 @@ def with_fix(text: str, fix: str | None) -> str:
     return text if fix is None else f"{text}\n  fix: {fix}"
 
 
+def as_printed(error: object) -> str:
+    """An error's text for doit, which writes `ERROR: ` before it: on a line of its own."""
+    return f"\n{error}"
+
+
 class BuildError(Exception):
     """A step can't be done; str() is the whole message for the user."""
 

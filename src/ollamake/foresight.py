@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -49,9 +49,13 @@ class Foresight:
         receipt = self.receipt(step)
         return receipt is not None and not freshness.reasons(receipt.record, self.sights.seen_beside(now, step, receipt.record))
 
-    def explained(self, step: Step, record: Record | None, now: Sight) -> tuple[Reason, ...]:
+    def keys_before(self, step: Step) -> Mapping[str, Any]:
+        """What the catalog said when the step's receipt was written."""
+        return self.sights.keys_before(step)
+
+    def explained(self, step: Step, why: Iterable[Reason]) -> tuple[Reason, ...]:
         """The reasons, with the places in the catalog and the records behind them."""
-        return explained(self.sights, step, freshness.reasons(record, now, lambda: self.sights.keys_before(step)))
+        return explained(self.sights, step, why)
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """What a validation or conversion will make: they are cheap enough to be done in memory. What fails, in a line."""
@@ -122,7 +126,7 @@ class Foresight:
         return {what: median(values) for what, values in took.items()}
 
 
-def explained(sights: Sights, step: Step, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+def explained(sights: Sights, step: Step, reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     """The reasons with all that can be said of them: where the catalog says a new value, and which records of a dataset changed."""
     return tuple(_explained(sights, step, reason) for reason in reasons)
 

@@ -28,7 +28,10 @@ class Foreseen(Protocol):
     def brought(self, step: Step, now: Sight) -> bool:
         """Is there an adapter that has brought its own record with it, and was it made from what is seen here?"""
 
-    def explained(self, step: Step, record: Record | None, now: Sight) -> tuple[Reason, ...]:
+    def keys_before(self, step: Step) -> Mapping[str, Any]:
+        """What the catalog said when the step last ran, as far as that is known."""
+
+    def explained(self, step: Step, why: Iterable[Reason]) -> Iterable[Reason]:
         """The reasons, with all that can be said of them."""
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
@@ -93,11 +96,12 @@ def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming:
     for path in unsure:  # taken for unchanged: whether it changes is the one question
         inputs[names[path]] = record.inputs.get(names[path]) if record else None
     expected = replace(now, inputs=inputs)
-    why = [reason for reason in reasons(record, expected) if not (reason.kind == "input missing" and reason.what in {names[path] for path in unsure})]
+    found = reasons(record, expected, lambda: foreseen.keys_before(step))
+    why = [reason for reason in found if not (reason.kind == "input missing" and reason.what in {names[path] for path in unsure})]
     if why and step.stage == "train" and foreseen.brought(step, expected):
         why = []
     if why:
-        shown = _told(foreseen.explained(step, record, expected), {names[path]: maker for path, maker in before.items()})
+        shown = _told(foreseen.explained(step, why), {names[path]: maker for path, maker in before.items()})
         runs = UNKNOWN if all(reason.kind in CANT_TELL for reason in why) else YES
         return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step))
     if unsure:
@@ -109,8 +113,6 @@ def _told(shown: Iterable[Reason], before: Mapping[str, Planned]) -> tuple[Reaso
     """The reasons, where a file that will be made anew is told by the step that makes it."""
     told: list[Reason] = []
     for reason in shown:
-        if reason.kind == "input missing" and reason.what in before:
-            continue
         one = Reason(kind="behind", what=before[reason.what].step.id) if reason.what in before else reason
         if one not in told:
             told.append(one)

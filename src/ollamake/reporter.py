@@ -62,7 +62,7 @@ class Reporter(ConsoleReporter):
         """A step is done."""
         told = (task.values or {}).get("ollamake", {})
         self.done(task, fresh=bool(told.get("fresh")))
-        self.edited.extend(f"{name} was edited while {task.name} ran" for name in told.get("edited", ()))
+        self.edited.extend(f"{name} was edited while {task.name} ran" for name in told.get("block", {}).get("edited", ()))
 
     def skip_uptodate(self, task: Any) -> None:
         """A step is fresh: not a word of it."""

@@ -120,7 +120,7 @@ class Run:
     def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
         """The values of a doit task that was done."""
         known = {"block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
-        return {OURS: {**known, "fresh": fresh, "edited": list(receipt.record.edited)}}
+        return {OURS: {**known, "fresh": fresh}}
 
     def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
         """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ollamake.catalog.files import matching
 from ollamake.errors import BuildError
 from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
-from ollamake.state.files import LOCAL, read_object, write_whole
+from ollamake.state.files import JOURNAL, LOCAL, read_object, write_whole
 
 if TYPE_CHECKING:
     from ollamake.graph import Step
@@ -80,12 +80,15 @@ def sealed(catalog: str) -> Seal | None:
         return None
 
 
-def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, lock_digest: str, reused: float, stages: Mapping[str, str]) -> None:
+def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: float, stages: Mapping[str, str]) -> None:
     """Seal the catalog, where every step of it is fresh and no file was written so shortly ago that it can't be told from a later one.
 
     Waits a moment for the youngest file. Without effect where the seal can't be written.
     """
-    wanted = {catalog: sights.catalog.digest, "models.lock": lock_digest}
+    lock_digest = sights.database.lock_digest
+    if lock_digest is None:
+        return
+    wanted = {catalog: sights.catalog.digest, sights.database.name: lock_digest}
     models: dict[str, str] = {}
     for step in steps:
         record = sights.remembered(step)
@@ -148,7 +151,7 @@ def facts_of_trainer(name: str, *, pinned: bool) -> dict[str, Any]:
 
 
 def _journal() -> Path:
-    return Path(LOCAL, "journal.jsonl")
+    return Path(LOCAL, JOURNAL)
 
 
 def _same_files(files: Mapping[str, Signature]) -> bool:

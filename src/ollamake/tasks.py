@@ -13,7 +13,7 @@ from doit.globals import Globals
 
 from ollamake.call import current, groups
 from ollamake.catalog.load import load_catalog
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, steps_of
 from ollamake.ollama.address import address_of
 from ollamake.run import Run
@@ -42,8 +42,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         used = {model.train.trainer for model in catalog.models}
         steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
     except BuildError as error:
-        msg = f"\n{error}"  # on a line of its own: doit writes `ERROR: ` before it
-        raise InvalidDodoFile(msg) from error
+        raise InvalidDodoFile(as_printed(error)) from error
     for warning in catalog.warnings:
         print(warning, file=sys.stderr)
     current().catalogs[path] = run, steps
@@ -92,13 +91,10 @@ def clean(step: Step, run: Run) -> None:
     """Remove what the step has made, and what it is explained by: all that is cheap to make again. Not while a build is on."""
     run.sights.database.hold()
     folder = Path(step.writes[0]).parent
-    found = (
-        (*map(Path, step.writes), index_path(step.writes[0]), receipt_path(step, ""))
-        if step.stage == "validate"
-        else folder.iterdir()
-        if folder.is_dir()
-        else ()
-    )
+    if step.stage == "validate":  # other datasets have their markers in the same folder
+        found = [*map(Path, step.writes), index_path(step.writes[0]), receipt_path(step, "")]
+    else:
+        found = [*folder.glob("*")]
     for path in found:
         if not path.is_dir():  # jobs of trainings: a finished one may be taken up
             path.unlink(missing_ok=True)

@@ -10,11 +10,10 @@ from doit.exceptions import InvalidCommand
 from ollamake.call import current
 from ollamake.commands.look import OptionsAnywhere, models_of, selected
 from ollamake.commands.run import RunCommand
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.stages.accept import accepted
 from ollamake.state.backend import VALUES
-from ollamake.state.memory import as_printed
 
 if TYPE_CHECKING:
     from ollamake.run import Run
@@ -44,13 +43,14 @@ class AcceptCommand(OptionsAnywhere, RunCommand):
     def before(self) -> None:
         """Run no more than the conversions of these models. Raises InvalidCommand."""
         models = models_of(current().steps)
-        self.accepted = dict.fromkeys(f"train:{name}" for name in selected(self.sel_tasks, models))
-        for name in selected(self.sel_tasks, models):
+        names = selected(self.sel_tasks, models)
+        for name in names:
             adapter = models[name].adapter
             if adapter is not None:
                 error = BuildError(f"{models[name].mark}: model {name!r} is not trained here", fix=f"nothing to accept: {adapter} is taken as it is")
                 raise InvalidCommand(as_printed(error))
-        self.sel_tasks = [step.replace("train:", "convert:", 1) for step in self.accepted]
+        self.accepted = {f"train:{name}" for name in names}
+        self.sel_tasks = [f"convert:{name}" for name in names]
 
     def after(self) -> None:
         """Note the adapters as built. Raises InvalidCommand."""

@@ -10,7 +10,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.load import load_catalog
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
@@ -64,8 +64,7 @@ class Ask(Command):
             finally:
                 use.end()
         except BuildError as error:
-            msg = f"\n{error}"  # on a line of its own: doit writes `ERROR: ` before it
-            raise InvalidCommand(msg) from error
+            raise InvalidCommand(as_printed(error)) from error
         except KeyboardInterrupt:
             print()
             return 130

@@ -11,11 +11,10 @@ from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of, selecte
 from ollamake.commands.plan import total
 from ollamake.commands.run import RunCommand
 from ollamake.duration import duration
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
 from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned, planned
-from ollamake.state.memory import as_printed
 
 MOST = {
     "name": "max_train_minutes",

@@ -14,12 +14,11 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.reporter import selected_with_dependencies
 from ollamake.sights import Sights
 from ollamake.spelling import nearest
-from ollamake.state.memory import as_printed
 
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 

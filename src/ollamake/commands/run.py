@@ -124,13 +124,11 @@ class RunCommand(cmd_run.Run):
         from ollamake.tasks import groups_of
 
         database = self.dep_manager.backend
-        if database.lock_digest is None:
-            return
         for path, (run, steps) in current().catalogs.items():
             if any(str(entry.get("step")).startswith("register:") for entry in database.noted):
                 run.sights.ask_again()
             reused = sum(seconds_of_training(step) for step in steps if step.stage == "train")
-            write_seal(path, run.sights, steps, lock_digest=database.lock_digest, reused=reused, stages=groups_of(steps))
+            write_seal(path, run.sights, steps, reused=reused, stages=groups_of(steps))
         digest_cache().save()
 
 

@@ -13,7 +13,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog.load import load_catalog
 from ollamake.commands.ask import CATALOG
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, as_printed
 from ollamake.ollama.address import address_of
 from ollamake.ollama.server import use_server
 from ollamake.trainers.port import trainer_names
@@ -40,8 +40,7 @@ class Serve(Command):
         except KeyboardInterrupt:
             return 130
         except BuildError as error:
-            msg = f"\n{error}"
-            raise InvalidCommand(msg) from error
+            raise InvalidCommand(as_printed(error)) from error
         if use.lease is None:
             print(f"Ollama {use.version} answers at {address} already: nothing to start")
             return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ollamake.errors import BuildError
-from ollamake.state.files import try_lock
+from ollamake.locks import try_lock
 
 CPU = "cpu"
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -81,7 +81,7 @@ def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: E
         with ExitStack() as attempt:
             held: dict[str, IO[Any]] = {}
             for slot in choice:
-                file: IO[Any] = attempt.enter_context((folder / f"training-{slot.replace('/', '_')}.lock").open("a+", encoding="utf-8"))
+                file: IO[Any] = attempt.enter_context(_lock_path(folder, slot).open("a+", encoding="utf-8"))
                 if len(held) < count and try_lock(file):
                     held[slot] = file
             if len(held) == count:
@@ -97,10 +97,14 @@ def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: E
         time.sleep(AGAIN)
 
 
+def _lock_path(folder: Path, slot: str) -> Path:
+    return folder / f"training-{slot.replace('/', '_')}.lock"
+
+
 def _kind(choice: tuple[str, ...]) -> str:
     return "CPU" if choice == (CPU,) else "GPU" if len(choice) == 1 else "GPUs"
 
 
 def _holders(choice: tuple[str, ...], folder: Path) -> str:
-    found = ((folder / f"training-{slot.replace('/', '_')}.lock").read_text(encoding="utf-8") for slot in choice)
+    found = (_lock_path(folder, slot).read_text(encoding="utf-8") for slot in choice)
     return f"the training of {'; '.join(filter(None, found)) or 'another model'} has it"

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ollamake.errors import BuildError
+from ollamake.locks import wait_for_lock
 from ollamake.logs import last_lines
 from ollamake.ollama.address import Address
 from ollamake.progress import waiting
@@ -83,10 +84,8 @@ def models_folder(cache: Path) -> Path:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold this lock file; other processes wait."""
-    import fcntl  # not on Windows, where there is no embedded Ollama either
-
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_lock(file)
         yield
 
 

@@ -18,6 +18,7 @@ from typing import IO
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
+from ollamake.locks import try_lock
 from ollamake.logs import last_lines
 from ollamake.ollama import embedded
 from ollamake.ollama.address import Address, digests_at, version_at
@@ -164,14 +165,9 @@ def _server_pid(address: Address) -> int | None:
 
 
 def _end_if_unused(address: Address) -> None:
-    import fcntl  # not on Windows, where there is no embedded Ollama either
-
     with _state("lease", address).open("w") as lease:
-        try:
-            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        _end_server(address)
+        if try_lock(lease):
+            _end_server(address)
 
 
 def _end_server(address: Address) -> None:

@@ -15,7 +15,7 @@ from ollamake.call import current
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
 from ollamake.state.digests import DECIDED, digest_cache
-from ollamake.state.files import LOCAL, RECEIPT
+from ollamake.state.files import JOURNAL, LOCAL, RECEIPT
 from ollamake.state.journal import Journal
 from ollamake.state.lock_file import Block
 from ollamake.state.memory import Memory, StateError, writing
@@ -38,7 +38,7 @@ class LockBackend:
         self.name = name
         self.path = Path(name).absolute()
         self.local = self.path.parent / LOCAL
-        self.journal = Journal(self.local / "journal.jsonl")
+        self.journal = Journal(self.local / JOURNAL)
         self.lock = RunLock(self.path.parent)
         self.steps: set[str] | None = None  # all that there are, as far as they are known: others are left out of the lock when it is written
         self.noted: list[Mapping[str, Any]] = []  # what has happened since, as it is in the journal

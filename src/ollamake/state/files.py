@@ -6,9 +6,10 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 LOCAL = ".ollamake"  # of this machine alone; safe to delete at any time
+JOURNAL = "journal.jsonl"  # there, while a build is on, or was killed
 RECEIPT = "receipt.json"  # in an adapter's folder
 
 
@@ -47,26 +48,6 @@ def remedy(error: OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "make room on the disk"
     return "put it there" if error.errno == errno.ENOENT else "give yourself the right to read and write there"
-
-
-def try_lock(file: IO[Any] | int) -> bool:
-    """Lock this open file, or folder, for ourselves and for those who inherit it; False where somebody else has it. Where a system has no such locks, nobody has."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two builds are not kept apart there
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def wait_for_lock(file: IO[Any] | int) -> None:
-    """Lock this open file, or folder, for ourselves, when whoever has it has ended."""
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -10,15 +10,10 @@ from typing import Any
 
 from doit.exceptions import InvalidDodoFile, InvalidTask
 
-from ollamake.errors import BuildError, with_fix
+from ollamake.errors import BuildError, as_printed, with_fix
 from ollamake.state.files import read_object, remedy, write_whole
 from ollamake.state.journal import Journal
 from ollamake.state.lock_file import Block, faulty, is_block, lock_text, read_lock
-
-
-def as_printed(error: object) -> str:
-    """An error's text for doit, which writes `ERROR: ` before it: on a line of its own."""
-    return f"\n{error}"
 
 
 class StateError(InvalidTask, InvalidDodoFile):

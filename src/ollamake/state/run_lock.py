@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from ollamake.errors import BuildError
-from ollamake.state.files import LOCAL, read_object, remedy, try_lock, wait_for_lock
+from ollamake.locks import try_lock, wait_for_lock
+from ollamake.state.files import LOCAL, read_object, remedy
 
 BUILDING = "OLLAMAKE_BUILDING"  # in the environment of what a build starts: the repo that it builds
 
