@@ -142,6 +142,7 @@ class _Reading:
             train=train,
             adapter=self.below(entry["adapter"]) if "adapter" in entry else None,
             serve=Serve(**{"system": train.system, **serve}),
+            tags=tuple(entry.get("tags", ())),
             mark=self.mark(at),
         )
 

@@ -90,6 +90,7 @@ class Model:
     train: Train
     adapter: str | None  # folder of an adapter that is there already; then nothing is trained
     serve: Serve
+    tags: tuple[str, ...]  # by which models are selected; no part of any step
     mark: Mark
 
 
