@@ -67,7 +67,7 @@ def test_a_catalog_becomes_values_with_every_default_in_its_place() -> None:
 FAULTS = {
     "unknown key": (
         ("    base: small\n    data", "    bsae: small\n    base: small\n    data"),
-        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, serve, tags, train)",
+        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, matrix, name, serve, tags, train)",
     ),
     "missing key": (("    base: small\n    data", "    data"), "models.yaml:10: models.legal: missing key 'base'\n  fix: add 'base'"),
     "unknown base": (
@@ -191,6 +191,10 @@ def test_a_name_that_is_taken_by_the_markers() -> None:
     assert faults(GOOD.replace("  legal:", "  datasets:")) == said
 
 
+def test_a_name_on_a_hub_may_be_longer_than_that_of_a_file() -> None:
+    assert load(GOOD.replace("small.gguf", f"small.gguf, hf: {'x' * 5000}")).models[0].base.hf == "x" * 5000
+
+
 def test_a_number_without_end_is_a_fault() -> None:
     assert faults(GOOD.replace("rank: 8", f"rank: {'9' * 5000}")) == "models.yaml:3: a number of 5000 digits"
 
@@ -204,6 +208,8 @@ def test_anchors_and_merges_are_allowed_and_bombs_are_not() -> None:
         parse(bomb, "m.yaml")
     with pytest.raises(FaultyFileError, match="aliases that contain themselves"):
         parse("a: &a [*a]\n", "m.yaml")
+    with pytest.raises(FaultyFileError, match=r"^m.yaml:2: nested more than 50 deep$"):
+        parse(f"a: 1\nb: {'[' * 60}{']' * 60}\n", "m.yaml")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class Foresight:
         """The digest of the text; models that share their datasets mostly share it too."""
         assert isinstance(step.subject, Model)
         files = files_of(step.subject)
-        known = (*files, step.keys["text format"], step.keys["train.system"])
+        known = (*files, step.keys["text format"], step.subject.train.system)
         if known not in self._texts:
             self._texts[known] = digest_bytes(text_of(step, step.subject, {path: self._records(path) for path in files}).encode())
         return self._texts[known]
@@ -135,10 +135,11 @@ def _explained(sights: Sights, step: Step, reason: Reason) -> Reason:
     if reason.kind == "key":
         return replace(reason, mark=sights.catalog.mark_of(step.name, reason.what))
     if reason.kind == "input changed" and step.stage == "validate":
-        before = read_object(index_path(step.writes[0])).get(reason.what)
+        path = next(path for name, path in step.named_reads.items() if name == reason.what)
+        before = read_object(index_path(step.writes[0])).get(path)
         if before is not None:
             try:
-                records, faults = read_records(Path(reason.what).read_bytes(), reason.what)
+                records, faults = read_records(Path(path).read_bytes(), reason.what)
             except OSError:
                 return reason
             more = f", {len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else ""

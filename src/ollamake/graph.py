@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ollamake.catalog.expanded import joined, told, written
 from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 from ollamake.records.text import FORMATS
 
@@ -23,14 +24,14 @@ class Step:
     name: str  # of the dataset or model
     reads: tuple[str, ...]  # file dependencies
     writes: tuple[str, ...]  # targets; empty where the target is a server
-    keys: Mapping[str, Any]  # what the catalog says of this step, as JSON values, by the keys' names in the catalog
+    keys: Mapping[str, Any]  # what the catalog says of this step, as JSON values, by the keys' names in the catalog; no value of the environment
     subject: Dataset | Model
 
     @property
     def named_reads(self) -> dict[str, str]:
-        """The file dependencies by the names that a record gives them: a base keeps its name wherever its file lies."""
+        """The file dependencies by the names that a record gives them: a base keeps its name wherever its file lies, and the environment is not told."""
         base = self.subject.base if isinstance(self.subject, Model) else None
-        return {f"base {base.name}" if base is not None and path == base.gguf else path: path for path in self.reads}
+        return {f"base {base.name}" if base is not None and path == base.gguf else written(path): path for path in self.reads}
 
     @property
     def id(self) -> str:
@@ -57,7 +58,12 @@ def marker_of(dataset: Dataset) -> str:
 def validate_step(dataset: Dataset) -> Step:
     """The step that reads every record of a dataset."""
     return Step(
-        stage="validate", name=dataset.name, reads=dataset.files, writes=(marker_of(dataset),), keys={"files": list(dataset.files)}, subject=dataset
+        stage="validate",
+        name=dataset.name,
+        reads=dataset.files,
+        writes=(marker_of(dataset),),
+        keys={"files": [written(path) for path in dataset.files]},
+        subject=dataset,
     )
 
 
@@ -74,8 +80,8 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             reads=tuple(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)),
             writes=(text,),
             keys={
-                "data": {dataset.name: list(dataset.files) for dataset in model.data},
-                "train.system": model.train.system,
+                "data": {dataset.name: [written(path) for path in dataset.files] for dataset in model.data},
+                "train.system": told(model.train.system),
                 "text format": text_format,
             },
             subject=model,
@@ -87,9 +93,9 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             reads=(text, model.base.gguf),
             writes=adapter_files(adapter),
             keys={
-                "train.trainer": model.train.trainer,
-                **{f"train.{key}": value for key, value in model.train.recipe.items()},
-                "base.hf": model.base.hf,
+                "train.trainer": told(model.train.trainer),
+                **{f"train.{key}": told(value) for key, value in model.train.recipe.items()},
+                "base.hf": told(model.base.hf),
             },
             subject=model,
         )
@@ -108,9 +114,9 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
         reads=(served,),  # names the base by its digest
         writes=(),
         keys={
-            "serve.system": model.serve.system,
-            "serve.template": model.serve.template,
-            "serve.parameters": dict(model.serve.parameters),
+            "serve.system": told(model.serve.system),
+            "serve.template": told(model.serve.template),
+            "serve.parameters": told(model.serve.parameters),
         },
         subject=model,
     )
@@ -118,4 +124,4 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
 
 def adapter_files(folder: str) -> tuple[str, str]:
     """The two files of a PEFT adapter that are read."""
-    return f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"
+    return joined(folder, "adapter_config.json"), joined(folder, "adapter_model.safetensors")

@@ -157,7 +157,7 @@ class Run:
                 self.use = servers.use_server(self.sights.address)
         try:
             with OllamaServer(self.sights.address) as server:
-                return register(step, model, server)
+                return {**register(step, model, server), "host": self.sights.host_name}
         finally:
             with self._guard:
                 self._users -= 1

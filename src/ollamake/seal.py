@@ -1,7 +1,8 @@
 """The seal of a build: proof that every step of a catalog was fresh, by which the next run sees at a glance that it still is.
 
 It names all that freshness is decided by: the files that were read and made, by their signatures, the lock among them; the lists that patterns came
-to; the server and the digests of its models; the trainers. Where any of it differs, the seal is broken, and each step is looked at.
+to; the variables of the environment that the catalog may use; the server and the digests of its models; the trainers. Where any of it differs, the
+seal is broken, and each step is looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ollamake.catalog.expanded import digest_of
 from ollamake.catalog.files import matching
 from ollamake.errors import BuildError
 from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.sights import Sights
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Seal:
     files: Mapping[str, Signature]
     patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
     folders: Mapping[str, bool]  # path that may be a folder or the name of something else -> which it is
+    environment: Mapping[str, str | None]  # variable that the catalog may use -> digest of its value; None: it is not set
     warnings: list[str]
     count: int  # of models
     reused: float  # seconds of training
@@ -59,6 +62,8 @@ class Seal:
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
             return False
         if any(os.path.isdir(path) is not is_folder for path, is_folder in self.folders.items()):
+            return False
+        if any(digest_of(os.environ.get(name)) != digest for name, digest in self.environment.items()):
             return False
         if any(facts_of_trainer(name, pinned=facts["versions"] is not None) != facts for name, facts in self.trainers.items()):
             return False
@@ -88,7 +93,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     lock_digest = sights.database.lock_digest
     if lock_digest is None:
         return
-    wanted = {catalog: sights.catalog.digest, sights.database.name: lock_digest}
+    wanted = {**sights.catalog.digests, sights.database.name: lock_digest}
     models: dict[str, str] = {}
     for step in steps:
         record = sights.remembered(step)
@@ -119,6 +124,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         files=files,
         patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
         folders=sights.catalog.folders,
+        environment=sights.catalog.environment,
         warnings=[str(warning) for warning in sights.catalog.warnings],
         count=len(sights.catalog.models),
         reused=reused,

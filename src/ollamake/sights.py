@@ -10,6 +10,7 @@ from typing import Any
 
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
+from ollamake.catalog.expanded import Expanded
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import VERSIONS, Step
 from ollamake.ollama import server as servers
@@ -30,6 +31,8 @@ class Sights:
         self.catalog = catalog
         self.address = address
         self.database = database
+        # The server's name in what is kept: one that comes from the environment is told as the catalog writes it.
+        self.host_name = catalog.host.written if isinstance(catalog.host, Expanded) else str(address)
         self._versions: dict[str, Mapping[str, str]] = {}  # trainer -> those of its packages
 
     @cached_property
@@ -131,7 +134,7 @@ class Sights:
 
     def lost(self, step: Step, record: Record) -> Iterator[Reason]:
         """What a registration has made and is no longer on the server as it made it."""
-        at, name = str(self.address), f"{step.name}:latest"
+        at, name = self.host_name, f"{step.name}:latest"
         there = None if self.known_digests is None else self.known_digests.get(name)
         if self.known_digests is None:
             yield Reason(kind="no server", what=step.name, new=at)

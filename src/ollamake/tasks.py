@@ -20,6 +20,7 @@ from ollamake.run import Run
 from ollamake.sights import Sights
 from ollamake.stages.validate import index_path
 from ollamake.state.backend import LockBackend
+from ollamake.state.readings import kept_reading
 from ollamake.state.receipts import receipt_path
 from ollamake.trainers.port import trainer, trainer_names
 
@@ -37,8 +38,10 @@ DoitTask = dict[str, Any]
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks)
-        run = Run(Sights(catalog, address_of(catalog.host), database()))
+        backend = database()
+        with kept_reading(path, may_write=backend.lock.is_held) as kept:
+            catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
+        run = Run(Sights(catalog, address_of(catalog.host), backend))
         used = {model.train.trainer for model in catalog.models}
         steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
     except BuildError as error:

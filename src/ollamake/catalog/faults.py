@@ -5,37 +5,51 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from ollamake.catalog.marked_yaml import KeyPath
-from ollamake.errors import Fault, Mark
+from ollamake.catalog.kept import SCHEMA
+from ollamake.catalog.matrix import BAD_NAME, NAME
+from ollamake.catalog.values import KeyPath, mark_of
+from ollamake.errors import Fault
 from ollamake.spelling import nearest
 
 _TYPES = {"object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+_BAD_NAMES = {f"^{NAME.pattern}$": BAD_NAME, "^[A-Za-z_][A-Za-z0-9_]*$": "use letters, digits and '_', the first no digit"}
 
 
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema of `models.yaml`."""
-    text = files("ollamake.catalog").joinpath("schema.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    return dict(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
-def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> list[Fault]:
-    """Every fault of the value, in the order of their lines."""
-    errors = Draft202012Validator(schema()).iter_errors(value)
+@cache
+def _validator() -> Draft202012Validator:
+    """For the schema with each `$ref` replaced by what it means: twice as fast."""
+    return Draft202012Validator(_without_refs(schema()))
+
+
+def _without_refs(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_refs(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    plain = {key: _without_refs(below) for key, below in node.items() if key not in {"$ref", "$defs"}}
+    if "$ref" not in node:
+        return plain
+    meant: Any = schema()
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        meant = meant[part]
+    return {**_without_refs(meant), **plain}
+
+
+def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> tuple[list[Fault], set[KeyPath]]:
+    """Every fault of the value, and the keys at its top that have one; `()` where the value itself is no catalog."""
+    errors = list(_validator().iter_errors(value))
     faults = [fault for error in errors for fault in _faults(error, lines, path)]
-    return sorted(faults, key=lambda fault: fault.mark)
-
-
-def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:
-    """Where this key stands, or the nearest one around it that stands in the file."""
-    while at and at not in lines:
-        at = at[:-1]
-    return Mark(path, lines.get(at, 1))
+    return faults, {tuple(error.absolute_path)[:1] for error in errors if error.absolute_path or error.validator == "type"}
 
 
 def dotted(at: Iterable[str | int]) -> str:
@@ -55,9 +69,9 @@ def _faults(error: ValidationError, lines: Mapping[KeyPath, int], path: str) -> 
         for key in value:
             if key not in known:
                 yield Fault(mark=mark_of((*at, key), lines, path), text=f"{prefix}unknown key {key!r}", fix=nearest(key, known))
-    elif "propertyNames" in error.absolute_schema_path:
-        fix = "use lower-case letters, digits, '.', '_' and '-', at most 80, the first a letter or digit"
-        yield Fault(mark=mark_of((*at, value), lines, path), text=f"{prefix}{value!r} can't be a name", fix=fix)
+    elif error.validator == "pattern" and error.validator_value in _BAD_NAMES:
+        place = (*at, value) if "propertyNames" in error.absolute_schema_path else at
+        yield Fault(mark=mark_of(place, lines, path), text=f"{prefix}{value!r} can't be a name", fix=_BAD_NAMES[str(error.validator_value)])
     elif error.validator == "required":  # one error for each key that is missing: the key is in the message alone
         key = error.message.partition(" is a required")[0]
         yield Fault(mark=mark_of(at, lines, path), text=f"{prefix}missing key {key}", fix=f"add {key}")
@@ -70,7 +84,7 @@ def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
     wanted: Any = error.validator_value
     if error.validator == "type":
         fix = f"write [{error.instance}]" if wanted == "array" and isinstance(error.instance, str) else None
-        return f"{shown} is not {_TYPES[wanted]}", fix
+        return f"{shown} is not {' or '.join(_TYPES[one] for one in ([wanted] if isinstance(wanted, str) else wanted))}", fix
     if error.validator in {"enum", "const"}:
         choices = [wanted] if error.validator == "const" else wanted
         return f"{shown} is not known", nearest(str(error.instance), map(str, choices))

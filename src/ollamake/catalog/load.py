@@ -3,174 +3,206 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ollamake.catalog.faults import mark_of, schema_faults
+from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import matching
-from ollamake.catalog.marked_yaml import KeyPath, parse
-from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, Model, Serve, Train
-from ollamake.digest import digest_bytes
-from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
+from ollamake.catalog.kept import Kept
+from ollamake.catalog.layers import Layers, serve_of, train_of
+from ollamake.catalog.matrix import variants
+from ollamake.catalog.names import Names, Scope
+from ollamake.catalog.sources import Source, Sources
+from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Train
+from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.spelling import nearest
 
 
-def load_catalog(path: Path, *, trainers: Iterable[str], only_looks: bool = False) -> Catalog:
-    """The catalog in this file; `trainers` are the names of those installed. Raises FaultyFileError.
+def load_catalog(
+    path: Path, *, trainers: Iterable[str], only_looks: bool = False, environ: Mapping[str, str] = os.environ, kept: Kept | None = None
+) -> Catalog:
+    """The catalog in this file and what it includes; `trainers` are the names of those installed. Raises BuildError, FaultyFileError where it has faults.
 
-    `only_looks`: files of datasets need not be there.
+    `only_looks`: files of datasets need not be there. `environ`: values for `${NAME}`. `kept`: what loads before this one have read.
     """
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        msg = f"{path}: can't be read: {error.strerror}"
-        raise BuildError(msg, fix="write a catalog there, or name another in dodo.py: tasks_from(...)") from error
-    except UnicodeDecodeError as error:
-        raise FaultyFileError([Fault(mark=Mark(str(path), 1), text="not UTF-8", fix="save it as UTF-8")]) from error
-    value, lines = parse(text, str(path))
-    if value is None:
-        fix = "write version, bases, datasets and models; docs/catalog.md of ollamake shows how"
-        raise FaultyFileError([Fault(mark=Mark(str(path), 1), text="the catalog is empty", fix=fix)])
-    faults = schema_faults(value, lines, str(path))
-    if faults:
-        raise FaultyFileError(faults)
-    reading = _Reading(value=value, lines=lines, path=path, trainers=tuple(trainers), digest=digest_bytes(content), only_looks=only_looks)
-    catalog = reading.catalog()
-    if reading.faults:
-        raise FaultyFileError(sorted(reading.faults, key=lambda fault: fault.mark))
+    sources = Sources(environ, kept or Kept())
+    sources.read(path.as_posix())
+    if not sources.faults:
+        shared = _Shared(trainers=tuple(trainers), only_looks=only_looks, patterns=sources.patterns, faults=sources.faults)
+        catalog = _catalog(sources, [_Reading(source=source, shared=shared) for source in sources.found], shared)
+    if sources.faults:
+        order = {written(file): place for place, file in enumerate(sources.digests)}
+        raise FaultyFileError(sorted(dict.fromkeys(sources.faults), key=lambda fault: (order[fault.mark.path], fault.mark.line)))
     return catalog
 
 
-def _plain(key: str, value: Any) -> Any:
-    """The value of a key of `train` in the one form that it has: 3.0 epochs are 3, and a LoRA's layers have no order."""
-    if key == "target_modules":
-        return tuple(sorted(value))
-    if key == "command":
-        return tuple(value)
-    if key in {"alpha", "learning_rate"}:
-        return float(value)
-    return int(value) if isinstance(value, float) else value
+def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Catalog:
+    """What the files say together; the faults of it go into `shared`."""
+    bases, datasets, models = Names[Base]("base", shared.faults), Names[Dataset]("dataset", shared.faults), Names[Model]("model", shared.faults)
+    for reading in readings:
+        for name, base in reading.entries("bases"):
+            bases.add(reading.source, reading.whole(name), reading.base(name, base))
+            shared.layers.setdefault(reading.whole(name), reading.layer_of_base(name, base))
+        for name, dataset in reading.entries("datasets"):
+            datasets.add(reading.source, reading.whole(name), reading.dataset(name, dataset))
+    layers: dict[str, Layers] = {}
+    for reading in readings:
+        for name, model, said_by in reading.models(Scope(bases, reading.source), Scope(datasets, reading.source)):
+            models.add(reading.source, name, model)
+            layers.setdefault(name, said_by)
+    first = sources.found[0]
+    if not models and not shared.faults:
+        fix = "write models, or include a catalog that has some"
+        shared.faults.append(Fault(mark=first.mark(("include",)), text="no model in this catalog, nor in those that it includes", fix=fix))
+    libraries = {source.mark(()).path for source in sources.found[1:] if "models" not in source.value}
+    return Catalog(
+        path=first.path,
+        host=first.value.get("ollama", {}).get("host"),
+        datasets=tuple(datasets.values()),
+        models=tuple(models.values()),
+        warnings=tuple(_unused(models.values(), bases.values(), datasets.values(), libraries)),
+        layers=layers,
+        digests=sources.digests,
+        patterns=shared.patterns,
+        folders=shared.folders,
+        environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
+    )
+
+
+@dataclass(kw_only=True)
+class _Shared:
+    """What is found out in all files."""
+
+    trainers: tuple[str, ...]
+    only_looks: bool
+    faults: list[Fault]
+    patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
+    folders: dict[str, bool] = field(default_factory=dict)  # path that may be a folder, or a name -> is it a folder?
+    layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
 
 
 @dataclass(kw_only=True)
 class _Reading:
-    value: Mapping[str, Any]
-    lines: Mapping[KeyPath, int]
-    path: Path
-    trainers: tuple[str, ...]
-    digest: str
-    only_looks: bool
-    faults: list[Fault] = field(default_factory=list)
-    patterns: dict[str, list[str]] = field(default_factory=dict)  # that are more than the name of a file -> what they come to
-    folders: dict[str, bool] = field(default_factory=dict)  # path that may be a folder, or a name -> is it a folder?
+    """Of one file."""
 
-    def fault(self, at: KeyPath, text: str, fix: str) -> None:
-        self.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
+    source: Source
+    shared: _Shared
+
+    def fault(self, at: KeyPath, text: str, fix: str | None) -> None:
+        self.shared.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
+
+    def fault_below(self, entry: KeyPath, at: KeyPath, text: str, fix: str | None) -> None:
+        self.fault((*entry, *at), text, fix)
 
     def mark(self, at: KeyPath) -> Mark:
-        return mark_of(at, self.lines, str(self.path))
+        return self.source.mark(at)
 
-    def catalog(self) -> Catalog:
-        bases = {name: self.base(name, entry) for name, entry in self.value["bases"].items()}
-        datasets = {name: self.dataset(name, entry) for name, entry in self.value.get("datasets", {}).items()}
-        models = tuple(self.model(name, entry, bases, datasets) for name, entry in self.value["models"].items())
-        return Catalog(
-            path=str(self.path),
-            host=self.value.get("ollama", {}).get("host"),
-            datasets=tuple(datasets.values()),
-            models=models,
-            warnings=tuple(self.unused(models, bases, datasets)),
-            lines=self.lines,
-            digest=self.digest,
-            patterns=self.patterns,
-            folders=self.folders,
-        )
+    def entries(self, kind: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """Those of this file, by the names that they have in it."""
+        entries: Mapping[str, Mapping[str, Any]] = self.source.value.get(kind, {})
+        return entries.items()
+
+    def whole(self, name: str) -> str:
+        """The name that an entry of this file has everywhere."""
+        return self.source.prefix + name
+
+    def layer_of_base(self, name: str, entry: Mapping[str, Any]) -> Layer:
+        """What a base says of the models on it."""
+        moved: dict[KeyPath, KeyPath] = {("train",): ("defaults", "train"), ("serve",): ("defaults", "serve"), ("base", "hf"): ("hf",)}
+        return self.source.layer(("bases", name), entry.get("defaults", {}), moved)
+
+    def models(self, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Model, Layers]]:
+        """The models of this file by their whole names, each with what its keys are said by."""
+        for label, entry in self.entries("models"):
+            for variant in variants(label, entry, partial(self.fault_below, ("models", label))):
+                own = self.source.layer(("models", label), variant.entry, variant.moved)
+                name = self.whole(variant.name)
+                if name == MARKERS:
+                    self.fault(own.at, f"model {name!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
+                yield name, *self.model(label, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
         hf = entry.get("hf")
         if hf is not None:
-            path = self.below(hf)
-            self.folders[path] = Path(path).is_dir()
-            hf = path if self.folders[path] else hf
-        return Base(name=name, gguf=self.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
+            path = self.source.below(hf)
+            self.shared.folders[path] = os.path.isdir(path)
+            hf = path if self.shared.folders[path] else hf
+        return Base(name=name, gguf=self.source.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
 
     def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
         found: dict[str, None] = {}
         for index, pattern in enumerate(entry["files"]):
-            path = self.below(pattern)
+            path = self.source.below(pattern)
             matches = matching(path)
             if matches != [path]:
-                self.patterns[path] = matches
-            if not matches and self.only_looks:
+                self.shared.patterns[path] = matches
+            if not matches and self.shared.only_looks:
                 matches = [path] if glob.escape(path) == path else []
             elif not matches:
-                here = sorted(glob.glob(self.below("**/*.jsonl"), recursive=True))
+                here = sorted(glob.glob(self.source.below("**/*.jsonl"), recursive=True))
                 near = get_close_matches(path, here, n=1)
-                fix = f"write {near[0]!r}, or create the file" if near else "create the file, or mend the pattern"
+                fix = f"write {self.source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
             found.update(dict.fromkeys(matches))
         return Dataset(name=name, files=tuple(found), mark=self.mark(("datasets", name)))
 
-    def model(self, name: str, entry: Mapping[str, Any], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Model:
-        at = ("models", name)
-        if name == MARKERS:
-            self.fault(at, f"model {name!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
+    def model(self, name: str, own: Layer, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> tuple[Model, Layers]:
+        """A model, and what its keys are said by; `name` is that of its entry."""
+        entry = own.value
         if entry["base"] not in bases:
-            self.fault((*at, "base"), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
+            self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
         for index, dataset in enumerate(entry.get("data", [])):
             if dataset not in datasets:
-                self.fault((*at, "data", index), f"model {name!r}: unknown dataset {dataset!r}", nearest(dataset, datasets))
+                self.fault(own.place(("data", index)), f"model {name!r}: unknown dataset {dataset!r}", nearest(dataset, datasets))
         if "adapter" in entry:
             for key in ("data", "train"):
                 if key in entry:
-                    self.fault(
-                        (*at, key), f"model {name!r}: {key} beside adapter: an adapter that is there is not trained", f"remove adapter or {key}"
-                    )
+                    text = f"model {name!r}: {key} beside adapter: an adapter that is there is not trained"
+                    self.fault(own.place((key,)), text, f"remove adapter or {key}")
         elif "data" not in entry:
-            self.fault(at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
-        train = self.train(name, entry)
-        default, own = self.value.get("defaults", {}).get("serve", {}), entry.get("serve", {})
-        serve = {**default, **own, "parameters": {**default.get("parameters", {}), **own.get("parameters", {})}}
-        return Model(
+            self.fault(own.at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
+        base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
+        layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
+        train = train_of(layers)
+        self.check_trainer(name, train, layers)
+        model = Model(
             name=name,
-            base=bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(at)),
+            base=base,
             data=tuple(datasets[dataset] for dataset in entry.get("data", []) if dataset in datasets),
             train=train,
-            adapter=self.below(entry["adapter"]) if "adapter" in entry else None,
-            serve=Serve(**{"system": train.system, **serve}),
+            adapter=self.source.below(entry["adapter"]) if "adapter" in entry else None,
+            serve=serve_of(layers, train),
             tags=tuple(entry.get("tags", ())),
-            mark=self.mark(at),
+            mark=self.mark(own.at),
         )
+        return model, layers
 
-    def train(self, name: str, entry: Mapping[str, Any]) -> Train:
-        own = entry.get("train", {})
-        settings = {**self.value.get("defaults", {}).get("train", {}), **own}
-        if settings.get("trainer") != "command" and "command" not in own:
-            settings.pop("command", None)  # of a default that this model does not train by
-        gpus, pinned = settings.pop("resources", {}).get("gpu", 1), settings.pop("pin", None)
-        train = Train(**{key: _plain(key, value) for key, value in settings.items()}, gpus=int(gpus), pins_versions=pinned == "versions")
-        at: KeyPath = ("models", name, "train", "trainer")
-        if train.trainer not in self.trainers:
-            at = at if at in self.lines else ("defaults", "train", "trainer")
-            fix = f"{nearest(train.trainer, self.trainers)}, or install a package that provides {train.trainer!r}"
-            self.fault(at, f"model {name!r}: unknown trainer {train.trainer!r}", fix)
+    @cached_property
+    def defaults(self) -> Layers:
+        """What this file says of all its models, then what those say that include it."""
+        return tuple(source.layer(("defaults",), source.value["defaults"]) for source in self.source.around() if "defaults" in source.value)
+
+    def check_trainer(self, name: str, train: Train, layers: Layers) -> None:
+        if train.trainer not in self.shared.trainers:
+            mark = next(filter(None, (layer.mark(("train", "trainer")) for layer in layers)), self.mark(layers[0].at))
+            fix = f"{nearest(train.trainer, self.shared.trainers)}, or install a package that provides {train.trainer!r}"
+            self.shared.faults.append(Fault(mark=mark, text=f"model {name!r}: unknown trainer {train.trainer!r}", fix=fix))
         elif (train.trainer == "command") != bool(train.command):
             text = "trainer 'command' without a command" if train.trainer == "command" else f"a command for trainer {train.trainer!r}"
-            self.fault(("models", name, "train"), f"model {name!r}: {text}", "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`")
-        return train
+            fix = "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`"
+            self.fault((*layers[0].at, "train"), f"model {name!r}: {text}", fix)
 
-    def below(self, path: str) -> str:
-        """The path as seen from the working directory, with slashes."""
-        return (self.path.parent / path).as_posix()
 
-    def unused(self, models: Iterable[Model], bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[Fault]:
-        used = {("base", model.base.name) for model in models}
-        used |= {("dataset", dataset.name) for model in models for dataset in model.data}
-        for kind, entries in (("base", bases), ("dataset", datasets)):
-            for name, entry in entries.items():
-                if (kind, name) not in used:
-                    yield Fault(mark=entry.mark, text=f"warning: no model uses the {kind} {name!r}")
+def _unused(models: Iterable[Model], bases: Iterable[Base], datasets: Iterable[Dataset], libraries: set[str]) -> Iterator[Fault]:
+    """Warnings of entries that nothing uses; of `libraries`, files that offer what others may use, none is expected to be."""
+    used = {("base", model.base.name) for model in models}
+    used |= {("dataset", dataset.name) for model in models for dataset in model.data}
+    for kind, entries in (("base", bases), ("dataset", datasets)):
+        for entry in entries:
+            if (kind, entry.name) not in used and entry.mark.path not in libraries:
+                yield Fault(mark=entry.mark, text=f"warning: no model uses the {kind} {entry.name!r}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
+from ollamake.catalog.values import KeyPath
 from ollamake.errors import Fault, FaultyFileError, Mark
-
-KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MOST_VALUES = 500_000  # aliases count each time they are used: a bomb is found before it goes off
 
 LONGEST_NUMBER = 30  # digits
+
+DEEPEST = 50  # values within values
+TOO_DEEP = f"nested more than {DEEPEST} deep"
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -38,6 +40,8 @@ def parse(text: str, path: str) -> tuple[Any, dict[KeyPath, int]]:
     loader = _Yaml12Loader(text)
     try:
         node = loader.get_single_node()
+    except RecursionError as error:  # of the loader that is Python alone
+        raise FaultyFileError([Fault(mark=Mark(path, 1), text=TOO_DEEP)]) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(filter(None, (error.context, error.problem)))
@@ -68,8 +72,9 @@ class _Reader:
     def value(self, node: yaml.Node, at: KeyPath) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
         self.count += 1
-        if self.count > MOST_VALUES or id(node) in self.open:
-            message = "aliases that contain themselves" if id(node) in self.open else f"more than {MOST_VALUES} values"
+        if self.count > MOST_VALUES or len(self.open) > DEEPEST or id(node) in self.open:
+            many = f"more than {MOST_VALUES} values" if self.count > MOST_VALUES else TOO_DEEP
+            message = "aliases that contain themselves" if id(node) in self.open else many
             raise FaultyFileError([Fault(mark=Mark(self.path, node.start_mark.line + 1), text=message)])
         self.open.add(id(node))
         try:

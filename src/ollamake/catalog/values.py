@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from ollamake.errors import BuildError, Fault, Mark
 
+KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
+
 MARKERS = "datasets"  # the folder below build/ that is no model's
+
+
+def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:
+    """Where this key stands, or the nearest one around it that stands in the file."""
+    while at and at not in lines:
+        at = at[:-1]
+    return Mark(path, lines.get(at, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,23 +104,42 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A place in the catalog that says something of a model: its own entry, or defaults."""
+
+    path: str
+    at: KeyPath
+    lines: Mapping[KeyPath, int]  # of the file
+    value: Mapping[str, Any]
+    moved: Mapping[KeyPath, KeyPath] = field(default_factory=dict)  # key of the model -> where it stands instead, below `at`
+
+    def place(self, key: KeyPath) -> KeyPath:
+        """Where the file says this key of the model, if it does."""
+        shown = next((self.moved[key[:size]] + key[size:] for size in range(len(key), 0, -1) if key[:size] in self.moved), key)
+        return (*self.at, *shown)
+
+    def mark(self, key: KeyPath) -> Mark | None:
+        """Where the value of this key stands; None where it is not said here."""
+        line = self.lines.get(self.place(key))
+        return None if line is None else Mark(self.path, line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """All of `models.yaml`."""
+    """All of `models.yaml`, and what it includes."""
 
     path: str
     host: str | None  # of Ollama; None: $OLLAMA_HOST, else this machine
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
     warnings: tuple[Fault, ...]  # entries that nothing uses
-    lines: Mapping[tuple[str | int, ...], int]  # where each key stands
-    digest: str  # of its text
+    layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first
+    digests: Mapping[str, str]  # of each of its files
     patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read
     folders: Mapping[str, bool]  # path -> was it a folder then, or is it a name of something on a hub?
+    environment: Mapping[str, str | None]  # variable that it may use -> digest of the value that it had; None: it was not set
 
     def mark_of(self, model: str, key: str) -> Mark | None:
-        """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where neither has it."""
-        parts = tuple(key.split("."))
-        for place in (("models", model, *parts), ("defaults", *parts)):
-            if place in self.lines:
-                return Mark(self.path, self.lines[place])
-        return None
+        """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where none of them has it."""
+        marks = (layer.mark(tuple(key.split("."))) for layer in self.layers.get(model, ()))
+        return next(filter(None, marks), None)

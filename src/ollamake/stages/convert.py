@@ -31,7 +31,7 @@ def convert(step: Step, model: Model) -> dict[str, Any]:
 def text_of(step: Step, model: Model, by_file: Mapping[str, list[Record]]) -> str:
     """The text of these records, in the order in which the catalog names the datasets."""
     records = chain.from_iterable(by_file[path] for path in files_of(model))
-    return "".join(render(records, step.keys["text format"], step.keys["train.system"]))
+    return "".join(render(records, step.keys["text format"], model.train.system))
 
 
 def files_of(model: Model) -> list[str]:

@@ -52,7 +52,6 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     return {
         "name": tagged(model.name),
         "digest": server.digest(model.name),
-        "host": str(server.address),
         "version": server.version(),
         "weights": served["kind"],
         "tested": "it loaded and answered when it was registered",  # or else we would not be here

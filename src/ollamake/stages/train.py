@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
+from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
@@ -64,7 +65,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             raise
         # The job stays until its adapter is in its place: where that fails, the next build takes it from there.
         targets = {path: digest_file(job.out / Path(path).name) for path in step.writes}
-        outcome = {"trainer": model.train.trainer, "recipe": dict(job.recipe), "steps": steps, "data": _data_of(step)}
+        outcome = {"trainer": told(model.train.trainer), "recipe": told(model.train.recipe), "steps": steps, "data": _data_of(step)}
         receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}})
         write_receipt(job.out / RECEIPT, receipt, durable=True)
         _deliver(job.out, adapter)

@@ -1,0 +1,149 @@
+"""The files of a catalog: the one that is named, and those that `include` takes, each read once."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ollamake.catalog.environment import Environment, listed
+from ollamake.catalog.expanded import joined, like, written
+from ollamake.catalog.files import matching
+from ollamake.catalog.kept import Kept
+from ollamake.catalog.values import KeyPath, Layer, mark_of
+from ollamake.digest import digest_bytes
+from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One file."""
+
+    path: str  # as seen from the working directory, with slashes
+    parent: Source | None  # that includes it
+    prefix: str  # of the whole names of what stands in it
+    variables: Mapping[str, str | None]  # of the environment, that it may use -> their defaults
+    value: Mapping[str, Any]  # what it says, with the environment's values in their places
+    lines: Mapping[KeyPath, int]
+
+    def mark(self, at: KeyPath) -> Mark:
+        """Where this key stands, or the nearest one around it that stands in the file."""
+        return mark_of(at, self.lines, written(self.path))
+
+    def below(self, path: str) -> str:
+        """A path that this file says, as seen from the working directory."""
+        whole = joined(like(posixpath.dirname(self.path), self.path), path)
+        # One file has one path, whichever catalog says it; the first catalog's paths are as they are written.
+        return whole if self.parent is None else like(posixpath.normpath(whole), whole)
+
+    def said(self, path: str) -> str:
+        """How this file says a path below its folder."""
+        return posixpath.relpath(path, posixpath.dirname(self.path) or ".")
+
+    def layer(self, at: KeyPath, value: Mapping[str, Any], moved: Mapping[KeyPath, KeyPath] | None = None) -> Layer:
+        """What this file says at that place of models."""
+        return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
+
+    def around(self) -> Iterator[Source]:
+        """The file, the one that includes it, and so on."""
+        source: Source | None = self
+        while source is not None:
+            yield source
+            source = source.parent
+
+
+class Sources:
+    """All files of a catalog, in the order in which they are named, and what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str], kept: Kept) -> None:
+        self.environ = environ
+        self.kept = kept
+        self.found: list[Source] = []
+        self.faults: list[Fault] = []
+        self.digests: dict[str, str] = {}  # path of each file that was read -> digest
+        self.patterns: dict[str, list[str]] = {}  # of `include` -> what they come to
+        self._named: dict[str, Mark] = {}  # real path -> where it was named first
+
+    def read(self, path: str) -> None:
+        """Read the first file, and all that are included. Raises BuildError where it can't be read."""
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            msg = f"{path}: can't be read: {error.strerror}"
+            raise BuildError(msg, fix="write a catalog there, or name another in dodo.py: tasks_from(...)") from error
+        self._named[os.path.realpath(path)] = Mark(path, 1)
+        self._take(path, content, None, "")
+
+    def _fault(self, source: Source, at: KeyPath, text: str, fix: str | None) -> None:
+        self.faults.append(Fault(mark=source.mark(at), text=text, fix=fix))
+
+    def _take(self, path: str, content: bytes, parent: Source | None, prefix: str) -> None:
+        self.digests[path] = digest = digest_bytes(content)
+        read = self.kept.read(digest)
+        if read is None:
+            from ollamake.catalog.checked import checked  # with YAML and JSON Schema, which take their time to be imported
+
+            try:
+                read, faults = checked(content, written(path))
+            except FaultyFileError as error:
+                self.faults.extend(error.faults)
+                return
+            if faults:
+                self.faults.extend(faults)
+            else:
+                self.kept.keep(digest, read)
+        value, lines = read
+        if parent is None and ("include",) not in lines:
+            missing = (key for key in ("bases", "models") if (key,) not in lines)
+            self.faults.extend(Fault(mark=Mark(written(path), 1), text=f"missing key {key!r}", fix=f"add {key!r}") for key in missing)
+        source = self._source(path, value, lines, parent, prefix)
+        if parent is not None and "ollama" in value:
+            self._fault(source, ("ollama",), "the server is one for all catalogs", f"move it to {written([*source.around()][-1].path)}")
+        self.found.append(source)
+        for index, entry in enumerate(source.value.get("include", [])):
+            self._include(source, ("include", index), {"files": entry} if isinstance(entry, str) else entry)
+
+    def _source(self, path: str, value: dict[str, Any], lines: dict[KeyPath, int], parent: Source | None, prefix: str) -> Source:
+        variables = {**(parent.variables if parent else {}), **listed(value.get("env", []))}
+        source = Source(path=path, parent=parent, prefix=f"{parent.prefix if parent else ''}{prefix}", variables=variables, value=value, lines=lines)
+        if any(("env",) in one.lines and "env" not in one.value for one in source.around()):
+            return source  # whose `env` has faults: what is listed is not known
+        expanded = Environment(variables, self.environ).expanded(value, partial(self._fault, source))
+        return replace(source, value=expanded)
+
+    def _include(self, source: Source, at: KeyPath, entry: Mapping[str, str]) -> None:
+        """Take the files of one entry of `include`."""
+        pattern = source.below(entry["files"])
+        matches = matching(pattern)
+        if matches != [pattern]:
+            self.patterns[pattern] = matches
+            above = {os.path.realpath(one.path) for one in source.around()}  # a pattern means no file that it stands in
+            matches = [path for path in matches if os.path.realpath(path) not in above]
+        if not matches:
+            near = get_close_matches(pattern, [path for path in matching(source.below("**/*.y*ml")) if path != source.path], n=1)
+            fix = f"write {source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
+            self._fault(source, at, f"include: no file matches {entry['files']!r}", fix)
+        for match in matches:
+            path = like(posixpath.normpath(match), match)
+            self._include_one(source, at, path, entry.get("prefix", ""))
+
+    def _include_one(self, source: Source, at: KeyPath, path: str, prefix: str) -> None:
+        shown, real = written(path), os.path.realpath(path)
+        if real in self._named:
+            if any(os.path.realpath(one.path) == real for one in source.around()):
+                self._fault(source, at, f"include: {shown} would include itself", "remove it")
+            else:
+                self._fault(source, at, f"include: {shown} is included twice; the first time at {self._named[real]}", "keep one of the two")
+            return
+        self._named[real] = source.mark(at)
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            self._fault(source, at, f"include: {shown}: can't be read: {error.strerror}", "give yourself the right to read it, or leave it out")
+            return
+        self._take(path, content, source, prefix)
