@@ -143,7 +143,8 @@ def test_why_tells_the_last_run_the_next_and_where_a_model_comes_from(built: Rep
     built.replace("data: [shared, tone]\n", "data: [shared, tone]\n    train: {learning_rate: 1e-4}\n")
     result = built.doit("why", "sales")
     assert (result.code, result.err) == (0, "")
-    assert shown(result.out).splitlines() == [
+    told, _, values = shown(result.out).partition("values\n")
+    assert told.splitlines() == [
         "sales: not up to date",
         "validate:shared",
         "    last  THEN, TIME: not built yet",
@@ -174,6 +175,15 @@ def test_why_tells_the_last_run_the_next_and_where_a_model_comes_from(built: Rep
         "    trained   THEN",
         "    took      convert TIME, train TIME, package TIME, register TIME",
         "    tested    it loaded and answered when it was registered",
+    ]
+    assert [line.split() for line in values.splitlines() if "default" not in line and "train.command" not in line] == [
+        ["base", '"tiny"', "models.yaml:14"],
+        ["data", '["shared",', '"tone"]', "models.yaml:15"],
+        ["train.trainer", '"command"', "models.yaml:3"],
+        ["train.learning_rate", "1e-4", "models.yaml:16"],
+        ["train.rank", "2", "models.yaml:3"],
+        ["train.target_modules", '["q_proj"]', "models.yaml:3"],
+        ["serve.parameters.temperature", "0.2", "models.yaml:17"],
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
+from ollamake.catalog.provenance import origins
 from ollamake.commands.look import AS_JSON, Look, models_of, needed_by, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
@@ -26,7 +27,8 @@ class WhyCommand(Look):
     doc_purpose = "say why a model's steps last ran and will run, and what it was made from"
     doc_usage = "MODEL..."
     doc_description = (
-        "Stage by stage, down to the records and keys that changed. Then what is registered now: base, datasets, recipe, versions, commit."
+        "Stage by stage, down to the records and keys that changed. Then what is registered now: base, datasets, recipe, versions, commit. "
+        "Then the values of the catalog, each with the file and line that it comes from."
     )
     cmd_options = (AS_JSON,)
 
@@ -42,7 +44,7 @@ class WhyCommand(Look):
 
 
 def explain(name: str, sights: Sights, all_steps: tuple[Step, ...]) -> dict[str, Any]:
-    """All that is known of a model: `steps`, each with what it did last and why it runs next, and `registered`, what is in Ollama now."""
+    """All that is known of a model: `steps`, each with what it did last and why it runs next, `registered`, what is in Ollama now, and `values` of the catalog."""
     foresight = Foresight(sights, all_steps)
     steps = needed_by([name], all_steps)
     plans = {plan.step.id: plan for plan in planned(steps, foresight)}
@@ -52,6 +54,7 @@ def explain(name: str, sights: Sights, all_steps: tuple[Step, ...]) -> dict[str,
         "fresh": not plans,
         "steps": [{"step": step.id, "last": _last(foresight.receipt(step)), "next": _next(plans.get(step.id))} for step in steps],
         "registered": _registered(name, sights, receipts),
+        "values": [origin.as_json() for origin in origins(sights.catalog, models_of(steps)[name])],
     }
 
 
@@ -95,7 +98,14 @@ def as_text(facts: Mapping[str, Any]) -> str:
         lines += [step["step"], f"    last  {_said_last(step['last'])}", f"    next  {_said_next(step['next'])}"]
     lines.append("registered now" if facts["registered"]["there"] else f"not known to be registered: {facts['registered']['note']}")
     lines.extend(f"    {what:<9} {value}" for what, value in _provenance(facts["registered"]) if value)
+    lines += ["values", *_values(facts["values"])]
     return "\n".join(lines) + "\n"
+
+
+def _values(values: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [(value["key"], shown(value["value"]), value["at"] or "default") for value in values]
+    keys, texts = (max(len(row[column]) for row in rows) for column in (0, 1))
+    yield from (f"    {key:<{keys}}  {text:<{texts}}  {place}" for key, text, place in rows)
 
 
 def _said_last(last: Mapping[str, Any] | None) -> str:

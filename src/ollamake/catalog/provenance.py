@@ -1,0 +1,55 @@
+"""What the catalog says of a model, key by key, and where each value comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ollamake.catalog.expanded import told, written
+from ollamake.catalog.values import Catalog, Model
+from ollamake.errors import Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A value and its place."""
+
+    key: str  # `train.rank`
+    value: Any  # as JSON; no value of the environment
+    mark: Mark | None  # None: the catalog does not say it, it is the default
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"key": self.key, "value": self.value, "at": str(self.mark) if self.mark else None}
+
+
+def origins(catalog: Catalog, model: Model) -> Iterator[Origin]:
+    """Every value that the model has, in the order of the stages that it decides."""
+    for key, value in _values(model).items():
+        mark = catalog.mark_of(model.name, key)
+        if mark is None and key == "serve.system":
+            mark = catalog.mark_of(model.name, "train.system")  # which it is unless it is said
+        if value is not None or mark is not None:
+            yield Origin(key=key, value=told(value), mark=mark)
+
+
+def _values(model: Model) -> Mapping[str, Any]:
+    train, serve = model.train, model.serve
+    trained = {
+        "data": [dataset.name for dataset in model.data],
+        "train.trainer": train.trainer,
+        "train.system": train.system,
+        **{f"train.{key}": value for key, value in train.recipe.items()},
+        "train.resources.gpu": train.gpus,
+        "train.pin": "versions" if train.pins_versions else None,
+    }
+    return {
+        "base": model.base.name,
+        **({"adapter": written(model.adapter)} if model.adapter is not None else trained),
+        "serve.system": serve.system,
+        "serve.template": serve.template,
+        **{f"serve.parameters.{key}": value for key, value in sorted(serve.parameters.items())},
+        "serve.weights": serve.weights,
+        "serve.weights_type": serve.weights_type,
+    }
