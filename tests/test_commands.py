@@ -1,10 +1,15 @@
-"""`doit ask` and `doit serve`, as they are typed."""
+"""`doit ask`, `doit serve` and `doit schema`, as they are typed."""
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from conftest import Repo
+import pytest
+from jsonschema import Draft202012Validator
+
+from conftest import CATALOG, Repo
+from ollamake.catalog.faults import schema
+from ollamake.catalog.marked_yaml import parse
 
 
 def test_ask_streams_the_answer(built: Repo) -> None:
@@ -69,3 +74,12 @@ def test_list_says_what_each_step_is_for(repo: Repo) -> None:
     listed = dict(line.split(maxsplit=1) for line in repo.doit("list", "--all").out.splitlines())
     assert listed["train:legal"] == "train the adapter of legal"
     assert listed["register:sales"] == "make sales in Ollama, and have it answer"
+
+
+def test_schema_prints_what_the_catalog_is_checked_by(repo: Repo) -> None:
+    result = repo.doit("schema")
+    assert result.code == 0
+    assert json.loads(result.out) == schema()
+    Draft202012Validator.check_schema(schema())
+    Draft202012Validator(schema()).validate(parse(CATALOG, "models.yaml")[0])
+    assert repo.doit("schema", "x").err == "ERROR: schema takes no argument: 'x'\n"

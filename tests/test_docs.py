@@ -36,6 +36,22 @@ def test_every_key_of_the_catalog_has_its_heading_and_no_other_has() -> None:
     assert sorted(headings) == sorted(wanted)
 
 
+def test_editors_show_what_each_key_is_for() -> None:
+    def undescribed(node: Any, path: str) -> Iterator[str]:
+        for name, below in node.get("properties", {}).items():
+            if "description" not in {
+                **below,
+                **(schema()["$defs"][below["$ref"].split("/")[-1]] if below.get("$ref", "").startswith("#/$defs/") else {}),
+            }:
+                yield f"{path}{name}"
+            yield from undescribed(below, f"{path}{name}.")
+        if isinstance(node.get("additionalProperties"), dict):
+            yield from undescribed(node["additionalProperties"], f"{path}NAME.")
+
+    assert list(undescribed(schema(), "")) == []
+    assert [key for part in ("train", "serve") for key in undescribed(schema()["$defs"][part], f"{part}.") if "parameters." not in key] == []
+
+
 def test_every_parameter_of_ollama_is_named() -> None:
     text = (ROOT / "docs/catalog.md").read_text(encoding="utf-8")
     for name in schema()["$defs"]["serve"]["properties"]["parameters"]["properties"]:

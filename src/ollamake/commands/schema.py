@@ -1,0 +1,28 @@
+"""`doit schema`: the JSON Schema of `models.yaml`, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from doit.cmd_base import Command
+from doit.exceptions import InvalidCommand
+
+from ollamake.catalog.kept import SCHEMA
+
+
+class SchemaCommand(Command):
+    """Print the JSON Schema."""
+
+    name = "schema"
+    doc_purpose = "print the JSON Schema of models.yaml, for editors"
+    doc_usage = ""
+    doc_description = "It is what the catalog is checked by. `doit schema > models.schema.json`, and editors complete and check models.yaml by it."
+    cmd_options = ()
+
+    def execute(self, opt_values: Any, pos_args: list[str]) -> int:  # noqa: ARG002 - doit's names
+        """Print it. Raises doit's InvalidCommand."""
+        if pos_args:
+            msg = f"schema takes no argument: {pos_args[0]!r}"
+            raise InvalidCommand(msg)
+        print(SCHEMA.read_text(encoding="utf-8"), end="")
+        return 0
