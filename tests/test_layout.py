@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "spelling": "",
     "catalog": "errors digest spelling",
     "records": "errors digest spelling",
+    "selection": "errors spelling catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",
@@ -44,10 +45,10 @@ MAY_IMPORT = {
     "processes": "reporter",
     "runner": "catalog graph call engines reporter processes",
     "tasks": "errors catalog graph call state trainers ollama stages sights run",
-    "commands": "errors duration spelling catalog graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks",
+    "commands": "errors duration spelling catalog selection graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "graph", "freshness", "plan", "lora")
+CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 
