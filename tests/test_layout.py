@@ -45,7 +45,10 @@ MAY_IMPORT = {
     "processes": "reporter",
     "runner": "catalog graph call engines reporter processes",
     "tasks": "errors catalog graph call state trainers ollama stages sights run",
-    "commands": "errors duration spelling catalog selection graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks",
+    "git": "errors spelling",
+    "past": "errors digest catalog graph state tasks git",
+    "since": "errors digest catalog graph freshness plan state sights git past",
+    "commands": "errors duration spelling catalog selection graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "graph", "freshness", "plan", "lora")

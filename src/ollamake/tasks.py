@@ -12,6 +12,7 @@ from doit.exceptions import InvalidDodoFile
 from doit.globals import Globals
 
 from ollamake.call import current, groups
+from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, steps_of
@@ -37,10 +38,8 @@ DoitTask = dict[str, Any]
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks)
+        catalog, steps = loaded(path, only_looks=current().only_looks)
         run = Run(Sights(catalog, address_of(catalog.host), database()))
-        used = {model.train.trainer for model in catalog.models}
-        steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in catalog.warnings:
@@ -50,6 +49,13 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     yield from groups(path, groups_of(steps))
     for step in steps:
         yield task_of(step, run)
+
+
+def loaded(path: str, *, only_looks: bool) -> tuple[Catalog, tuple[Step, ...]]:
+    """A catalog and its steps; `only_looks`: files that it names need not be there. Raises BuildError."""
+    catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=only_looks)
+    used = {model.train.trainer for model in catalog.models}
+    return catalog, steps_of(catalog, {name: trainer(name).text_format for name in used})
 
 
 def database() -> LockBackend:

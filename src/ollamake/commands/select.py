@@ -13,6 +13,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.plan import planned
 from ollamake.selection import select
+from ollamake.since import common_commit, differences
 
 EXCLUDE = {
     "name": "exclude",
@@ -37,18 +38,21 @@ def selected(selectors: Sequence[str], exclude: Sequence[str] = ()) -> list[str]
 
 def looked_up(method: str, value: str, names: Sequence[str]) -> Collection[str]:
     """Those of these models that are in this state, or that an edit since this commit changes."""
-    return in_state(value, names)
+    if method == "state":
+        return in_state(value, names)
+    catalogs = [(run.sights, steps) for run, steps in current().catalogs.values()]
+    return {name for found in differences(common_commit(value), catalogs) for name in found.by_model}
 
 
 def in_state(state: str, names: Sequence[str]) -> set[str]:
     """Those of these models that are fresh, stale or new, as a plan of them has it."""
     found: set[str] = set()
-    for sights, steps in ((run.sights, steps) for run, steps in current().catalogs.values()):
+    for run, steps in current().catalogs.values():
         chosen = needed_by(names, steps)
         here = set(names) & set(models_of(steps))
         if state == "new":
-            found |= here - {step.name for step in chosen if step.stage != "validate" and sights.remembered(step)}
+            found |= here - {step.name for step in chosen if step.stage != "validate" and run.sights.remembered(step)}
         else:
-            stale = here & needing((plan.step for plan in planned(chosen, Foresight(sights, steps))), steps)
+            stale = here & needing((plan.step for plan in planned(chosen, Foresight(run.sights, steps))), steps)
             found |= here - stale if state == "fresh" else stale
     return found
