@@ -29,6 +29,7 @@ MAY_IMPORT = {
     # edge
     "logs": "",
     "folders": "",
+    "fetch": "",
     "locks": "",
     "call": "",
     "state": "errors digest catalog graph freshness call locks",
