@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "catalog": "errors digest spelling",
     "records": "errors digest spelling",
     "selection": "errors spelling catalog",
+    "importers": "errors catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",
@@ -49,10 +50,10 @@ MAY_IMPORT = {
     "git": "errors spelling",
     "past": "errors digest catalog graph state tasks git",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog selection graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog selection importers graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "graph", "freshness", "plan", "lora")
+CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 
