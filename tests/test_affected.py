@@ -236,6 +236,23 @@ def test_neither_data_nor_weights_nor_a_lock_have_to_be_there(committed: Repo, t
     assert (done.returncode, done.stdout) == (0, f"sales  {ALL}  datasets/tone.jsonl changed\n")
 
 
+def test_data_that_is_not_in_git_is_compared_by_the_lock_be_it_there_or_not(committed: Repo) -> None:
+    Path("data").mkdir()
+    Path("datasets/tone.jsonl").rename("data/tone.jsonl")
+    committed.replace("datasets/tone.jsonl]", "data/*.jsonl]")
+    committed.replace("/build/", "/build/\n/data/", ".gitignore")
+    committed.doit()
+    git("add", ".")
+    git("commit", "-am", "data elsewhere")
+    assert affected(committed) == {}
+    committed.replace("Gladly", "Kindly", "data/tone.jsonl")
+    assert affected(committed) == {}  # nobody has said so yet
+    committed.doit()
+    assert affected(committed) == {"sales": (ALL.replace("train?", "train"), "data/tone.jsonl changed")}
+    shutil.rmtree("data")
+    assert affected(committed) == {"sales": (ALL.replace("train?", "train"), "data/tone.jsonl changed")}
+
+
 def test_files_of_git_lfs_are_compared_by_their_pointers(committed: Repo) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12\n"
     path = Path("datasets/tone.jsonl")

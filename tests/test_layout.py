@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "runner": "catalog graph call engines reporter processes",
     "tasks": "errors catalog graph call state trainers ollama stages sights run",
     "git": "errors spelling",
-    "past": "errors digest catalog graph state tasks git",
+    "past": "errors digest catalog graph state trainers tasks git",
     "since": "errors digest catalog graph freshness plan state sights git past",
     "commands": "errors duration spelling catalog selection importers graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",

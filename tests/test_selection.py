@@ -250,6 +250,8 @@ def test_ls_lists_what_a_selector_means(tagged: Repo) -> None:
     assert json.loads(tagged.doit("ls", "--json", "tag:loud").out) == [
         {"model": "sales", "base": "tiny", "data": ["shared", "tone"], "adapter": None, "tags": ["desk", "loud"], "at": "models.yaml:14"}
     ]
+    result = tagged.doit("ls", "--exclude", "legal", "--exclude", "tag:loud")
+    assert (result.code, result.out, result.err) == (0, "", "no model is selected: all without legal tag:loud\n")
     result = tagged.doit("ls", "tga:loud")
     assert (result.code, result.err) == (3, "ERROR: \ntga:loud: unknown method 'tga'\n  fix: write 'tag' (known: base, data, since, state, tag)\n")
 

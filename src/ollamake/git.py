@@ -12,7 +12,6 @@ from ollamake.errors import BuildError
 from ollamake.spelling import nearest
 
 EDITED = "edited"  # the id of a file that git has not looked at
-NO_FILE = "0" * 40  # git's id of what it has not written
 SUBMODULE, FILES = "160000", ("100644", "100755")  # modes
 FETCH = "fetch it: `git fetch origin`; in GitHub Actions, actions/checkout with `fetch-depth: 0`"
 
@@ -65,7 +64,7 @@ class Clone:
             if status == "D" or mode == SUBMODULE:
                 files.pop(path, None)
                 continue
-            files[path] = EDITED if id_ == NO_FILE else id_
+            files[path] = id_ if id_.strip("0") else EDITED
             if files[path] == EDITED and mode in FILES and "\n" not in path:
                 written.append(path)
         if written:

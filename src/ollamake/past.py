@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ollamake.catalog import Catalog
+from ollamake.catalog.load import load_catalog
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
 from ollamake.git import EDITED, Clone
 from ollamake.graph import Step
 from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
-from ollamake.tasks import loaded
+from ollamake.tasks import steps_in
+from ollamake.trainers.port import trainer_names
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has not fetched
 
@@ -34,6 +36,13 @@ class Snapshot:
     def id(self, path: str) -> str | None:
         """What is another where the file's content is; None where it is not in git."""
         return self.files.get(self.clone.path(path))
+
+    @property
+    def beside_git(self) -> set[str]:
+        """The files that git does not have and the lock names as inputs, by their paths from the clone's root."""
+        names = {name for block in self.blocks.values() for name in block["inputs"] if not name.startswith("base ")}
+        made = {name for block in self.blocks.values() for name in block["targets"]}
+        return {self.clone.path(name) for name in names - made} - self.files.keys()
 
     def digest(self, path: str) -> str | None:
         """The digest of a file as a record has it, also where git-lfs has not fetched it; None where nobody knows it. Raises BuildError and OSError."""
@@ -97,8 +106,7 @@ def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[st
                 to_ask[path] = id_
     found = clone.contents(to_ask.values())
     texts.update({path: found[id_] for path, id_ in to_ask.items()})
-    more = [clone.path(name) for name in snapshot.locked if not name.startswith("base ")]
-    with _folder(clone, {path: texts.get(path, b"") for path in (*more, *snapshot.files)}, folders):
+    with _folder(clone, {path: texts.get(path, b"") for path in (*snapshot.files, *snapshot.beside_git)}, folders):
         return [_load(path, is_there=clone.path(path) in texts) for path in paths]
 
 
@@ -111,10 +119,10 @@ def _load(path: str, *, is_there: bool) -> Loaded:
     if not is_there:
         return Loaded(catalog=None, steps=(), fault="")
     try:
-        catalog, steps = loaded(path, only_looks=True)
+        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=True)
+        return Loaded(catalog=catalog, steps=steps_in(catalog), fault="")
     except BuildError as error:
         return Loaded(catalog=None, steps=(), fault=str(error).partition("\n")[0])
-    return Loaded(catalog=catalog, steps=steps, fault="")
 
 
 @contextmanager
@@ -130,10 +138,11 @@ def _folder(clone: Clone, files: Mapping[str, bytes], folders: Iterable[str]) ->
             if path.startswith("../") or os.path.isabs(path):
                 continue
             place = Path(top, path)
-            if place.parent not in made:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                made.add(place.parent)
-            place.write_bytes(text)
+            with suppress(FileExistsError, IsADirectoryError, NotADirectoryError):  # the lock may name what git has otherwise since
+                if place.parent not in made:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    made.add(place.parent)
+                place.write_bytes(text)
         os.chdir(work)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What an edit since a commit changes: the steps as they were and as they are, compared by git and the lock. Reads no data, no weights, no server."""
+"""What an edit since a commit changes: the steps as they were and as they are, compared by git and the lock. Needs no data, no weights, no server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
 from ollamake.digest import digest_value
-from ollamake.errors import Mark
+from ollamake.errors import BuildError, Mark
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.git import clone_here
 from ollamake.graph import Step
@@ -61,8 +61,11 @@ def differences(commit: str, catalogs: Sequence[tuple[Sights, tuple[Step, ...]]]
     folders = [folder for sights, _ in catalogs for folder, is_there in sights.catalog.folders.items() if is_there]
     then = catalogs_of(before, now, paths, folders)
     loaded = [Loaded(catalog=sights.catalog, steps=steps, fault="") for sights, steps in catalogs]
-    if not all(os.path.lexists(clone.root / path) for path in now):  # a pattern of files would not come to these
+    if not all(os.path.lexists(clone.root / path) for path in (*now, *after.beside_git)):  # a pattern of files would not come to these
         loaded = catalogs_of(after, now, paths, folders)
+        for known in loaded:
+            if known.fault:
+                raise BuildError(known.fault)
     return [
         Since(sights, commit=commit[:8], before=before, after=after, then=old, now=new).difference()
         for (sights, _), old, new in zip(catalogs, then, loaded, strict=True)

@@ -38,8 +38,9 @@ DoitTask = dict[str, Any]
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
-        catalog, steps = loaded(path, only_looks=current().only_looks)
+        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks)
         run = Run(Sights(catalog, address_of(catalog.host), database()))
+        steps = steps_in(catalog)
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in catalog.warnings:
@@ -51,11 +52,10 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         yield task_of(step, run)
 
 
-def loaded(path: str, *, only_looks: bool) -> tuple[Catalog, tuple[Step, ...]]:
-    """A catalog and its steps; `only_looks`: files that it names need not be there. Raises BuildError."""
-    catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=only_looks)
+def steps_in(catalog: Catalog) -> tuple[Step, ...]:
+    """Every step of a catalog, with what its trainers read. Raises BuildError where one of these can't be loaded."""
     used = {model.train.trainer for model in catalog.models}
-    return catalog, steps_of(catalog, {name: trainer(name).text_format for name in used})
+    return steps_of(catalog, {name: trainer(name).text_format for name in used})
 
 
 def database() -> LockBackend:
