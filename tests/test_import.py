@@ -262,6 +262,17 @@ def test_what_a_configuration_of_axolotl_says_and_a_catalog_does_not(line: str, 
     assert [note for note in notes_of(text) if not note.startswith("base_model: ")] == said
 
 
+def test_what_a_configuration_of_axolotl_leaves_out_is_as_axolotl_has_it() -> None:
+    one = imported("desk.yml", "base_model: ./weights\nadapter: lora\nbf16: auto\n", name="", folder="")
+    assert one.model == {"base": "weights", "data": ["desk"], "train": {"epochs": 1, "max_tokens": 512, "batch_size": 1}}
+    assert one.base == {"weights": {"gguf": "bases/weights.gguf", "hf": "weights"}}
+    assert [note.text for note in one.notes] == [
+        "base_model: it is served from a GGUF, too: put that of ./weights at bases/weights.gguf",
+        "no datasets: write records into datasets/desk.jsonl",
+        "bf16: there is nothing like it here",
+    ]
+
+
 def test_a_modelfile_is_read_as_ollama_reads_it() -> None:
     text = '  from x\n\n# c\nSYSTEM "one\ntwo"\nTEMPLATE """a "b"\n  c"""\nmessage assistant hi "there"\nPARAMETER stop " a "\nADAPTER\n'
     found = [(said.line, said.word, said.key, said.value) for said in instructions(text, "Modelfile")]

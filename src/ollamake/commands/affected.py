@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as to_json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from doit.exceptions import InvalidCommand
@@ -22,7 +22,6 @@ SINCE = {
     "help": "a commit or branch: what it and HEAD have in common is compared with the working tree",
 }
 BEHIND = ("behind", "perhaps behind", "perhaps behind perhaps")  # kinds of reasons that another step of the same line tells
-
 LISTS = ("files", "data")  # keys that list the files of datasets
 
 
@@ -43,7 +42,7 @@ class AffectedCommand(Look):
             msg = "usage: doit affected --since REV [SELECTOR...]"
             raise InvalidCommand(msg)
         catalogs = self.catalogs()
-        wanted = selected(pos_args, exclude) if pos_args or exclude else None
+        wanted = set(selected(pos_args, exclude)) if pos_args or exclude else None
         commit = common_commit(since)
         found = [of_models(difference, wanted) for difference in differences(commit, catalogs)]
         facts: dict[str, Any] = {"since": since, "commit": commit}
@@ -59,7 +58,7 @@ class AffectedCommand(Look):
         return 0
 
 
-def of_models(difference: Difference, wanted: Sequence[str] | None) -> dict[str, list[Any]]:
+def of_models(difference: Difference, wanted: Collection[str] | None) -> dict[str, list[Any]]:
     """`models` and `datasets` that are affected, the latter where no model reads them, and models that are `gone`; `wanted`: of these models alone."""
     by_model = difference.by_model
     names = [name for name in by_model if wanted is None or name in wanted]

@@ -37,8 +37,9 @@ class BuildCommand(OptionsAnywhere, RunCommand):
         """Take the selectors, and refuse what would take too long. Raises InvalidCommand."""
         models, exclude = models_of(current().steps), self.options["exclude"]
         typed = [] if self.sel_default_tasks else self.sel_tasks
-        tasks = [name for name in typed if name not in models and name in {task.name for task in self.task_list}]
-        selectors = [name for name in typed if name not in tasks]
+        known = {task.name for task in self.task_list} - models.keys()
+        tasks = [name for name in typed if name in known]
+        selectors = [name for name in typed if name not in known]
         if selectors or (exclude and not tasks):
             self.sel_tasks = [*tasks, *(f"register:{name}" for name in selected(selectors, exclude))]
         if self.options["max_train_minutes"] is not None:

@@ -18,6 +18,8 @@ TRAIN = {  # key of Axolotl's -> key of `train`
     "sequence_len": "max_tokens",
     "seed": "seed",
 }
+# What Axolotl 0.21 takes where it is not told (axolotl/utils/schemas); a catalog has other defaults.
+UNSAID = {"num_epochs": 1, "sequence_len": 512, "micro_batch_size": 1, "gradient_accumulation_steps": 1}
 RECORDS = (".jsonl", ".json", ".csv", ".parquet", ".gz", ".zst")  # ends of files
 BATCH = ("micro_batch_size", "gradient_accumulation_steps")
 ELSEWHERE = {"base_model", "datasets", "adapter", "lora_target_linear", *BATCH}
@@ -41,17 +43,18 @@ def from_axolotl(source: Source, value: Mapping[str, Any], lines: Mapping[KeyPat
     """The model that a configuration trains."""
     notes: list[Note] = []
     train: dict[str, Any] = {}
+    told = {**UNSAID, **value}
     for key, own in TRAIN.items():
-        said = value.get(key)
+        said = told.get(key)
         said = int(said) if isinstance(said, float) and said.is_integer() else said
         if said is not None and fits("train", own, said):
             train[own] = said
         elif said is not None:
             notes.append(source.note(lines[(key,)], f"{key}: {said!r} is no value of train.{own}"))
-    batch = [value.get(key, 1) for key in BATCH]
+    batch = [told[key] for key in BATCH]
     size = batch[0] * batch[1] if all(isinstance(factor, int) for factor in batch) else None
     if fits("train", "batch_size", size):
-        train.update({"batch_size": size} if any(key in value for key in BATCH) else {})
+        train["batch_size"] = size
     else:
         notes.extend(source.note(lines[(key,)], f"{key}: {value[key]!r} is no number of records") for key in BATCH if key in value)
     name = source.name
@@ -71,7 +74,7 @@ def from_axolotl(source: Source, value: Mapping[str, Any], lines: Mapping[KeyPat
         datasets = {name: {"files": [f"datasets/{name}.jsonl"]}}
         notes.append(source.note(1, f"no datasets: write records into datasets/{name}.jsonl"))
     for key, said in value.items():
-        if key not in {*TRAIN, *ELSEWHERE} and said not in (None, False, "", 0, [], {}, "auto"):
+        if key not in {*TRAIN, *ELSEWHERE} and said not in (None, False, "", 0, [], {}):
             notes.append(source.note(lines[(key,)], f"{key}: {WHY_NOT.get(key, 'there is nothing like it here')}"))
     return Imported(
         kind="Axolotl configuration",
