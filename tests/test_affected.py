@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import DODO, Repo, jsonl
+from conftest import CATALOG, DODO, Repo, jsonl
 from test_lock import git
 
 ALL = "validate convert train? package? register?"
@@ -298,6 +298,33 @@ def test_a_repo_may_be_a_folder_of_a_larger_one(committed: Repo, monkeypatch: py
     assert affected(committed) == {}
     committed.replace("Gladly", "Kindly", "data/tone.jsonl")
     assert affected(committed) == {"sales": (ALL, "../data/tone.jsonl changed")}
+
+
+def test_each_catalog_of_a_dodo_is_compared_with_its_own(committed: Repo) -> None:
+    second = CATALOG.replace("  legal:", "  lawyer:").replace("  sales:", "  vendor:").replace("  shared:", "  common:").replace("[shared", "[common")
+    Path("other.yaml").write_text(second.replace("  tone:", "  manner:").replace(", tone]", ", manner]"), encoding="utf-8")
+    both = DODO + '    yield from tasks_from("other.yaml")\n'
+    Path("dodo.py").write_text(both, encoding="utf-8")
+    git("add", ".")
+    git("commit", "-m", "two catalogs")
+    committed.replace("temperature: 0.2", "temperature: 0.4", "other.yaml")
+    done = subprocess.run([sys.executable, "-m", "doit", "affected", "--since", "main"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, 'vendor  register  serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (other.yaml:16)\n')
+
+
+def test_few_processes_of_git_are_asked_however_many_models_there_are(committed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = "".join(f"  model-{number}:\n    base: tiny\n    data: [shared]\n" for number in range(8))
+    Path("models.yaml").write_text(CATALOG + models, encoding="utf-8")
+    committed.doit()
+    git("commit", "-am", "more models")
+    path = Path("datasets/shared.jsonl")
+    path.write_text(path.read_text(encoding="utf-8").replace("\n", "\n\n"), encoding="utf-8")
+    committed.doit()
+    trace = committed.path.parent / "git-trace"
+    monkeypatch.setenv("GIT_TRACE", str(trace))
+    assert {steps for steps, _ in affected(committed).values()} == {"validate convert"}
+    asked = [line for line in trace.read_text(encoding="utf-8").splitlines() if "built-in: git " in line]
+    assert len(asked) == 11, asked
 
 
 def test_it_writes_nothing_and_does_not_wait_for_a_build(committed: Repo) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,8 +52,7 @@ class Snapshot:
             known = self.locked.get(path, set())
             return next(iter(known)) if len(known) == 1 else None
         if not self.is_now:
-            content = self.clone.contents([id_])[id_]
-            return _pointed_to(content) or digest_bytes(content)
+            return _digest_in_git(self.clone, id_)
         try:
             with Path(path).open("rb") as file:
                 start = file.read(len(POINTER) + 100)
@@ -108,6 +108,12 @@ def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[st
     texts.update({path: found[id_] for path, id_ in to_ask.items()})
     with _folder(clone, {path: texts.get(path, b"") for path in (*snapshot.files, *snapshot.beside_git)}, folders):
         return [_load(path, is_there=clone.path(path) in texts) for path in paths]
+
+
+@cache
+def _digest_in_git(clone: Clone, id_: str) -> str:
+    content = clone.contents([id_])[id_]
+    return _pointed_to(content) or digest_bytes(content)
 
 
 def _pointed_to(content: bytes) -> str | None:

@@ -154,7 +154,8 @@ class Since:
         """Does the lock say that the step was done from what was there at that time?"""
         if step is None or step.id not in snapshot.blocks or self.unproven.intersection(step.reads):
             return False
-        inputs = {name: snapshot.digest(path) for name, path in step.named_reads.items()}
+        same = {path for path in step.reads if self.before.id(path) == self.after.id(path) is not None}  # and mostly known already
+        inputs = {name: (self.after if path in same else snapshot).digest(path) for name, path in step.named_reads.items()}
         return not freshness.reasons(Record.of(snapshot.blocks[step.id]), Sight(inputs=inputs, keys=self.sights.keys(step)))
 
     def seconds(self, step: Step) -> float | None:  # noqa: ARG002 - the plan's
