@@ -52,8 +52,8 @@ class RunLock:
         if os.environ.get(BUILDING) == str(self.folder):
             msg = "this repo is being built by the doit that has started this one"
             raise BuildError(msg, fix="name what has to be built first in the task's task_dep, instead of running doit in it")
-        print(f"   {self.holder()} is building here: waiting for its end", file=sys.__stderr__, flush=True)  # doit keeps an action's own
         try:
+            print(f"   {self.holder()} is building here: waiting for its end", file=sys.__stderr__, flush=True)  # doit keeps an action's own
             wait_for_lock(descriptor)
         except KeyboardInterrupt:
             sys.exit(130)
