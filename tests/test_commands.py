@@ -44,7 +44,7 @@ def test_ask_beside_base_answers_twice(built: Repo) -> None:
     [
         (("legal",), 'usage: doit ask MODEL "QUESTION"'),
         ((), 'usage: doit ask MODEL "QUESTION"'),
-        (("leagl", "Hi"), "\nmodels.yaml: no model 'leagl'\n  fix: write 'legal' (known: legal, sales)"),
+        (("leagl", "Hi"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("--catalog", "other.yaml", "legal", "Hi"), "\nother.yaml: can't be read: No such file or directory\n  fix: write a catalog there"),
     ],
 )

@@ -104,6 +104,25 @@ def test_every_command_has_its_heading() -> None:
     )
 
 
+def test_the_names_of_all_commands_are_said_to_be_taken() -> None:
+    from importlib.metadata import entry_points
+
+    (taken,) = re.findall(r"by any name but those of commands: (.*), and doit's own", README)
+    assert re.findall(r"`(\w+)`", taken) == sorted(
+        entry.name for entry in entry_points(group="doit.COMMAND") if entry.value.startswith("ollamake.") and entry.name != "run"
+    )
+
+
+def test_every_method_and_state_of_selection_is_described() -> None:
+    from ollamake.selection import LOOKED_UP, SAID, STATES
+
+    text = (ROOT / "docs/selection.md").read_text(encoding="utf-8")
+    for method in {*SAID, *LOOKED_UP} - {"state"}:
+        assert f"| `{method}:" in text
+    for state in STATES:
+        assert f"`state:{state}`" in text
+
+
 def test_every_option_of_a_command_is_named() -> None:
     from importlib.metadata import entry_points
 
@@ -111,7 +130,16 @@ def test_every_option_of_a_command_is_named() -> None:
     for entry in entry_points(group="doit.COMMAND"):
         if entry.value.startswith("ollamake.") and entry.name != "run":
             for option in entry.load().__dict__["cmd_options"]:
-                if isinstance(option, dict) and option["long"] in {"json", "because", "max-train-minutes", "beside-base"}:
+                if isinstance(option, dict) and option["long"] in {
+                    "json",
+                    "because",
+                    "max-train-minutes",
+                    "beside-base",
+                    "exclude",
+                    "since",
+                    "write",
+                    "name",
+                }:
                     assert f"--{option['long']}" in text
 
 

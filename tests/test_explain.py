@@ -222,15 +222,15 @@ def test_why_says_at_which_commit_it_was_built(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("why",), "usage: doit why MODEL..."),
+        (("why",), "usage: doit why SELECTOR..."),
         (("why", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("plan", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("build", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("plan", "x*"), "\nno model 'x*' in the catalog\n  fix: known: legal, sales"),
         (("build", "--max-train-minutes"), "\ndoit build: option --max-train-minutes requires argument\n  fix: `doit help build` lists the options"),
         (("plan", "--jsno"), "\ndoit plan: option --jsno not recognized\n  fix: `doit help plan` lists the options"),
-        (("accept", "legal"), 'usage: doit accept MODEL... --because "TEXT"'),
-        (("accept", "--because", "why not"), 'usage: doit accept MODEL... --because "TEXT"'),
+        (("accept", "legal"), 'usage: doit accept SELECTOR... --because "TEXT"'),
+        (("accept", "--because", "why not"), 'usage: doit accept SELECTOR... --because "TEXT"'),
     ],
 )
 def test_mistakes_in_a_command_are_said(built: Repo, arguments: tuple[str, ...], said: str) -> None:

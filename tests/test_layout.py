@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "spelling": "",
     "catalog": "errors digest spelling",
     "records": "errors digest spelling",
+    "selection": "errors spelling catalog",
+    "importers": "errors catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",
@@ -28,6 +30,7 @@ MAY_IMPORT = {
     # edge
     "logs": "",
     "folders": "",
+    "fetch": "",
     "locks": "",
     "call": "",
     "state": "errors digest catalog graph freshness call locks",
@@ -44,10 +47,13 @@ MAY_IMPORT = {
     "processes": "reporter",
     "runner": "catalog graph call engines reporter processes",
     "tasks": "errors catalog graph call state trainers ollama stages sights run",
-    "commands": "errors duration spelling catalog graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks",
+    "git": "errors spelling",
+    "past": "errors digest catalog graph state trainers tasks git",
+    "since": "errors digest catalog graph freshness plan state sights git past",
+    "commands": "errors duration spelling catalog selection importers graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "graph", "freshness", "plan", "lora")
+CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

@@ -15,6 +15,8 @@ SHOWN = 60  # characters of a value
 # Every kind of reason, and how it is said; {what} is a file, a key or a model, {old} and {new} are values.
 KINDS = {
     "never built": "not built yet",
+    "added": "new since {new}",
+    "faulty then": "the catalog had faults at {new}: {what}",
     "target gone": "{what} is gone",
     "target changed": "{what} is not what was made",
     "target unknown": "{what} is not known to have been made",

@@ -12,6 +12,7 @@ from doit.exceptions import InvalidDodoFile
 from doit.globals import Globals
 
 from ollamake.call import current, groups
+from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, steps_of
@@ -42,8 +43,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
         run = Run(Sights(catalog, address_of(catalog.host), backend))
-        used = {model.train.trainer for model in catalog.models}
-        steps = steps_of(catalog, {name: trainer(name).text_format for name in used})
+        steps = steps_in(catalog)
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in catalog.warnings:
@@ -53,6 +53,12 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     yield from groups(path, groups_of(steps))
     for step in steps:
         yield task_of(step, run)
+
+
+def steps_in(catalog: Catalog) -> tuple[Step, ...]:
+    """Every step of a catalog, with what its trainers read. Raises BuildError where one of these can't be loaded."""
+    used = {model.train.trainer for model in catalog.models}
+    return steps_of(catalog, {name: trainer(name).text_format for name in used})
 
 
 def database() -> LockBackend:

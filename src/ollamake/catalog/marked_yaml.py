@@ -33,6 +33,7 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", "<"),
 ):
     _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
+RESOLVERS = _Yaml12Loader.yaml_implicit_resolvers  # what tells a plain text from a number: who writes YAML quotes by them
 
 
 def parse(text: str, path: str) -> tuple[Any, dict[KeyPath, int]]:

@@ -1,4 +1,4 @@
-"""`doit accept MODEL --because TEXT`: take the adapter that is there as the one that would be trained now."""
+"""`doit accept SELECTOR... --because TEXT`: take the adapter that is there as the one that would be trained now."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
-from ollamake.commands.look import OptionsAnywhere, models_of, selected
+from ollamake.commands.look import OptionsAnywhere, models_of
 from ollamake.commands.run import RunCommand
+from ollamake.commands.select import EXCLUDE, selected
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.stages.accept import accepted
@@ -26,24 +27,24 @@ class AcceptCommand(OptionsAnywhere, RunCommand):
 
     name = "accept"
     doc_purpose = "take the adapter that is there as built: trained elsewhere, or a recipe edit that changes nothing"
-    doc_usage = 'MODEL... --because "TEXT"'
+    doc_usage = 'SELECTOR... --because "TEXT"'
     doc_description = (
         "Brings the text of the models up to date, checks their adapters against the base, and notes them as trained from what is there now. "
         "Nothing is trained; the next `doit` packages and registers."
     )
-    cmd_options = (*RunCommand.cmd_options, BECAUSE)
+    cmd_options = (*RunCommand.cmd_options, BECAUSE, EXCLUDE)
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Accept. Returns doit's exit code. Raises what doit prints as an error."""
         if not args or not params["because"].strip():
-            msg = 'usage: doit accept MODEL... --because "TEXT"'
+            msg = 'usage: doit accept SELECTOR... --because "TEXT"'
             raise InvalidCommand(msg)
         return super().execute(params, args)
 
     def before(self) -> None:
         """Run no more than the conversions of these models. Raises InvalidCommand."""
         models = models_of(current().steps)
-        names = selected(self.sel_tasks, models)
+        names = selected(self.sel_tasks, self.options["exclude"])
         for name in names:
             adapter = models[name].adapter
             if adapter is not None:

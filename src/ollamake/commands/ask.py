@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.ollama.address import address_of, digests_at
 from ollamake.ollama.client import NewModel, OllamaServer, tagged
 from ollamake.ollama.server import use_server
-from ollamake.spelling import nearest
+from ollamake.selection import select
 from ollamake.stages.system import system_of
 from ollamake.state.digests import file_digest
 from ollamake.trainers.port import trainer_names
@@ -71,12 +72,19 @@ class Ask(Command):
         return 0
 
 
-def _model(catalog: Catalog, name: str) -> Model:
+def _model(catalog: Catalog, selector: str) -> Model:
+    """The one model that this selector means. Raises BuildError."""
+
+    def look_up(method: str, value: str, _: Sequence[str]) -> Collection[str]:
+        msg = f"{method}:{value}: doit ask looks at no step"
+        raise BuildError(msg, fix="name the model, or write tag:, base: or data: with something of its own")
+
     models = {model.name: model for model in catalog.models}
-    if name not in models:
-        msg = f"{catalog.path}: no model {name!r}"
-        raise BuildError(msg, fix=nearest(name, models))
-    return models[name]
+    names = select([selector], models, look_up)
+    if len(names) != 1:
+        msg = f"{selector!r} means {len(names)} models, and one answers{': ' if names else ''}{', '.join(names)}"
+        raise BuildError(msg, fix="name one of them" if names else "name a model")
+    return models[names[0]]
 
 
 def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool) -> None:

@@ -1,15 +1,14 @@
-"""`doit build [MODEL...]`: doit's run, by the names of models, with options of ollamake's own."""
+"""`doit build [SELECTOR...]`: doit's run of the models that are selected, with options of ollamake's own."""
 
 from __future__ import annotations
-
-from itertools import chain
 
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
-from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of, selected
+from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of
 from ollamake.commands.plan import total
 from ollamake.commands.run import RunCommand
+from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
@@ -29,21 +28,20 @@ class BuildCommand(OptionsAnywhere, RunCommand):
     """Bring models up to date."""
 
     name = "build"
-    doc_purpose = "bring models up to date: all, or those that are named"
-    doc_usage = "[MODEL...]"
-    doc_description = "As `doit` alone, with MODEL for `register:MODEL`; `*` matches any text. Names of tasks are taken as well."
-    cmd_options = (*RunCommand.cmd_options, MOST)
+    doc_purpose = "bring models up to date: all, or those that are selected"
+    doc_usage = "[SELECTOR...]"
+    doc_description = "As `doit` alone, for the models that are selected, and what they need. Names of tasks are taken as well."
+    cmd_options = (*RunCommand.cmd_options, MOST, EXCLUDE)
 
     def before(self) -> None:
-        """Take the names of models, and refuse what would take too long. Raises InvalidCommand."""
-        models = models_of(current().steps)
-        if not self.sel_default_tasks:
-            tasks = {task.name for task in self.task_list}
-            known = [
-                ([name] if name in tasks and name not in models else [f"register:{model}" for model in selected([name], models)])
-                for name in self.sel_tasks
-            ]
-            self.sel_tasks = list(chain.from_iterable(known))
+        """Take the selectors, and refuse what would take too long. Raises InvalidCommand."""
+        models, exclude = models_of(current().steps), self.options["exclude"]
+        typed = [] if self.sel_default_tasks else self.sel_tasks
+        known = {task.name for task in self.task_list} - models.keys()
+        tasks = [name for name in typed if name in known]
+        selectors = [name for name in typed if name not in known]
+        if selectors or (exclude and not tasks):
+            self.sel_tasks = [*tasks, *(f"register:{name}" for name in selected(selectors, exclude))]
         if self.options["max_train_minutes"] is not None:
             self.refuse_long_trainings(self.options["max_train_minutes"])
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from getopt import GetoptError, gnu_getopt
 from itertools import chain
 from typing import Any
@@ -18,7 +17,6 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.reporter import selected_with_dependencies
 from ollamake.sights import Sights
-from ollamake.spelling import nearest
 
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
@@ -67,22 +65,19 @@ def models_of(steps: Iterable[Step]) -> dict[str, Model]:
     return {step.name: step.subject for step in steps if isinstance(step.subject, Model)}
 
 
-def selected(names: Iterable[str], models: Mapping[str, Model]) -> list[str]:
-    """The models that these names or patterns mean; all, where there are none. Raises InvalidCommand."""
-    found: dict[str, None] = {}
-    for name in names:
-        matches = fnmatch.filter(models, name) if "*" in name else [name] if name in models else []
-        if not matches:
-            raise InvalidCommand(as_printed(BuildError(f"no model {name!r} in the catalog", fix=nearest(name, models))))
-        found.update(dict.fromkeys(matches))
-    return list(found) or list(models)
-
-
 def needed_by(models: Iterable[str], steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps of these models, and of the datasets that they read, in their order."""
     wanted = set(models)
     datasets = {dataset.name for name, model in models_of(steps).items() if name in wanted for dataset in model.data}
     return tuple(step for step in steps if step.name in (datasets if step.stage == "validate" else wanted))
+
+
+def needing(some: Iterable[Step], steps: Iterable[Step]) -> set[str]:
+    """The models that need any of these steps: their own, or of a dataset that they read."""
+    found = {(step.stage == "validate", step.name) for step in some}
+    return {
+        name for name, model in models_of(steps).items() if (False, name) in found or any((True, dataset.name) in found for dataset in model.data)
+    }
 
 
 def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[Step]:

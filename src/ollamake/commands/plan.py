@@ -1,4 +1,4 @@
-"""`doit plan [MODEL...]`: what a run would do, why, and how long it would take. Does nothing."""
+"""`doit plan [SELECTOR...]`: what a run would do, why, and how long it would take. Does nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ollamake.call import current
-from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by, selected
+from ollamake.commands.look import AS_JSON, Look, in_a_run, needed_by
+from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planned
@@ -21,19 +21,20 @@ class PlanCommand(Look):
 
     name = "plan"
     doc_purpose = "say what a run would do, why, and how long it would take"
-    doc_usage = "[MODEL...]"
+    doc_usage = "[SELECTOR...]"
     doc_description = (
         "Names the steps that a run would do, and marks with `?` those that depend on what a step before them comes to. "
         "Nothing is written, and neither data, weights nor a server have to be there. "
         f"Exit code: 0 where everything is fresh, {STALE} where something would run."
     )
-    cmd_options = (AS_JSON,)
+    cmd_options = (AS_JSON, EXCLUDE)
 
-    def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
+    def _execute(self, *, json: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
         plans: list[Planned] = []
-        wanted = selected(pos_args, models_of(current().steps)) if pos_args else []
-        for sights, steps in self.catalogs():
-            chosen = needed_by(wanted, steps) if wanted else in_a_run(self.task_list, self.sel_tasks, steps)
+        catalogs = self.catalogs()
+        wanted = selected(pos_args, exclude) if pos_args or exclude else None
+        for sights, steps in catalogs:
+            chosen = in_a_run(self.task_list, self.sel_tasks, steps) if wanted is None else needed_by(wanted, steps)
             plans.extend(planned(chosen, Foresight(sights, steps)))
         self.outstream.write(as_json(plans) if json else as_text(plans))
         return STALE if plans else 0

@@ -36,7 +36,8 @@ class RunCommand(cmd_run.Run):
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
         self.options = params
-        begin(Call(is_whole=not args and not params["always"] and not params["single"], typed=self.typed, always=params["always"]))
+        is_part = args or params.get("exclude") or params["always"] or params["single"]
+        begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"]))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)

@@ -1,16 +1,16 @@
-"""`doit why MODEL`: why its steps last ran, why they will run next, and what the model in Ollama was made from."""
+"""`doit why SELECTOR...`: why its steps last ran, why they will run next, and what the model in Ollama was made from."""
 
 from __future__ import annotations
 
 import json as to_json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog.provenance import origins
-from ollamake.commands.look import AS_JSON, Look, models_of, needed_by, selected
+from ollamake.commands.look import AS_JSON, Look, models_of, needed_by
+from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.freshness import shown
@@ -25,19 +25,19 @@ class WhyCommand(Look):
 
     name = "why"
     doc_purpose = "say why a model's steps last ran and will run, and what it was made from"
-    doc_usage = "MODEL..."
+    doc_usage = "SELECTOR..."
     doc_description = (
         "Stage by stage, down to the records and keys that changed. Then what is registered now: base, datasets, recipe, versions, commit. "
         "Then the values of the catalog, each with the file and line that it comes from."
     )
-    cmd_options = (AS_JSON,)
+    cmd_options = (AS_JSON, EXCLUDE)
 
-    def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
+    def _execute(self, *, json: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
         if not pos_args:
-            msg = "usage: doit why MODEL..."
+            msg = "usage: doit why SELECTOR..."
             raise InvalidCommand(msg)
         catalogs = self.catalogs()
-        names = selected(pos_args, models_of(chain.from_iterable(steps for _, steps in catalogs)))
+        names = selected(pos_args, exclude)
         facts = [explain(name, sights, steps) for name in names for sights, steps in catalogs if needed_by([name], steps)]
         self.outstream.write(to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n" if json else "\n".join(map(as_text, facts)))
         return 0

@@ -1,0 +1,36 @@
+"""What kind of file it is that is to be imported: by its content, not by its name."""
+
+from __future__ import annotations
+
+import os
+
+from ollamake.catalog.marked_yaml import parse
+from ollamake.errors import BuildError, FaultyFileError
+from ollamake.importers.axolotl import from_axolotl, is_axolotl
+from ollamake.importers.entries import Imported, Source, name_of
+from ollamake.importers.forge import from_recipe, is_recipe
+from ollamake.importers.modelfile import from_modelfile, is_modelfile
+
+
+def imported(path: str, text: str, *, name: str, folder: str) -> Imported:
+    """The entries that a file comes to; `name`: that the model gets, or empty; `folder`: of the catalog. Raises BuildError."""
+    source = Source(path=path, text=text, name=name or default_name(path), folder=folder, is_renamed=bool(name))
+    try:
+        value, lines = parse(text, path)  # of YAML, which JSON is too
+    except FaultyFileError:
+        value, lines = None, {}
+    if is_axolotl(value):
+        return from_axolotl(source, value, lines)
+    if is_recipe(value):
+        return from_recipe(source, value, lines)
+    if is_modelfile(text):
+        return from_modelfile(source)
+    msg = f"{path}: neither an Ollama Modelfile (FROM), nor an Axolotl configuration (base_model), nor an ollama-forge recipe (name, and base, gguf or hf_repo)"
+    raise BuildError(msg, fix="name a file of one of these kinds")
+
+
+def default_name(path: str) -> str:
+    """The name that a file gives to its model: `legal` of legal.Modelfile, Modelfile.legal, legal.yml and legal/Modelfile."""
+    folder, file = os.path.split(os.path.normpath(path))
+    parts = [part for part in file.split(".") if part.lower() != "modelfile"]
+    return name_of(parts[0] if parts else os.path.basename(folder))

@@ -1,0 +1,126 @@
+"""Entries -> YAML, by itself or in a catalog that is there, whose text stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ollamake.catalog.faults import schema_faults
+from ollamake.catalog.marked_yaml import RESOLVERS, KeyPath, parse
+from ollamake.errors import BuildError, FaultyFileError, Mark
+from ollamake.importers.entries import Imported
+
+SECTIONS = ("bases", "datasets", "models")
+LONGEST = 100  # characters of a mapping or list in one line
+PASTE = "or paste what `doit import` prints without --write"
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as this repo's catalogs have it: what is short in one line, texts of several lines as they are."""
+
+    yaml_implicit_resolvers = RESOLVERS
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:  # noqa: ARG002, FBT001 - PyYAML's
+        node = super().represent_mapping(tag, mapping, flow_style=False)
+        node.flow_style = _is_short([part for pair in node.value for part in pair])
+        return node
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:  # noqa: ARG002, FBT001 - PyYAML's
+        node = super().represent_sequence(tag, sequence, flow_style=False)
+        node.flow_style = _is_short(node.value)
+        return node
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's
+        return True
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None))
+
+
+def _is_short(nodes: Sequence[yaml.Node]) -> bool:
+    scalars = [node.value for node in nodes if isinstance(node, yaml.ScalarNode)]
+    return len(scalars) == len(nodes) and not any("\n" in text for text in scalars) and sum(map(len, scalars)) <= LONGEST
+
+
+def catalog_text(found: Iterable[Imported]) -> str:
+    """A catalog of these models alone. Raises BuildError where two of them have one name and are not the same."""
+    return added_to("version: 1\n", "the catalog", found)
+
+
+def added_to(text: str, path: str, found: Iterable[Imported]) -> str:
+    """The catalog's text with the entries in it. Raises BuildError where something else has such a name, or where there is no place for them."""
+    value, lines = parse(text, path)
+    wanted, new = _merged(value if isinstance(value, dict) else {}, {at: Mark(path, line) for at, line in lines.items()}, found)
+    try:
+        for section in SECTIONS:
+            if new[section]:
+                text = _inserted(text, path, section, new[section])
+        result, lines = parse(text, path)
+    except FaultyFileError:
+        result = None
+    if result != wanted:
+        msg = f"{path}: there is no place in it where entries could be written"
+        raise BuildError(msg, fix=PASTE.removeprefix("or "))
+    faults, _ = schema_faults(result, lines, path)
+    if faults:
+        raise FaultyFileError(faults)
+    return text
+
+
+def _merged(value: Mapping[str, Any], marks: Mapping[KeyPath, Mark], found: Iterable[Imported]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The catalog with the entries in it; and those of them that are new, as lines of each section. Raises BuildError."""
+    wanted = dict(value)
+    new: dict[str, list[str]] = {section: [] for section in SECTIONS}
+    for one in found:
+        for section, entries in zip(SECTIONS, (one.base, one.datasets, {one.name: one.model}), strict=True):
+            there = dict(wanted.get(section) or {})
+            for name, entry in entries.items():
+                if name not in there:
+                    new[section] += [*(_comments(one) if section == "models" else []), *_lines({name: entry})]
+                elif section == "models" or there[name] != entry:
+                    at = f"{marks[(section, name)]}: " if (section, name) in marks else ""
+                    fix = f"name the model otherwise, with --name; {PASTE}" if section == "models" else f"rename that one; {PASTE}"
+                    msg = f"{at}there is another {section[:-1]} {name!r} already, and {one.path} has one"
+                    raise BuildError(msg, fix=fix)
+            if entries:
+                wanted[section] = {**there, **entries}
+    return wanted, new
+
+
+def _inserted(text: str, path: str, section: str, entries: Sequence[str]) -> str:
+    """The text with these lines at the end of the section, which is made before those that come after it. Raises BuildError."""
+    value, at = parse(text, path)
+    lines, end_of_line = text.removesuffix("\n").split("\n"), "\r" if "\r\n" in text else ""
+    if value and section in value:
+        start = at[(section,)]  # counted from 1: the index of the line behind it
+        if lines[start - 1].partition(":")[2].partition("#")[0].strip():
+            msg = f"{Mark(path, start)}: {section} are written in one line"
+            raise BuildError(msg, fix=f"give each of them a line of its own; {PASTE}")
+        first = lines[at[(section, next(iter(value[section])))] - 1]
+        head, indent = [], first[: len(first) - len(first.lstrip())]
+        end = min((at[(key,)] - 1 for key in value if at[(key,)] > start), default=len(lines))
+        while not lines[end - 1].strip() or lines[end - 1].startswith("#"):  # what stands before the next section is of that
+            end -= 1
+    else:
+        head, indent = [f"{section}:"], "  "
+        later = SECTIONS[SECTIONS.index(section) :]
+        end = min((at[(key,)] - 1 for key in later if value and key in value), default=len(lines))
+        while 0 < end < len(lines) and lines[end - 1].startswith("#"):
+            end -= 1
+    new = [*head, *(f"{indent}{line}" if line else "" for line in entries)]
+    return "\n".join([*lines[:end], *(f"{line}{end_of_line}" for line in new), *lines[end:]]) + "\n"
+
+
+def _lines(entry: Mapping[str, Any]) -> list[str]:
+    whole = yaml.dump(entry, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return whole.removesuffix("\n").split("\n")
+
+
+def _comments(one: Imported) -> Iterator[str]:
+    """What the entry of the model does not say."""
+    yield f"# From {one.path}, {'an' if one.kind[0] in 'Ao' else 'a'} {one.kind}.{' Not carried over, or to be done:' if one.notes else ''}"
+    for note in one.notes:
+        said = " ".join(note.text.split())
+        yield f"#   line {note.mark.line}: {''.join(letter if letter.isprintable() else '?' for letter in said)}"
