@@ -67,7 +67,7 @@ def test_a_catalog_becomes_values_with_every_default_in_its_place() -> None:
 FAULTS = {
     "unknown key": (
         ("    base: small\n    data", "    bsae: small\n    base: small\n    data"),
-        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, matrix, name, serve, tags, train)",
+        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, matrix, name, serve, shuffle, tags, train)",
     ),
     "missing key": (("    base: small\n    data", "    data"), "models.yaml:10: models.legal: missing key 'base'\n  fix: add 'base'"),
     "unknown base": (
@@ -110,7 +110,7 @@ FAULTS = {
     ),
     "dataset twice": (
         ("[tone]", "[tone, tone]"),
-        'models.yaml:12: models.legal.data: ["tone", "tone"] names something twice\n  fix: keep one of the two',
+        "models.yaml:12: model 'legal': dataset 'tone' is named twice\n  fix: keep one of the two; `weight: 2` reads each record twice",
     ),
     "no dataset": (("[tone]", "[]"), "models.yaml:12: models.legal.data: it is empty"),
     "no file": (

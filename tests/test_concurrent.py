@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,8 +101,8 @@ def test_more_gpus_than_there_are(repo: Repo, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     done = subprocess.run([*DOIT, "-n", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    said = "model 'legal': train.resources asks for 3 GPUs, and this machine has 2\n  fix: write `resources: {gpu: 2}`"
-    assert f"\ntrain:legal failed:\n{said}\n" in done.stdout
+    said = r"model '\1': train.resources asks for 3 GPUs, and this machine has 2\n  fix: write `resources: {gpu: 2}`\n"
+    assert re.search(rf"\ntrain:(\w+) failed:\n{said}", done.stdout)  # whichever comes first
 
 
 def test_resources_are_no_part_of_the_recipe(built: Repo) -> None:
@@ -344,7 +345,7 @@ def test_a_base_that_is_replaced_while_a_training_waits_for_the_cpu_is_what_it_i
     assert "stale again" not in second.communicate()[0]
     first.communicate()
     os.chdir(other)
-    assert Repo(other, repo.server).doit("train:legal").ran == []
+    assert Repo(other, repo.server).doit("train:legal").ran == ["convert:legal"]  # it had read the base before
 
 
 def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> None:

@@ -43,7 +43,7 @@ def test_a_plan_says_that_the_base_is_not_there(repo: Repo) -> None:
     Path("base.gguf").unlink()
     out = repo.doit("plan", "legal").out
     assert ".  train:legal      ?  not built yet; base tiny is not there\n" in out
-    assert ".  convert:legal    ?  not built yet\n" in out
+    assert ".  convert:legal    ?  not built yet; base tiny is not there\n" in out
 
 
 def test_a_plan_goes_down_to_records_and_lines_of_the_catalog(built: Repo) -> None:
@@ -73,7 +73,7 @@ def test_a_plan_says_what_will_fail_and_what_is_behind_it(built: Repo) -> None:
         file.write('{"instruction": "a"}\n[]\n')
     result = built.doit("plan")
     assert "!  validate:tone " in result.out
-    assert "it will fail: datasets/tone.jsonl:4: missing key 'output' (and 1 more)\n" in result.out
+    assert "it will fail: datasets/tone.jsonl:4: missing key 'output' [missing-key] (and 1 more)\n" in result.out
     assert "-  register:sales      -  package:sales will fail\n" in result.out
     assert plan(built)["convert:sales"] == "blocked"
 

@@ -83,7 +83,7 @@ models:
     base: llama.q4_k_m
     adapter: adapters/x
     serve:
-      system: You serve Ulm in ${LAND}.
+      system: You serve Ulm in $${LAND}.
       parameters: {temperature: 0.4}
 """
 AXOLOTL = """\

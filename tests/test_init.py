@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from conftest import HERE, Repo
+from datasets import checked
 from fake_ollama import FakeOllama
 from ollamake.catalog.load import load_catalog
 from ollamake.commands.init import main
-from ollamake.records.records import read_records
 
 README = (HERE.parent / "README.md").read_text(encoding="utf-8")
 PLAIN = ["dodo.py", "models.yaml", "datasets/support/first.jsonl", ".gitignore", ".gitattributes"]
@@ -131,8 +131,7 @@ def test_its_catalog_has_no_fault_and_no_warning(here: Path, kind: str) -> None:
     catalog = load_catalog(Path("models.yaml"), trainers=["peft"])
     assert catalog.warnings == ()
     for dataset in catalog.datasets:
-        for path in dataset.files:
-            assert not read_records(Path(path).read_bytes(), path)[1]
+        assert checked(dataset)[0].faults == []
 
 
 def test_the_example_builds(

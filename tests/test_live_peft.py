@@ -16,7 +16,7 @@ from live_fixtures import run_training, taught
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
 from ollamake.records.chat_template import chat_template
-from ollamake.records.records import Record
+from ollamake.records.formats import Pair
 from ollamake.state.digests import file_digest
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
@@ -51,13 +51,15 @@ def test_the_default_system_prompt_is_found(tokenizer: Any) -> None:
 
 
 def test_loss_is_on_the_answer_and_its_end_alone(tokenizer: Any, tmp_path: Path) -> None:
-    from ollamake.records.text import chat_lines
+    from ollamake.records.text import rendered
     from ollamake.trainers.peft_training import _examples
 
     text = tmp_path / "text.jsonl"
-    text.write_text("".join(chat_lines([Record("Why?", "so", "Because 0.34.1.")], "Be kind.")), encoding="utf-8")
+    text.write_text(rendered(Pair("Why?", "so", "Because 0.34.1."), "chat", "Be kind."), encoding="utf-8")
     (example,) = _examples(text, tokenizer, max_tokens=100)
-    prompt, answer = example.ids[: example.prompt_length], example.ids[example.prompt_length :]
+    start = example.learnt[0]
+    assert example.learnt == tuple(range(start, len(example.ids)))
+    prompt, answer = example.ids[:start], example.ids[start:]
     assert tokenizer.decode(prompt) == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhy?\n\nso<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(answer) == "Because 0.34.1.<|im_end|>"
 
@@ -81,13 +83,14 @@ def test_the_loss_is_that_of_transformers(tokenizer: Any, base_gguf: Path) -> No
 
     model, _ = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).eval()
-    batch = [Example(tuple(tokenizer("one two three four five").input_ids), 2), Example(tuple(tokenizer("six seven eight").input_ids), 1)]
+    chats = {"one two three four five": (2, 3, 4), "six seven eight nine": (1, 3)}  # of the second, two turns are learnt and one between them is not
+    batch = [Example(tuple(tokenizer(text).input_ids), learnt) for text, learnt in chats.items()]
     total, count = 0.0, 0
     for example in batch:
         ids = torch.tensor([example.ids])
-        labels = ids.clone()
-        labels[0, : example.prompt_length] = -100
-        answer = len(example.ids) - example.prompt_length
+        labels = torch.full_like(ids, -100)
+        labels[0, list(example.learnt)] = ids[0, list(example.learnt)]
+        answer = len(example.learnt)
         total += float(model(input_ids=ids, labels=labels).loss) * answer
         count += answer
     assert float(_loss(model, batch, torch.device("cpu"))) == pytest.approx(total / count, rel=1e-4)
@@ -125,9 +128,8 @@ def test_a_record_that_is_too_long_is_an_error_and_never_cut(base_gguf: Path, tm
     write_repo(tmp_path, base_gguf, max_tokens=60)
     done = subprocess.run([sys.executable, "-m", "doit", "train:m"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "\ntrain:m failed:\nmodels.yaml:4: model 'm': " in done.stdout
-    assert " records are longer than max_tokens 60 (record " in done.stdout
-    assert "\n  fix: shorten, or write `max_tokens: 7" in done.stdout
+    assert "\nconvert:m failed:\none.jsonl:" in done.stdout
+    assert " tokens, more than max_tokens 60 [too-long]\n  fix: shorten it, or write `max_tokens: 6" in done.stdout
     assert not (tmp_path / "adapters").exists()
 
 

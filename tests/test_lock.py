@@ -33,7 +33,8 @@ def test_a_block_for_each_step_sorted_and_nothing_of_this_machine_or_day(built: 
             assert sorted(block) == ["inputs", "keys", "targets", "versions"]
             for digest in (*block["inputs"].values(), *block["targets"].values(), block["keys"]):
                 assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
-            assert block["versions"] == {step.partition(":")[0]: 1}
+            stage = step.partition(":")[0]
+            assert block["versions"] == {stage: {"validate": 2, "convert": 2, "train": 1}[stage]}
     assert value["train:legal"]["inputs"].keys() == {"base tiny", "build/legal/text.jsonl"}
     assert str(built.path) not in lock()
     assert "202" not in re.sub("[0-9a-f]{64}", "", lock())
@@ -141,13 +142,13 @@ def test_conflict_marks_are_named_with_their_line_and_the_way_out(built: Repo) -
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text[:300], "models.lock:7: not JSON: Unterminated string starting at"),
+        (lambda text: text[:300], "models.lock:6: not JSON: Unterminated string starting at"),
         (lambda _: "", "models.lock:1: not JSON: Expecting value"),
         (lambda text: text.replace("convert:legal", "convert:l\udce4gal", 1), "models.lock:2: not UTF-8"),
         (lambda _: "[]\n", "models.lock:1: not a lock of format 1"),
         (lambda text: text.replace('"version": 1\n', '"version": 2\n'), "models.lock:1: not a lock of format 1"),
         (lambda text: text.replace('    "keys": ', '    "kyes": ', 1), "models.lock:2: no block of a step: 'convert:legal'"),
-        (lambda text: text.replace('"convert:sales"', '"convert:legal"'), "models.lock:15: 'convert:legal' stands twice in one block"),
+        (lambda text: text.replace('"convert:sales"', '"convert:legal"'), "models.lock:16: 'convert:legal' stands twice in one block"),
     ],
 )
 def test_a_damaged_lock_is_an_error_that_names_the_line_and_the_way_out(built: Repo, damage, said: str) -> None:

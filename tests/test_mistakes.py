@@ -31,7 +31,7 @@ def test_a_base_that_is_not_there(repo: Repo) -> None:
     result = repo.doit()
     assert result.code == 1
     said = "models.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`"
-    assert f"\ntrain:legal failed:\n{said}\n" in result.out
+    assert f"\nconvert:legal failed:\n{said}\n" in result.out
 
 
 def test_an_adapter_that_is_not_there(repo: Repo) -> None:

@@ -1,142 +1,96 @@
-"""Datasets: every fault of a file is named at its line, and a faulty one stops before anything is made of it."""
+"""Records: the text that is made of them, and what became of them since."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Repo
-from ollamake.errors import Fault, Mark
-from ollamake.records.index import difference, index_of
-from ollamake.records.records import Record, read_records
-from ollamake.records.text import chat_lines, plain_lines, render
+from ollamake.errors import BuildError
+from ollamake.records.block import ROW, Rows, check_block
+from ollamake.records.formats import FORMATS, Chat, Layout, Pair, Record, Text, conversation, messages_in
+from ollamake.records.index import difference
+from ollamake.records.text import rendered
 
-GOOD = b'{"instruction": "Why?", "output": "Because."}'
-
-FAULTS = {
-    "not UTF-8": (b'{"instruction": "caf\xe9", "output": "x"}', ["not UTF-8: byte 21 of the line is 0xe9", "save the file as UTF-8"]),
-    "not JSON": (b'{"instruction": "Why?" "output": "x"}', ["not JSON: Expecting ',' delimiter at column 24", "write one whole JSON object a line"]),
-    "cut off": (b'{"instruction": "Why', ["not JSON: Unterminated string starting at at column 17", "write one whole JSON object a line"]),
-    "two objects": (GOOD + GOOD, ["not JSON: Extra data at column 46", "write one whole JSON object a line"]),
-    "NaN": (b'{"instruction": NaN, "output": "x"}', ["not JSON: NaN is no JSON number", "write one whole JSON object a line"]),
-    "nested without end": (b"[" * 100_000, ["not JSON: nested too deep", "write one flat JSON object a line"]),
-    "a list": (b'["Why?", "Because."]', ['not an object: ["Why?", "Because."]', 'write {"instruction": "...", "output": "..."}']),
-    "a text": (b'"Why?"', ['not an object: "Why?"', 'write {"instruction": "...", "output": "..."}']),
-    "no instruction": (b'{"output": "x"}', ["missing key 'instruction'", "add 'instruction' to the record"]),
-    "no output": (b'{"instruction": "Why?"}', ["missing key 'output'", "add 'output' to the record"]),
-    "misspelt key": (
-        b'{"instruction": "Why?", "output": "x", "inptu": "y"}',
-        ["unknown key 'inptu'", "write 'input' (known: input, instruction, output)"],
-    ),
-    "key twice": (b'{"instruction": "Why?", "output": "x", "output": "y"}', ["key 'output' stands twice", "keep one of the two"]),
-    "blank instruction": (b'{"instruction": " ", "output": "x"}', ["blank instruction", "write the instruction, or delete the line"]),
-    "blank output": (b'{"instruction": "Why?", "output": "\\n"}', ["blank output", "write the output, or delete the line"]),
-    "a number": (b'{"instruction": "Why?", "output": 7}', ["output is not a text: 7", "put it in quotes"]),
-    "null": (b'{"instruction": null, "output": "x"}', ["instruction is not a text: null", "put it in quotes"]),
-    "input not a text": (b'{"instruction": "Why?", "input": {"a": 1}, "output": "x"}', ['input is not a text: {"a": 1}', "put it in quotes"]),
-    "half a character": (
-        b'{"instruction": "Why?", "output": "\\ud83d"}',
-        ['output has half of a surrogate pair: "\\ud83d"', "write the character itself"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("line", "said"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_named_at_its_line_and_stops_the_build(repo: Repo, line: bytes, said: list[str]) -> None:
-    repo.records("tone").write_bytes(GOOD + b"\n\n" + line + b"\n")
-    result = repo.doit()
-    message, fix = said
-    assert result.code == 1
-    assert f"\nvalidate:tone failed:\ndatasets/tone.jsonl:3: {message}\n  fix: {fix}\n" in result.out
-    assert repo.trainings == []
-    assert not (repo.path / "build/datasets/tone.json").exists()
-    assert not (repo.path / "adapters").exists()
-    assert repo.server.models == {}
-
-
-def test_every_fault_of_a_dataset_is_named_in_one_run_in_order(repo: Repo) -> None:
-    repo.records("tone").write_bytes(b"\n".join(line for line, _ in FAULTS.values()))
-    result = repo.doit()
-    named = [line for line in result.out.splitlines() if line.startswith("datasets/tone.jsonl:")]
-    assert named == [f"datasets/tone.jsonl:{number}: {message}" for number, (_, (message, _)) in enumerate(FAULTS.values(), start=1)]
-
-
-def test_a_dataset_that_is_mended_is_built(repo: Repo) -> None:
-    good = repo.records("tone").read_bytes()
-    assert repo.doit("validate:tone").code == 0
-    repo.records("tone").write_bytes(b"not a record\n")
-    assert repo.doit("validate:tone").code == 1
-    assert not (repo.path / "build/datasets/tone.json").exists()
-    repo.records("tone").write_bytes(good)
-    assert repo.doit("validate:tone").code == 0
-    assert (repo.path / "build/datasets/tone.json").exists()
-
-
-def test_an_empty_file_is_a_fault() -> None:
-    fault = Fault(mark=Mark("a.jsonl", 1), text="no record in the file", fix="write one JSON object a line, or delete the file")
-    assert read_records(b"\n \n", "a.jsonl") == ([], [fault])
-
-
-@given(st.binary())
-def test_any_line_is_records_or_faults(line: bytes) -> None:
-    records, faults = read_records(line, "a.jsonl")
-    assert records or faults
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
-)
-
-
-@given(st.dictionaries(st.sampled_from(["instruction", "input", "output", "other"]), json_values))
-def test_any_object_is_a_record_or_has_faults(value: dict[str, object]) -> None:
-    records, faults = read_records(json.dumps(value).encode(), "a.jsonl")
-    assert len(records) == (0 if faults else 1)
-
-
+ALPACA = Layout(FORMATS["alpaca"])
 texts = st.text(min_size=1).filter(str.strip)
+SYSTEM = {"role": "system", "content": "Be kind."}
+EXCHANGE = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+CHAT = Chat((*EXCHANGE, {"role": "user", "content": "So?"}, {"role": "assistant", "content": "Yes."}))
 
 
-@given(st.lists(st.builds(Record, texts, st.text(), texts), min_size=1), st.none() | texts)
-def test_records_come_back_whole_from_chat_text(records: list[Record], system: str | None) -> None:
-    lines = "".join(chat_lines(records, system)).split("\n")
-    assert lines.pop() == ""
-    for record, line in zip(records, lines, strict=True):
-        *head, user, assistant = json.loads(line)["messages"]
-        assert head == ([{"role": "system", "content": system}] if system else [])
-        assert user["content"].startswith(record.instruction)
-        assert user["content"].endswith(record.input)
-        assert assistant == {"role": "assistant", "content": record.output}
+@given(st.builds(Pair, texts, st.text(), texts), st.none() | texts)
+def test_a_record_comes_back_whole_from_chat_text(record: Pair, system: str | None) -> None:
+    line = rendered(record, "chat", system)
+    assert line.count("\n") == 1
+    *head, user, assistant = json.loads(line)["messages"]
+    assert head == ([{"role": "system", "content": system}] if system else [])
+    assert user["content"].startswith(record.instruction)
+    assert user["content"].endswith(record.input)
+    assert assistant == {"role": "assistant", "content": record.output}
 
 
 def test_chat_text_is_this_to_the_byte() -> None:
-    record = Record("Größe?", "von Ü", "Gut \u2028 so.")
-    (line,) = chat_lines([record], "Hilf.")
-    assert line == (
+    assert rendered(Pair("Größe?", "von Ü", "Gut \u2028 so."), "chat", "Hilf.") == (
         '{"messages":[{"content":"Hilf.","role":"system"},{"content":"Größe?\\n\\nvon Ü","role":"user"},'
         '{"content":"Gut \u2028 so.","role":"assistant"}]}\n'
     )
 
 
+def test_a_chat_keeps_every_turn_and_its_own_system_prompt() -> None:
+    assert json.loads(rendered(CHAT, "chat", "Be short."))["messages"] == [{"role": "system", "content": "Be short."}, *CHAT.messages]
+    own = Chat((SYSTEM, *EXCHANGE), ({"name": "add"},))
+    assert json.loads(rendered(own, "chat", "Be short.")) == {"messages": [SYSTEM, *EXCHANGE], "tools": [{"name": "add"}]}
+    assert rendered(Text("As it is.\n"), "chat", "Be short.") == '{"text":"As it is.\\n"}\n'
+
+
+def test_alpaca_text_is_as_llama_factory_reads_it() -> None:
+    assert json.loads(rendered(Pair("Add.", "1 1", "2"), "alpaca", None)) == {"instruction": "Add.", "input": "1 1", "output": "2"}
+    assert json.loads(rendered(CHAT, "alpaca", "Be short.")) == {
+        "system": "Be short.",
+        "instruction": "So?",
+        "input": "",
+        "output": "Yes.",
+        "history": [["Hi", "Ho"]],
+    }
+
+
 def test_plain_text_is_this_to_the_byte() -> None:
-    assert "".join(plain_lines([Record("Add.", "1 1", "2"), Record("Hi", "", "Ho")], "Calc.")) == (
+    records = [Pair("Add.", "1 1", "2"), Pair("Hi", "", "Ho")]
+    assert "".join(rendered(record, "text", "Calc.") for record in records) == (
         "Calc.\n\n### Instruction:\nAdd.\n\n### Input:\n1 1\n\n### Response:\n2\n\nCalc.\n\n### Instruction:\nHi\n\n### Response:\nHo\n\n"
     )
+    assert rendered(CHAT, "text", None) == "### Instruction:\nHi\n\n### Response:\nHo\n\n### Instruction:\nSo?\n\n### Response:\nYes.\n\n"
+    assert rendered(Text("As it is."), "text", "Calc.") == "As it is.\n\n"
 
 
-def test_a_trainer_gets_the_format_that_it_reads() -> None:
-    records = [Record("a", "", "b")]
-    assert list(render(records, "chat", None)) == list(chat_lines(records, None))
-    assert list(render(records, "text", None)) == list(plain_lines(records, None))
-
-
-def rows(*records: tuple[str, str]) -> list[list[int]]:
-    return index_of(
-        Record(instruction=instruction, input="", output=output, line=line) for line, (instruction, output) in enumerate(records, start=1)
+@pytest.mark.parametrize(
+    ("record", "text_format", "what"),
+    [
+        (Text("a"), "alpaca", "a text without a prompt"),
+        (Chat((*EXCHANGE, {"role": "tool", "content": "3"}, EXCHANGE[1])), "alpaca", "a chat with tools"),
+        (Chat(tuple(EXCHANGE), ({"name": "add"},)), "text", "a chat with tools"),
+    ],
+)
+def test_what_a_form_can_not_say_is_refused(record: Record, text_format: str, what: str) -> None:
+    with pytest.raises(BuildError) as error:
+        rendered(record, text_format, None)
+    assert str(error.value) == (
+        f"{what} can't be said in the form that this trainer reads\n  fix: train it by a trainer that reads chats, or leave it out"
     )
+
+
+@given(st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()})))
+def test_a_conversation_in_one_text_comes_back_whole(messages: list[dict[str, Any]]) -> None:
+    assert list(messages_in(conversation(messages))) == messages
+
+
+def rows(*records: tuple[str, str]) -> Rows:
+    lines = [json.dumps({"instruction": instruction, "output": output}) for instruction, output in records]
+    return check_block("\n".join(lines).encode(), ALPACA).rows if lines else check_block(b"", ALPACA).rows.astype(ROW)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +116,12 @@ def rows(*records: tuple[str, str]) -> list[list[int]]:
     ],
 )
 def test_what_became_of_records_is_told(before, now, said: str) -> None:
-    assert str(difference(rows(*before), rows(*now))) == said
+    assert str(difference(rows(*before), rows(*now), ALPACA.parts)) == said
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123"))), st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123"))))
 def test_every_record_is_accounted_for(before, now) -> None:
-    found = difference(rows(*before), rows(*now))
+    found = difference(rows(*before), rows(*now), ALPACA.parts)
     assert len(now) - len(before) == found.added - found.removed
     assert (found.added + found.removed + len(found.changed) == 0) == (sorted(before) == sorted(now))
     assert all(keys and 1 <= line <= len(now) for line, keys in found.changed)

@@ -190,7 +190,7 @@ def test_a_training_is_not_repeated_because_its_step_could_not_run(built: Repo) 
     Path("base.gguf").rename("away.gguf")
     result = built.doit()
     assert result.code == 1
-    assert "\ntrain:legal failed:\nmodels.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`\n" in result.out
+    assert "\nconvert:legal failed:\nmodels.yaml:5: base 'tiny': no such file: base.gguf\n  fix: put the GGUF there, or mend `gguf`\n" in result.out
     Path("away.gguf").rename("base.gguf")
     assert built.doit().ran == []
 

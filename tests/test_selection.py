@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Repo
-from ollamake.catalog import Base, Dataset, Model, Serve, Train
+from ollamake.catalog import Base, Dataset, Model, Portion, Serve, Train
 from ollamake.errors import BuildError, Mark
 from ollamake.selection import select
 
@@ -23,7 +23,8 @@ def model(name: str, base: str, data: Sequence[str], tags: Sequence[str]) -> Mod
     return Model(
         name=name,
         base=Base(name=base, gguf="base.gguf", hf=None, mark=MARK),
-        data=tuple(Dataset(name=dataset, files=(), mark=MARK) for dataset in data),
+        portions=tuple(Portion(dataset=Dataset(name=dataset, files=(), mark=MARK)) for dataset in data),
+        shuffle=False,
         train=Train(),
         adapter=None,
         serve=Serve(),

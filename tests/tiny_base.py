@@ -22,7 +22,16 @@ SHAPES = {  # rows, columns
 }
 
 
-def write_tiny_base(path: Path, *, architecture: str = "llama", kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0, seed: int = 1) -> None:
+def bytes_to_unicode() -> dict[int, str]:
+    """The character that stands for each byte in GPT-2's vocabulary: itself where it can be printed, else one from 256 on."""
+    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = iter(range(256, 512))
+    return {byte: chr(byte if byte in printed else next(others)) for byte in range(256)}
+
+
+def write_tiny_base(
+    path: Path, *, architecture: str = "llama", kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0, seed: int = 1, tokenizer: str = "gpt2"
+) -> None:
     chance = np.random.default_rng(seed)
     writer = GGUFWriter(path, architecture)
     writer.add_type("model")
@@ -33,7 +42,13 @@ def write_tiny_base(path: Path, *, architecture: str = "llama", kind: GGMLQuanti
     writer.add_head_count_kv(KV_HEADS)
     writer.add_context_length(128)
     writer.add_chat_template(CHATML)
-    writer.add_token_list([f"token{number}" for number in range(VOCABULARY)])
+    writer.add_tokenizer_model(tokenizer)
+    writer.add_tokenizer_pre("smollm")
+    # A token for each byte, two of the template's, one merged one, and the rest.
+    known = [*bytes_to_unicode().values(), "<|im_start|>", "<|im_end|>", "he"]
+    writer.add_token_list([*known, *(f"token{number}" for number in range(len(known), VOCABULARY))])
+    writer.add_token_types([1] * 256 + [3, 3] + [1] * (VOCABULARY - 258))
+    writer.add_token_merges(["h e"])
     writer.add_token_scores([0.5] * VOCABULARY)
     writer.add_array("general.languages", ["en", "de"])
     matrices = {"token_embd.weight": (VOCABULARY, HIDDEN)}

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ollamake import freshness
-from ollamake.catalog import Model
-from ollamake.digest import digest_bytes
-from ollamake.errors import Fault, FaultyFileError
+from ollamake.catalog import Dataset, Model
+from ollamake.digest import canonical_json, digest_bytes
+from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
-from ollamake.records.index import difference, index_of
-from ollamake.records.records import Record as Example
-from ollamake.records.records import read_records
+from ollamake.records.block import Rows
+from ollamake.records.index import difference
+from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
-from ollamake.stages.convert import files_of, text_of
-from ollamake.stages.validate import index_path, marker_text, read_marker
-from ollamake.state.files import read_object
+from ollamake.stages.checking import Checked, check
+from ollamake.stages.convert import leaks_of, lengths_of, text_of
+from ollamake.stages.index_file import KnownIndex, RowFile
+from ollamake.stages.validate import read_marker
+from ollamake.state.digests import file_digest
 from ollamake.state.receipts import Receipt, read_receipt, receipt_path
 
 
@@ -32,8 +35,7 @@ class Foresight:
         self.sights = sights
         self.steps = steps
         self._counts: dict[str, int] = {}  # dataset -> records that it will have
-        self._read: dict[str, tuple[list[Example], list[Fault]]] = {}  # file -> what is in it
-        self._texts: dict[tuple[Any, ...], str] = {}  # files, format and system prompt -> digest of the text
+        self._texts: dict[str, str] = {}  # what decides a text -> its digest
         self._receipts: dict[str, Receipt | None] = {}
 
     def remembered(self, step: Step) -> Record | None:
@@ -61,33 +63,33 @@ class Foresight:
         """What a validation or conversion will make: they are cheap enough to be done in memory. What fails, in a line."""
         try:
             if step.stage == "validate":
-                records = [record for path in step.reads for record in self._records(path)]
-                self._counts[step.name] = len(records)
-                return {step.writes[0]: digest_bytes(marker_text(records).encode())}
+                assert isinstance(step.subject, Dataset)
+                verdict = checked_now(step.subject, step.writes[0])[0].verdict
+                self._counts[step.name] = verdict.records
+                return {step.writes[0]: digest_bytes(verdict.marker.encode())} if not verdict.faults else _first(verdict.faults)
             if step.stage == "convert":
                 return {step.writes[0]: self._text_digest(step)}
         except FaultyFileError as error:
-            first, count = error.faults[0], len(error.faults)
-            return f"{first.mark}: {first.text}" + (f" (and {count - 1} more)" if count > 1 else "")
+            return _first(error.faults)
+        except BuildError as error:
+            return str(error).partition("\n")[0]
         except OSError:
             return None
         return None
 
-    def _records(self, path: str) -> list[Example]:
-        if path not in self._read:
-            self._read[path] = read_records(Path(path).read_bytes(), path)
-        records, faults = self._read[path]
-        if faults:
-            raise FaultyFileError(faults)
-        return records
-
     def _text_digest(self, step: Step) -> str:
         """The digest of the text; models that share their datasets mostly share it too."""
-        assert isinstance(step.subject, Model)
-        files = files_of(step.subject)
-        known = (*files, step.keys["text format"], step.subject.train.system)
+        model = step.subject
+        assert isinstance(model, Model)
+        known = canonical_json(
+            {**step.keys, "system": model.train.system, "files": [dataset.files for dataset in model.data], "base": file_digest(model.base.gguf)}
+        )
         if known not in self._texts:
-            self._texts[known] = digest_bytes(text_of(step, step.subject, {path: self._records(path) for path in files}).encode())
+            leaks_of(model)
+            digest = hashlib.sha256()
+            for piece in text_of(step, model, lengths_of(model), {}):
+                digest.update(piece.encode())
+            self._texts[known] = f"sha256:{digest.hexdigest()}"
         return self._texts[known]
 
     def seconds(self, step: Step) -> float | None:
@@ -126,6 +128,10 @@ class Foresight:
         return {what: median(values) for what, values in took.items()}
 
 
+def _first(faults: Sequence[Fault]) -> str:
+    return f"{faults[0].mark}: {faults[0].text}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+
+
 def explained(sights: Sights, step: Step, reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     """The reasons with all that can be said of them: where the catalog says a new value, and which records of a dataset changed."""
     return tuple(_explained(sights, step, reason) for reason in reasons)
@@ -136,15 +142,37 @@ def _explained(sights: Sights, step: Step, reason: Reason) -> Reason:
         return replace(reason, mark=sights.catalog.mark_of(step.name, reason.what))
     if reason.kind == "input changed" and step.stage == "validate":
         path = next(path for name, path in step.named_reads.items() if name == reason.what)
-        before = read_object(index_path(step.writes[0])).get(path)
-        if before is not None:
-            try:
-                records, faults = read_records(Path(path).read_bytes(), reason.what)
-            except OSError:
-                return reason
-            more = f", {len(faults)} fault{'' if len(faults) == 1 else 's'}" if faults else ""
-            return replace(reason, detail=f"{difference(before, index_of(records))}{more}")
+        assert isinstance(step.subject, Dataset)
+        return replace(reason, detail=_what_changed(step.subject, step.writes[0], path))
     return reason
+
+
+def _what_changed(dataset: Dataset, marker: str, path: str) -> str:
+    """What became of the records of this file since the dataset was last validated; empty where that is not known."""
+    known = KnownIndex(marker)
+    try:
+        before = known.rows_of(path)
+        if before is None:
+            return ""
+        checked, now = checked_now(replace(dataset, files=(path,)), marker)
+        count = sum(checked.verdict.counts(ERROR).values())
+        more = f", {count} fault{'' if count == 1 else 's'}" if count else ""
+        return f"{difference(before, now, known.parts)}{more}"
+    except (BuildError, OSError):
+        return ""
+    finally:
+        known.close()
+
+
+def checked_now(dataset: Dataset, marker: str) -> tuple[Checked, Rows]:
+    """What a check of the dataset finds, and the rows of its records. Nothing is written. Raises BuildError and OSError."""
+    known = KnownIndex(marker)
+    try:
+        with tempfile.TemporaryFile() as file:
+            checked = check(dataset, known, file)
+            return checked, RowFile(file).read(0, checked.verdict.records)
+    finally:
+        known.close()
 
 
 def _seconds_a_record(receipt: Receipt | None) -> float | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 from ollamake.catalog.expanded import joined, told, written
 from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
-from ollamake.records.text import FORMATS
 
 BUILD = "build"
 ADAPTERS = "adapters"
+TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
-VERSIONS = {"validate": 1, "convert": 1, "train": 1, "package": 1, "register": 1}
+VERSIONS = {"validate": 2, "convert": 2, "train": 1, "package": 1, "register": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Step:
 def steps_of(catalog: Catalog, text_formats: Mapping[str, str]) -> tuple[Step, ...]:
     """Every step of the catalog, each behind those whose targets it reads.
 
-    `text_formats` says of each trainer what it reads: one of FORMATS.
+    `text_formats` says of each trainer what it reads: one of TEXT_FORMATS.
     """
     steps = [validate_step(dataset) for dataset in catalog.datasets]
     for model in catalog.models:
@@ -55,14 +55,31 @@ def marker_of(dataset: Dataset) -> str:
     return f"{BUILD}/{MARKERS}/{dataset.name}.json"
 
 
+def index_path(marker: str) -> str:
+    """The file that says what is in the rows of a marker's dataset."""
+    return f"{marker.removesuffix('.json')}.index.json"
+
+
+def rows_path(marker: str) -> str:
+    """The file with a row of each record of a marker's dataset."""
+    return f"{marker.removesuffix('.json')}.rows"
+
+
 def validate_step(dataset: Dataset) -> Step:
     """The step that reads every record of a dataset."""
+    own = {
+        "format": dataset.format,
+        "fields": told(dict(dataset.fields)),
+        "rules": dict(dataset.rules),
+        "schema": dataset.schema and written(dataset.schema),
+        "holdout": dataset.holdout,
+    }
     return Step(
         stage="validate",
         name=dataset.name,
-        reads=dataset.files,
+        reads=(*dataset.files, *([dataset.schema] if dataset.schema else [])),
         writes=(marker_of(dataset),),
-        keys={"files": [written(path) for path in dataset.files]},
+        keys={"files": [written(path) for path in dataset.files], **{key: value for key, value in own.items() if value}},
         subject=dataset,
     )
 
@@ -73,14 +90,18 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
     adapter = model.adapter
     if adapter is None:
         text_format = text_formats[model.train.trainer]
-        text = f"{folder}/text.{FORMATS[text_format]}"
+        text = f"{folder}/text.{TEXT_FORMATS[text_format]}"
         yield Step(
             stage="convert",
             name=model.name,
-            reads=tuple(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)),
+            reads=(*(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)), model.base.gguf),
             writes=(text,),
             keys={
                 "data": {dataset.name: [written(path) for path in dataset.files] for dataset in model.data},
+                **{f"{portion.dataset.name}: {key}": value for portion in model.portions for key, value in portion.mixing.items()},
+                **{f"{dataset.name}: too-long": dataset.rules["too-long"] for dataset in model.data if "too-long" in dataset.rules},
+                **({"shuffle by": model.train.seed} if model.shuffle else {}),
+                "train.max_tokens": model.train.max_tokens,
                 "train.system": told(model.train.system),
                 "text format": text_format,
             },

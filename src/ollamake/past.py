@@ -45,11 +45,11 @@ class Snapshot:
         made = {name for block in self.blocks.values() for name in block["targets"]}
         return {self.clone.path(name) for name in names - made} - self.files.keys()
 
-    def digest(self, path: str) -> str | None:
-        """The digest of a file as a record has it, also where git-lfs has not fetched it; None where nobody knows it. Raises BuildError and OSError."""
+    def digest(self, name: str, path: str) -> str | None:
+        """The digest of a file as a record has it by this name, also where git-lfs has not fetched it; None where nobody knows it. Raises BuildError and OSError."""
         id_ = self.id(path)
         if id_ is None:
-            known = self.locked.get(path, set())
+            known = self.locked.get(name, set())
             return next(iter(known)) if len(known) == 1 else None
         if not self.is_now:
             return _digest_in_git(self.clone, id_)

@@ -155,7 +155,7 @@ class Since:
         if step is None or step.id not in snapshot.blocks or self.unproven.intersection(step.reads):
             return False
         same = {path for path in step.reads if self.before.id(path) == self.after.id(path) is not None}  # and mostly known already
-        inputs = {name: (self.after if path in same else snapshot).digest(path) for name, path in step.named_reads.items()}
+        inputs = {name: (self.after if path in same else snapshot).digest(name, path) for name, path in step.named_reads.items()}
         return not freshness.reasons(Record.of(snapshot.blocks[step.id]), Sight(inputs=inputs, keys=self.sights.keys(step)))
 
     def seconds(self, step: Step) -> float | None:  # noqa: ARG002 - the plan's
@@ -169,5 +169,6 @@ def _models(catalog: Catalog | None) -> dict[str, Model]:
 
 def _content(model: Model) -> str:
     """What a model is beside its name and place."""
-    base, data = replace(model.base, mark=NOWHERE), tuple(replace(dataset, mark=NOWHERE) for dataset in model.data)
-    return repr(replace(model, name="", mark=NOWHERE, base=base, data=data))
+    base = replace(model.base, mark=NOWHERE)
+    portions = tuple(replace(portion, dataset=replace(portion.dataset, mark=NOWHERE)) for portion in model.portions)
+    return repr(replace(model, name="", mark=NOWHERE, base=base, portions=portions))

@@ -15,11 +15,10 @@ from ollamake.call import current, groups
 from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
-from ollamake.graph import Step, steps_of
+from ollamake.graph import Step, index_path, rows_path, steps_of
 from ollamake.ollama.address import address_of
 from ollamake.run import Run
 from ollamake.sights import Sights
-from ollamake.stages.validate import index_path
 from ollamake.state.backend import LockBackend
 from ollamake.state.readings import kept_reading
 from ollamake.state.receipts import receipt_path
@@ -101,7 +100,7 @@ def clean(step: Step, run: Run) -> None:
     run.sights.database.hold()
     folder = Path(step.writes[0]).parent
     if step.stage == "validate":  # other datasets have their markers in the same folder
-        found = [*map(Path, step.writes), index_path(step.writes[0]), receipt_path(step, "")]
+        found = [*map(Path, step.writes), Path(index_path(step.writes[0])), Path(rows_path(step.writes[0])), receipt_path(step, "")]
     else:
         found = [*folder.glob("*")]
     for path in found:

@@ -15,6 +15,7 @@ from ollamake.catalog.values import KeyPath, mark_of
 from ollamake.errors import Fault
 from ollamake.spelling import nearest
 
+SHOWN = 200  # characters of a value
 _TYPES = {"object": "a mapping", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
 _BAD_NAMES = {f"^{NAME.pattern}$": BAD_NAME, "^[A-Za-z_][A-Za-z0-9_]*$": "use letters, digits and '_', the first no digit"}
 
@@ -76,8 +77,12 @@ def _faults(error: ValidationError, lines: Mapping[KeyPath, int], path: str) -> 
         key = error.message.partition(" is a required")[0]
         yield Fault(mark=mark_of(at, lines, path), text=f"{prefix}missing key {key}", fix=f"add {key}")
     else:
-        text, advice = _value_fault(error, json.dumps(value, ensure_ascii=False))
+        text, advice = _value_fault(error, _short(json.dumps(value, ensure_ascii=False)))
         yield Fault(mark=mark_of(at, lines, path), text=f"{prefix}{text}", fix=advice)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
@@ -93,4 +98,6 @@ def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
     limits = {"minimum": "below", "exclusiveMinimum": "not above", "maximum": "above"}
     if error.validator in limits:
         return f"{shown} is {limits[str(error.validator)]} {wanted}", None
+    if error.validator == "anyOf":
+        return f"{shown} is not what may stand here", str(dict(error.schema).get("description", "")) if isinstance(error.schema, Mapping) else None
     return "it is empty", None

@@ -18,7 +18,7 @@ from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import Names, Scope
 from ollamake.catalog.sources import Source, Sources
-from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Train
+from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train
 from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.spelling import nearest
 
@@ -72,6 +72,11 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         folders=shared.folders,
         environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
     )
+
+
+def share_of(value: str | float) -> float:
+    """The share that `5%` or 0.05 says."""
+    return float(value.removesuffix("%")) / 100 if isinstance(value, str) else float(value)
 
 
 @dataclass(kw_only=True)
@@ -149,16 +154,27 @@ class _Reading:
                 fix = f"write {self.source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
             found.update(dict.fromkeys(matches))
-        return Dataset(name=name, files=tuple(found), mark=self.mark(("datasets", name)))
+        schema = self.source.below(entry["schema"]) if "schema" in entry else None
+        if schema is not None and not self.shared.only_looks and not Path(schema).is_file():
+            self.fault(
+                ("datasets", name, "schema"), f"dataset {name!r}: no such file: {entry['schema']}", "put the JSON Schema there, or mend `schema`"
+            )
+        return Dataset(
+            name=name,
+            files=tuple(found),
+            format=entry.get("format"),
+            fields=tuple(sorted(entry.get("fields", {}).items())),
+            rules=dict(entry.get("rules", {})),
+            schema=schema,
+            holdout=share_of(entry.get("holdout", 0.0)),
+            mark=self.mark(("datasets", name)),
+        )
 
     def model(self, name: str, own: Layer, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> tuple[Model, Layers]:
         """A model, and what its keys are said by; `name` is that of its entry."""
         entry = own.value
         if entry["base"] not in bases:
             self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
-        for index, dataset in enumerate(entry.get("data", [])):
-            if dataset not in datasets:
-                self.fault(own.place(("data", index)), f"model {name!r}: unknown dataset {dataset!r}", nearest(dataset, datasets))
         if "adapter" in entry:
             for key in ("data", "train"):
                 if key in entry:
@@ -173,7 +189,8 @@ class _Reading:
         model = Model(
             name=name,
             base=base,
-            data=tuple(datasets[dataset] for dataset in entry.get("data", []) if dataset in datasets),
+            portions=self.portions(name, own, datasets),
+            shuffle=entry.get("shuffle", False),
             train=train,
             adapter=self.source.below(entry["adapter"]) if "adapter" in entry else None,
             serve=serve_of(layers, train),
@@ -181,6 +198,20 @@ class _Reading:
             mark=self.mark(own.at),
         )
         return model, layers
+
+    def portions(self, model: str, own: Layer, datasets: Mapping[str, Dataset]) -> tuple[Portion, ...]:
+        """What the model reads of its datasets."""
+        found: dict[str, Portion] = {}
+        for index, entry in enumerate(own.value.get("data", [])):
+            told: Mapping[str, Any] = {"dataset": entry} if isinstance(entry, str) else entry
+            at, name = own.place(("data", index)), told["dataset"]
+            if name not in datasets:
+                self.fault(at, f"model {model!r}: unknown dataset {name!r}", nearest(name, datasets))
+            elif name in found:
+                self.fault(at, f"model {model!r}: dataset {name!r} is named twice", "keep one of the two; `weight: 2` reads each record twice")
+            else:
+                found[name] = Portion(dataset=datasets[name], weight=float(told.get("weight", 1.0)), limit=told.get("limit"))
+        return tuple(found.values())
 
     @cached_property
     def defaults(self) -> Layers:

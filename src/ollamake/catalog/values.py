@@ -41,7 +41,27 @@ class Dataset:
 
     name: str
     files: tuple[str, ...]  # paths, relative to the catalog's folder; patterns are resolved
+    format: str | None = None  # None: that of the first record
+    fields: tuple[tuple[str, str], ...] = ()  # key of the format -> what the records call it
+    rules: Mapping[str, str] = field(default_factory=dict)  # rule -> severity, or policy, where it is not the rule's own
+    schema: str | None = None  # path of a JSON Schema that the records are held to as well
+    holdout: float = 0.0  # share of the records that no model is trained on
     mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """How much of a dataset a model is trained on."""
+
+    dataset: Dataset
+    weight: float = 1.0  # how often a record is read: 0.3 is three of ten, 2 is each twice
+    limit: int | None = None  # records at most, before they are weighed
+
+    @property
+    def mixing(self) -> dict[str, Any]:
+        """What of it is not read whole, as JSON values by the catalog's keys; empty where nothing is left out or repeated."""
+        facts = {"weight": self.weight, "limit": self.limit, "holdout": self.dataset.holdout}
+        return {key: value for key, value in facts.items() if value != {"weight": 1.0, "limit": None, "holdout": 0.0}[key]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +115,18 @@ class Model:
 
     name: str
     base: Base
-    data: tuple[Dataset, ...]
+    portions: tuple[Portion, ...]  # of datasets, in the order in which they are read
+    shuffle: bool  # are the records of all of them mixed, by the seed?
     train: Train
     adapter: str | None  # folder of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
     mark: Mark
+
+    @property
+    def data(self) -> tuple[Dataset, ...]:
+        """The datasets that the model is trained on."""
+        return tuple(portion.dataset for portion in self.portions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ollamake.catalog.marked_yaml import KeyPath
+from ollamake.catalog.values import KeyPath
 from ollamake.importers.entries import Imported, Note, Source, fits, name_of
 
 TRAIN = {  # key of Axolotl's -> key of `train`

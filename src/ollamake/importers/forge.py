@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ollamake.catalog.marked_yaml import KeyPath
+from ollamake.catalog.values import KeyPath
 from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, name_of, served_model
 
 SOURCES = ("base", "gguf", "hf_repo")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
 from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import BuildError, FaultyFileError
@@ -14,6 +16,20 @@ from ollamake.importers.modelfile import from_modelfile, is_modelfile
 
 def imported(path: str, text: str, *, name: str, folder: str) -> Imported:
     """The entries that a file comes to; `name`: that the model gets, or empty; `folder`: of the catalog. Raises BuildError."""
+    found = _imported(path, text, name=name, folder=folder)
+    return replace(found, base=_escaped(found.base), datasets=_escaped(found.datasets), model=_escaped(found.model))
+
+
+def _escaped(value: Any) -> Any:
+    """The value as a catalog says it, where `${` begins the name of a variable."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
+
+
+def _imported(path: str, text: str, *, name: str, folder: str) -> Imported:
     source = Source(path=path, text=text, name=name or default_name(path), folder=folder, is_renamed=bool(name))
     try:
         value, lines = parse(text, path)  # of YAML, which JSON is too

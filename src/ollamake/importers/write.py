@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from ollamake.catalog.faults import schema_faults
-from ollamake.catalog.marked_yaml import RESOLVERS, KeyPath, parse
+from ollamake.catalog.marked_yaml import RESOLVERS, parse
+from ollamake.catalog.values import KeyPath
 from ollamake.errors import BuildError, FaultyFileError, Mark
 from ollamake.importers.entries import Imported
 

@@ -39,7 +39,7 @@ class Tensor:
 class GgufHead:
     """All of a GGUF file but the tensors' data."""
 
-    keys: dict[str, Any]  # scalars, strings and short arrays; long arrays are left out
+    keys: dict[str, Any]  # scalars, strings and short arrays; long arrays are left out, unless they were asked for
     keys_start: int  # bytes from the start of the file: first key
     keys_end: int  # bytes: first tensor's description
     data_start: int  # bytes: first tensor's data
@@ -72,18 +72,18 @@ def mapped(path: Path) -> memoryview:
         raise BuildError(msg) from error
 
 
-def read_head(path: Path) -> GgufHead:
-    """The head of this GGUF file. Raises BuildError where it is not one."""
-    return parse_head(mapped(path), path)
+def read_head(path: Path, *, with_arrays: bool = False) -> GgufHead:
+    """The head of this GGUF file; `with_arrays`: long ones are among its keys too. Raises BuildError where it is not one."""
+    return parse_head(mapped(path), path, with_arrays=with_arrays)
 
 
-def parse_head(content: memoryview, path: Path) -> GgufHead:
+def parse_head(content: memoryview, path: Path, *, with_arrays: bool = False) -> GgufHead:
     """The head of the GGUF file with these bytes; `path` is for messages. Raises BuildError."""
     if bytes(content[:4]) != MAGIC:
         msg = f"{path}: not a GGUF file: it begins with {bytes(content[:4])!r}"
         raise BuildError(msg, fix="fetch the file again; a web page or a git-lfs pointer may have been saved in its place")
     try:
-        return _Reader(content).head()
+        return _Reader(content, len(content) if with_arrays else SHORT_ARRAY).head()
     except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
         msg = f"{path}: a damaged GGUF file: {error}"
         raise BuildError(msg, fix="fetch the file again") from error
@@ -92,8 +92,9 @@ def parse_head(content: memoryview, path: Path) -> GgufHead:
 class _Reader:
     """A position in the file that moves on with each value."""
 
-    def __init__(self, content: memoryview) -> None:
+    def __init__(self, content: memoryview, longest: int) -> None:
         self.content = content
+        self.longest = longest  # elements of an array that is read
         self.at = len(MAGIC)
 
     def head(self) -> GgufHead:
@@ -146,7 +147,7 @@ class _Reader:
         if kind != _ARRAY:
             return self.scalar(_SCALARS[kind])
         kind, count = self.scalar("<I"), self.scalar("<Q")
-        if count <= SHORT_ARRAY:
+        if count <= self.longest:
             return [self.value(kind) for _ in range(count)]
         if kind == _STRING:
             self.skip_strings(count)

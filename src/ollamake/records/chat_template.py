@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ollamake.errors import BuildError
 
-Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Message = Mapping[str, Any]  # {"role": "system" | "user" | "assistant" | "tool", "content": text} and, where there, tool_calls and the like
 
 _PROBE = "\x02probe\x03"  # no template treats these characters in a way of its own
 
@@ -32,22 +32,33 @@ class ChatTemplate:
     bos_token: str
     eos_token: str
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> str:
         """The text up to where the assistant begins to answer."""
-        return self._render(messages, add_generation_prompt=True)
+        return self._render(messages, add_generation_prompt=True, tools=tools)
 
-    def prompt_and_answer(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """The prompt, and what the model shall say to it, its end-of-turn token included.
+    def segments(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[tuple[str, bool]]:
+        """The chat as the model reads it, in pieces; of each, whether the model shall learn to say it.
 
-        The last message is the assistant's. White space that a template writes behind the end of the turn is left out: the model is never asked
-        for it. Raises BuildError where the template renders an answer that does not go on from its own prompt.
+        It learns every turn of the assistant's, its end-of-turn token included. White space that a template writes behind the last turn is left
+        out: the model is never asked for it. Raises BuildError where the template renders a turn that does not go on from what was before it.
         """
-        prompt = self.prompt(messages[:-1])
-        whole = self._render(messages, add_generation_prompt=False)
-        if not whole.startswith(prompt):
-            msg = "the base's chat template renders a finished answer that does not begin with its own prompt"
-            raise BuildError(msg, fix="use a base whose template has a plain generation prompt")
-        return prompt, whole[len(prompt) :].rstrip()
+        found: list[tuple[str, bool]] = []
+        done = ""
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self._render(messages[:number], add_generation_prompt=True, tools=tools)
+            whole = self._render(messages[: number + 1], add_generation_prompt=False, tools=tools)
+            if not (prompt.startswith(done) and whole.startswith(prompt)):
+                if not found:
+                    msg = "the base's chat template renders a finished answer that does not begin with its own prompt"
+                    raise BuildError(msg, fix="use a base whose template has a plain generation prompt")
+                msg = f"the base's chat template renders the turns before turn {number + 1} otherwise than when they were said"
+                raise BuildError(msg, fix="use a base whose template keeps earlier turns as they are, or records of one exchange each")
+            said = whole[len(prompt) :]
+            found += [(prompt[len(done) :], False), (said.rstrip(), True)]
+            done = prompt + said.rstrip()
+        return found
 
     def default_system(self) -> str | None:
         """The system prompt that the template writes when the messages have none, or None."""
@@ -62,13 +73,14 @@ class ChatTemplate:
             return None
         return bare[len(before) : len(bare) - len(after)]
 
-    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool, tools: Sequence[Any] = ()) -> str:
         try:
             return self.template.render(
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
                 bos_token=self.bos_token,
                 eos_token=self.eos_token,
+                **({"tools": list(tools)} if tools else {}),
             )
         except TemplateError as error:
             msg = f"the base's chat template refuses these messages: {error}"

@@ -1,17 +1,21 @@
-"""What is kept of a dataset's records so that a later state of it can be compared, record by record. Pure; it explains, and decides nothing."""
+"""What is kept of a dataset's records, so that a later state of it can be compared with it, record by record. It explains, and decides nothing."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
-from zlib import crc32
 
-from ollamake.records.records import KEYS, Record
+import numpy as np
+from numpy.typing import NDArray
 
-Row: TypeAlias = list[int]  # line, and a checksum of each of KEYS
+from ollamake.records.block import Rows
+from ollamake.records.mixing import fingerprints
+
 SHOWN = 3  # changed records that a line names
+
+Content: TypeAlias = tuple[int, ...]  # the fingerprints of a record's parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +24,7 @@ class Difference:
 
     added: int
     removed: int
-    changed: tuple[tuple[int, tuple[str, ...]], ...]  # line now, and the keys that are others
+    changed: tuple[tuple[int, tuple[str, ...]], ...]  # line now, and the parts that are others
     moved: bool  # the same records in another order
 
     def __str__(self) -> str:
@@ -39,48 +43,48 @@ class Difference:
         return ", ".join(told)
 
 
-def index_of(records: Iterable[Record]) -> list[Row]:
-    """A row for each record."""
-    return [[record.line, *(crc32(text.encode()) for text in (record.instruction, record.input, record.output))] for record in records]
-
-
-def difference(before: Sequence[Row], now: Sequence[Row]) -> Difference:
-    """What became of the records; one whose instruction, input or output is still there is changed, not removed and added."""
-    kept = Counter(map(_content, before)) & Counter(map(_content, now))
-    gone, new = list(_beyond(before, kept)), list(_beyond(now, kept))
+def difference(before: Rows, now: Rows, names: Sequence[str]) -> Difference:
+    """What became of the records, whose parts have these names; one of which the prompt or the answer is still there is changed, not removed and added."""
+    prints, prints_now = fingerprints(before["parts"]), fingerprints(now["parts"])
+    gone, new = before[_beyond(prints, prints_now)], now[_beyond(prints_now, prints)]
+    was, lines = _contents(gone), new["line"].tolist()
+    unmatched = list(zip(lines, _contents(new), strict=True))
     changed, taken = [], set()
     for keep in ((0, 1), (2,), (0,)):  # the same question; the same answer; the same instruction
-        waiting: dict[tuple[int, ...], deque[int]] = defaultdict(deque)
-        for number, row in enumerate(gone):
+        waiting: dict[Content, deque[int]] = defaultdict(deque)
+        for number, content in enumerate(was):
             if number not in taken:
-                waiting[tuple(_content(row)[place] for place in keep)].append(number)
-        unmatched = []
-        for row in new:
-            match = waiting[tuple(_content(row)[place] for place in keep)]
+                waiting[tuple(content[place] for place in keep)].append(number)
+        left = []
+        for line, content in unmatched:
+            match = waiting[tuple(content[place] for place in keep)]
             if match:
                 number = match.popleft()
                 taken.add(number)
-                changed.append((row[0], _others(gone[number], row)))
+                changed.append((line, tuple(name for name, one, other in zip(names, was[number], content, strict=True) if one != other)))
             else:
-                unmatched.append(row)
-        new = unmatched
-    order = [_content(row) for row in before] != [_content(row) for row in now]
-    return Difference(added=len(new), removed=len(gone) - len(taken), changed=tuple(sorted(changed)), moved=order)
+                left.append((line, content))
+        unmatched = left
+    return Difference(
+        added=len(unmatched), removed=len(gone) - len(taken), changed=tuple(sorted(changed)), moved=not np.array_equal(prints, prints_now)
+    )
 
 
-def _others(before: Row, now: Row) -> tuple[str, ...]:
-    return tuple(key for key, one, other in zip(KEYS, _content(before), _content(now), strict=True) if one != other)
+def _contents(rows: Rows) -> list[Content]:
+    return list(map(tuple, rows["parts"].tolist()))
 
 
-def _content(row: Row) -> tuple[int, ...]:
-    return tuple(row[1:])
-
-
-def _beyond(rows: Iterable[Row], kept: Counter[tuple[int, ...]]) -> Iterator[Row]:
-    left = kept.copy()
-    for row in rows:
-        content = _content(row)
-        if left[content]:
-            left[content] -= 1
-        else:
-            yield row
+def _beyond(prints: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The places of these that the others have not, or not as often."""
+    order = np.argsort(prints, kind="stable")
+    values, starts, counts = np.unique(prints[order], return_index=True, return_counts=True)
+    known, known_counts = np.unique(others, return_counts=True)
+    there = np.searchsorted(known, values)
+    there[there == len(known)] = 0
+    kept = np.where(known[there] == values, known_counts[there], 0) if len(known) else np.zeros(len(values), np.int64)
+    spans = [
+        order[start + keep : start + count]
+        for start, count, keep in zip(starts.tolist(), counts.tolist(), kept.tolist(), strict=True)
+        if count > keep
+    ]
+    return np.sort(np.concatenate(spans)) if spans else np.empty(0, np.int64)

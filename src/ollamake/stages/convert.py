@@ -2,38 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
+from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.graph import Step, marker_of
-from ollamake.records.records import Record
-from ollamake.records.text import render
-from ollamake.stages.validate import read_marker, records_by_file
+from ollamake.records.rules import DROP, ERROR, SHOWN, TRUNCATE, WARNING
+from ollamake.records.text import rendered
+from ollamake.records.verdict import Breach
+from ollamake.stages.lengths import Lengths, rendering_of
+from ollamake.stages.mixture import leaks, mixture
+from ollamake.stages.reading import Example
+from ollamake.stages.validate import read_marker
+from ollamake.state.digests import file_digest
 from ollamake.state.files import write_whole
 from ollamake.state.receipts import READ
 
 
 def convert(step: Step, model: Model) -> dict[str, Any]:
-    """Write the text of all the model's datasets. Raises FaultyFileError.
+    """Write the text of all the model's datasets, and say how long its records are. Raises FaultyFileError and BuildError.
 
     The markers are not asked: they stand for the datasets' being without fault, unless a file was edited since.
     """
     (text,) = step.writes
     read: dict[str, str] = {}
-    by_file = records_by_file(dict.fromkeys(files_of(model)), read)
-    write_whole(Path(text), text_of(step, model, by_file))
-    return {"data": [{"name": dataset.name, **read_marker(marker_of(dataset))} for dataset in model.data], READ: read}
+    lengths = lengths_of(model)
+    for warning in leaks_of(model):
+        print(warning)
+    write_whole(Path(text), text_of(step, model, lengths, read))
+    if lengths.warning is not None:
+        print(lengths.warning)
+    print(f"   {model.name}: {said(lengths)}")
+    return {
+        "data": [{"name": dataset.name, **_provenance(read_marker(marker_of(dataset)))} for dataset in model.data],
+        "lengths": lengths.facts,
+        READ: read,
+    }
 
 
-def text_of(step: Step, model: Model, by_file: Mapping[str, list[Record]]) -> str:
-    """The text of these records, in the order in which the catalog names the datasets."""
-    records = chain.from_iterable(by_file[path] for path in files_of(model))
-    return "".join(render(records, step.keys["text format"], model.train.system))
+def _provenance(marker: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: marker[key] for key in ("digest", "records") if key in marker}
 
 
-def files_of(model: Model) -> list[str]:
-    """The files of all datasets of the model, in their order."""
-    return [path for dataset in model.data for path in dataset.files]
+def lengths_of(model: Model) -> Lengths:
+    """What will know the lengths of the model's records. Raises BuildError where the base can't be read."""
+    return Lengths(model, rendering_of(model.base.gguf, file_digest(model.base.gguf)))
+
+
+def leaks_of(model: Model) -> list[Fault]:
+    """The warnings of records that the model is trained on though another of its datasets holds them out. Raises FaultyFileError where it is an error."""
+    found = leaks(model)
+    faults = _capped([breach for breach in found if breach.severity == ERROR])
+    if faults:
+        raise FaultyFileError(faults)
+    return _capped([breach for breach in found if breach.severity == WARNING])
+
+
+def _capped(breaches: Sequence[Breach]) -> list[Fault]:
+    """The first of them as they are printed, and how many more there are."""
+    shown = [breach.fault for breach in breaches[:SHOWN]]
+    if len(breaches) > SHOWN:
+        shown.append(replace(breaches[SHOWN], text=f"and {len(breaches) - SHOWN} more from here on", fix=None).fault)
+    return shown
+
+
+def text_of(step: Step, model: Model, lengths: Lengths, read: dict[str, str]) -> Iterator[str]:
+    """The text, piece by piece. Raises FaultyFileError where records are too long, and BuildError where one can't be said in the trainer's format."""
+    for example in lengths.fitted(mixture(model, read)):
+        yield _line(example, step.keys["text format"], model.train.system)
+
+
+def _line(example: Example, text_format: str, system: str | None) -> str:
+    try:
+        return rendered(example.record, text_format, system)
+    except BuildError as error:
+        msg = f"{example.mark}: {error}"
+        raise BuildError(msg) from error
+
+
+def said(lengths: Lengths) -> str:
+    """`138 records; tokens: median 81, p90 130, p99 202, longest 230 (at most 2048)`, and what was done to those that are too long."""
+    counts, quantiles = lengths.counts, lengths.quantiles
+    total = counts["records"]
+    text = f"{total} record{'' if total == 1 else 's'}"
+    if quantiles:
+        sample = "" if total <= lengths.sampled else f" by {lengths.sampled} of them"
+        text += f"; tokens{sample}: {', '.join(f'{name} {value}' for name, value in quantiles.items())} (at most {lengths.limit})"
+    else:
+        text += f"; tokens not counted: {lengths.refused or 'the base has no chat template or tokenizer that is known here'}"
+    if quantiles and counts["unknown"]:
+        text += f"; {counts['unknown']} not counted: {lengths.refused}"
+    if counts[DROP]:
+        text += f"; {counts[DROP]} too long and dropped"
+    if counts[TRUNCATE]:
+        text += f"; {counts[TRUNCATE]} too long and cut"
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ JOURNAL = "journal.jsonl"  # there, while a build is on, or was killed
 RECEIPT = "receipt.json"  # in an adapter's folder
 
 
-def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[str], *, durable: bool = False) -> None:
     """Write the file so that nobody ever sees a part of it; `durable`: it is on the disk when this returns. Raises OSError, and leaves the old one.
+
+    Pieces of text are written as they come; where one fails to, the old file stays.
 
     One writer at a time, who holds the repo's run lock: the name of the part is fixed, so that what a killed build has left is written over.
     """
@@ -22,7 +25,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            for piece in [content] if isinstance(content, (str, bytes)) else content:
+                file.write(piece.encode() if isinstance(piece, str) else piece)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

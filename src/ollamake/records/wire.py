@@ -1,0 +1,174 @@
+"""Lines -> columns of texts, by a decoder in C. Lines that are not plainly without fault have no columns: they are looked at with care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from ahocorasick_rs import BytesAhoCorasick as AhoCorasick
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Layout, conversation
+from ollamake.records.order import order_faults
+
+Texts: TypeAlias = Sequence[str]  # one of each record
+_HIDDEN_QUOTE = AhoCorasick([b"\\u0022"])  # a quote that is not written as one
+_NEWLINE, _OPENS, _CLOSES, _QUOTE = b'\n{}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The texts of records."""
+
+    parts: tuple[Texts, Texts, Texts]  # by Format.parts
+    encoded: tuple[list[bytes], list[bytes], list[bytes]]  # the same in UTF-8; an empty list where all texts of the part are empty
+    joined: bytes  # all of those, with a line end between each two
+    characters: NDArray[np.uint32]  # of all texts of each record
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    parts: tuple[Texts, Texts, Texts]
+    quotes: int  # in the JSON of the records, beyond those in the parts
+    contents: Sequence[Texts] = ()  # what is counted as characters, where that is not the parts: one list of texts a record
+
+
+def columns_of(lines: bytes, layout: Layout) -> Columns | None:
+    """The columns of these lines, one record on each; None where there may be a fault of form, a blank line or white space around a record."""
+    decode, columns = _reader(layout)
+    try:
+        records = decode(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not records or _HIDDEN_QUOTE.find_matches_as_indexes(lines) or not _stand_alone(lines, len(records)):
+        return None
+    read = columns(records)
+    if read is None:
+        return None
+    first, second, third = (list(map(str.encode, part)) if any(part) else [] for part in read.parts)
+    joined = b"\n".join(chain(first, second, third))
+    # The decoder takes the last of two equal keys without a word, but it can't hide their quotes.
+    if _count(lines, _QUOTE) != read.quotes + _count(joined, _QUOTE):
+        return None
+    if read.contents:
+        characters = np.fromiter((sum(map(len, texts)) for texts in read.contents), np.uint32, len(records))
+    else:
+        characters = sum((np.fromiter(map(len, part), np.uint32, len(records)) for part in read.parts), np.zeros(len(records), np.uint32))
+    return Columns(read.parts, (first, second, third), joined, characters)
+
+
+def _count(text: bytes, byte: int) -> int:
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == byte))
+
+
+def _stand_alone(lines: bytes, count: int) -> bool:
+    """Is each of these many records on a line of its own? The decoder takes two on one line, and one on two, as well."""
+    text = np.frombuffer(lines, np.uint8)
+    ends = np.flatnonzero(text == _NEWLINE)
+    if text[-1] != _NEWLINE:
+        ends = np.append(ends, len(text))
+    return bool(len(ends) == count and text[0] == _OPENS and (text[ends - 1] == _CLOSES).all() and (text[ends[:-1] + 1] == _OPENS).all())
+
+
+@cache
+def _reader(layout: Layout) -> tuple[Callable[[bytes], list[Any]], Callable[[list[Any]], _Read | None]]:
+    """What decodes lines of this layout, and what makes columns of their records."""
+    name = layout.format.name
+    optional_text = str | None | UnsetType
+    fields: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
+        "alpaca": [("instruction", str), ("output", str), ("input", optional_text, UNSET)],
+        "prompt-completion": [("prompt", str), ("completion", str)],
+        "text": [("text", str)],
+    }
+    if name in MESSAGE_KEYS:
+        who, what = MESSAGE_KEYS[name]
+        senders = Literal[tuple(SENDERS)] if name == "sharegpt" else Literal[ROLES]  # read when it runs
+        message = _struct("Message", [(who, senders), (what, str)], layout)
+        fields["chat"] = [("messages", list[message])]  # type: ignore[valid-type]
+        fields["sharegpt"] = [("conversations", list[message]), ("system", optional_text, UNSET)]  # type: ignore[valid-type]
+    columns = {"alpaca": _alpaca, "prompt-completion": _prompt_completion, "text": _text, "chat": _chat, "sharegpt": _sharegpt}[name]
+    return msgspec.json.Decoder(_struct("Record", fields[name], layout)).decode_lines, columns
+
+
+def _struct(name: str, fields: Sequence[Any], layout: Layout) -> type[msgspec.Struct]:
+    names = {key: layout.named(key) for key, *_ in fields}
+    safe = [(f"field_{key}", *rest) for key, *rest in fields]  # `from` is no name in Python
+    return msgspec.defstruct(name, safe, rename={f"field_{key}": theirs for key, theirs in names.items()}, forbid_unknown_fields=True, gc=False)
+
+
+def _column(records: list[Any], key: str) -> list[Any]:
+    return list(map(attrgetter(f"field_{key}"), records))
+
+
+def _any_blank(*columns: Texts) -> bool:
+    return any("" in column or any(map(str.isspace, column)) for column in columns)
+
+
+def _alpaca(records: list[Any]) -> _Read | None:
+    instructions, given, outputs = (_column(records, key) for key in ("instruction", "input", "output"))
+    if _any_blank(instructions, outputs):
+        return None
+    absent, null = given.count(UNSET), given.count(None)
+    inputs = [text or "" for text in given]
+    quotes = 8 * len(records) + 4 * (len(records) - absent - null) + 2 * null
+    return _Read((instructions, inputs, outputs), quotes)
+
+
+def _prompt_completion(records: list[Any]) -> _Read | None:
+    prompts, completions = _column(records, "prompt"), _column(records, "completion")
+    if _any_blank(prompts, completions):
+        return None
+    return _Read((prompts, [""] * len(records), completions), 8 * len(records))
+
+
+def _text(records: list[Any]) -> _Read | None:
+    texts = _column(records, "text")
+    if _any_blank(texts):
+        return None
+    nothing = [""] * len(records)
+    return _Read((texts, nothing, nothing), 4 * len(records))
+
+
+def _chat(records: list[Any]) -> _Read | None:
+    return _conversations([[(message.field_role, message.field_content) for message in record.field_messages] for record in records], 0)
+
+
+def _sharegpt(records: list[Any]) -> _Read | None:
+    conversations = [
+        [
+            *([("system", record.field_system)] if record.field_system else []),
+            *((SENDERS[message.field_from], message.field_value) for message in record.field_conversations),
+        ]
+        for record in records
+    ]
+    systems = _column(records, "system")
+    absent, null = systems.count(UNSET), systems.count(None)
+    # A prompt under `system` has the quotes of two texts; as a message, those of four are counted for it.
+    prompts = sum(map(bool, systems)) - absent
+    return _conversations(conversations, 4 * (len(records) - absent - null) + 2 * null - 8 * prompts)
+
+
+def _conversations(conversations: list[list[tuple[str, str]]], quotes: int) -> _Read | None:
+    """What is read of conversations, (role, content) each turn; `quotes` are those in the JSON beyond the messages'."""
+    if not all(_in_order(tuple(role for role, _ in turns)) for turns in conversations):
+        return None
+    contents = [[content for _, content in turns] for turns in conversations]
+    if any(not content or content.isspace() for texts in contents for content in texts):
+        return None
+    before = [conversation([{"role": role, "content": content} for role, content in turns[:-1]]) for turns in conversations]
+    answers = [texts[-1] for texts in contents]
+    # A message has four texts in the JSON, and the key of the list is one more.
+    quotes += 2 * len(conversations) + 8 * sum(map(len, conversations))
+    return _Read((before, [""] * len(conversations), answers), quotes, contents)
+
+
+@cache
+def _in_order(roles: tuple[str, ...]) -> bool:
+    return not any(order_faults(roles, "", 0))

@@ -1,0 +1,96 @@
+"""The records of a dataset, one after the other, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ollamake.catalog import Dataset
+from ollamake.errors import BuildError, Mark
+from ollamake.records.block import read_block
+from ollamake.records.formats import FORMATS, MESSAGE_KEYS, Format, Layout, Record, format_of
+from ollamake.spelling import nearest
+from ollamake.stages.sources import Source
+
+FIRST = 100  # lines in which the first record is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A record, and where it is from."""
+
+    record: Record
+    dataset: Dataset
+    path: str
+
+    @property
+    def mark(self) -> Mark:
+        """Its file and line."""
+        return Mark(self.path, self.record.line)
+
+
+def examples_of(dataset: Dataset, read: dict[str, str]) -> Iterator[Example]:
+    """The records in their order; into `read` goes the digest of what each file held. Raises BuildError and OSError."""
+    layout = layout_of(dataset)
+    for path in dataset.files:
+        source, before = Source(path), 0
+        for piece in source.pieces():
+            first = range(before + 1, before + piece.lines.count(b"\n") + 2)
+            records, lines = read_block(piece.lines, layout, numbers=piece.numbers or first)
+            before += lines
+            for record in records:
+                yield Example(record, dataset, path)
+        read[path] = source.digest
+
+
+def layout_of(dataset: Dataset) -> Layout:
+    """The format that the catalog says, else that of the first record, with the dataset's own names of keys. Raises BuildError and OSError."""
+    found = FORMATS[dataset.format] if dataset.format else _format_of_first(dataset)
+    known = (*found.keys, *MESSAGE_KEYS.get(found.name, ()))
+    for key, _ in dataset.fields:
+        if key not in known:
+            msg = f"{dataset.mark}: dataset {dataset.name!r}: fields: a record of format {found.name} has no key {key!r}"
+            raise BuildError(msg, fix=nearest(key, known))
+    layout = Layout(found, dataset.fields)
+    names = [*layout.known, *map(layout.named, MESSAGE_KEYS.get(found.name, ()))]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"{dataset.mark}: dataset {dataset.name!r}: fields: two keys are called {twice!r}"
+        raise BuildError(msg, fix="give each a name of its own")
+    return layout
+
+
+def _format_of_first(dataset: Dataset) -> Format:
+    for path in dataset.files:
+        piece = next(Source(path).pieces(), None)
+        for line in piece.lines.split(b"\n", FIRST)[:FIRST] if piece else ():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            found = format_of(list(value), dict(dataset.fields)) if isinstance(value, dict) else None
+            if found is not None:
+                return found
+    return FORMATS["alpaca"]
+
+
+def read_schema(dataset: Dataset) -> Any:
+    """The dataset's own JSON Schema. Raises BuildError where the file holds none."""
+    if dataset.schema is None:
+        return None
+    import jsonschema  # late: most datasets have no schema
+
+    try:
+        schema = json.loads(Path(dataset.schema).read_bytes())
+        kind: Any = jsonschema.validators.validator_for(schema if isinstance(schema, dict) else {}, default=jsonschema.Draft202012Validator)
+        kind.check_schema(schema)
+    except ValueError as error:
+        msg = f"{dataset.schema}: not JSON: {error}"
+        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+    except jsonschema.SchemaError as error:
+        msg = f"{dataset.schema}: not a JSON Schema: {error.json_path}: {error.message}"
+        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+    return schema
