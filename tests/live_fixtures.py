@@ -18,8 +18,9 @@ from ollamake.folders import cache_folder
 from ollamake.ollama.address import Address
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.server import use_server
-from ollamake.records.records import read_records
-from ollamake.records.text import chat_lines, prompt_of
+from ollamake.records.block import read_block
+from ollamake.records.formats import FORMATS, Layout
+from ollamake.records.text import rendered
 from ollamake.state.digests import file_digest
 from ollamake.trainers.peft import PeftTrainer
 from ollamake.trainers.port import Job
@@ -73,7 +74,7 @@ class Trained:
 def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any) -> Trained:
     """Train with the embedded trainer, as a build does."""
     folder.mkdir(parents=True)
-    (folder / "text.jsonl").write_text("".join(chat_lines(records, SYSTEM)), encoding="utf-8")
+    (folder / "text.jsonl").write_text("".join(rendered(record, "chat", SYSTEM) for record in records), encoding="utf-8")
     settings = {
         "alpha": 32,
         "batch_size": 4,
@@ -102,13 +103,13 @@ def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any
         events = tuple(json.loads(line) for line in training.stdout)
         training.wait()  # with its standard input open: it would take a closed one for the end of its build
     assert training.returncode == 0, (folder / "log").read_text(encoding="utf-8")
-    return Trained(folder / "out", tuple((prompt_of(record), record.output) for record in records), events)
+    return Trained(folder / "out", tuple((record.turns()[0]["content"], record.output) for record in records), events)
 
 
 def taught(count: int) -> list[Any]:
     """Records of the help desk's own dataset, each of another fact."""
-    records, faults = read_records((ROOT / "datasets/helpdesk.jsonl").read_bytes(), "helpdesk.jsonl")
-    assert not faults
+    records, lines = read_block((ROOT / "datasets/helpdesk.jsonl").read_bytes(), Layout(FORMATS["alpaca"]))
+    assert len(records) == lines
     return records[: 3 * count : 3]
 
 

@@ -34,8 +34,8 @@ LONGEST_GRADIENT = 1.0  # norm to which gradients are clipped
 class Example:
     """One chat as the model sees it."""
 
-    ids: tuple[int, ...]  # tokens: prompt, then answer
-    prompt_length: int  # tokens: these carry no loss
+    ids: tuple[int, ...]  # tokens
+    learnt: tuple[int, ...]  # places of those that carry loss: every answer's
 
 
 def main(folder: Path, events: TextIO) -> None:
@@ -95,17 +95,33 @@ def _examples(text: Path, tokenizer: Any, *, max_tokens: int) -> list[Example]:
     too_long: list[tuple[int, int]] = []
     with text.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            prompt, answer = template.prompt_and_answer(json.loads(line)["messages"])
-            prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
-            ids = tokenizer(prompt + answer, add_special_tokens=False).input_ids
-            if ids[: len(prompt_ids)] != prompt_ids:  # a token reaches over the seam: served, the prompt ends there all the same
-                ids = [*prompt_ids, *tokenizer(answer, add_special_tokens=False).input_ids]
-            examples.append(Example(tuple(ids), len(prompt_ids)))
-            if len(ids) > max_tokens:
-                too_long.append((number, len(ids)))
+            record = json.loads(line)
+            if "text" in record:
+                segments = [(record["text"] + (tokenizer.eos_token or ""), True)]
+            else:
+                segments = template.segments(record["messages"], record.get("tools", ()))
+            examples.append(_example(segments, tokenizer))
+            if len(examples[-1].ids) > max_tokens:
+                too_long.append((number, len(examples[-1].ids)))
     if too_long:
         raise _too_long(too_long, max_tokens)
     return examples
+
+
+def _example(segments: Sequence[tuple[str, bool]], tokenizer: Any) -> Example:
+    """The example of a chat in these pieces, (text, is learnt) each."""
+    ids: list[int] = []
+    learnt: list[int] = []
+    text = ""
+    for segment, is_learnt in segments:
+        text += segment
+        whole = tokenizer(text, add_special_tokens=False).input_ids
+        if whole[: len(ids)] != ids:  # a token reaches over the seam: served, the prompt ends there all the same
+            whole = [*ids, *tokenizer(segment, add_special_tokens=False).input_ids]
+        if is_learnt:
+            learnt.extend(range(max(1, len(ids)), len(whole)))  # nothing comes before the first token that could predict it
+        ids = whole
+    return Example(tuple(ids), tuple(learnt))
 
 
 def _too_long(records: Sequence[tuple[int, int]], max_tokens: int) -> BuildError:
@@ -184,7 +200,8 @@ def _loss(model: Any, batch: Sequence[Example], device: torch.device) -> torch.T
         ids[row, :count] = torch.tensor(example.ids)
         mask[row, :count] = 1
         # The state at a token predicts the next one: labels stand one place earlier.
-        labels[row, example.prompt_length - 1 : count - 1] = ids[row, example.prompt_length : count]
+        places = torch.tensor(example.learnt)
+        labels[row, places - 1] = ids[row, places]
     labels = labels.to(device)
     base = model.get_base_model()
     states = base.base_model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).last_hidden_state
