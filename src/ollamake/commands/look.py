@@ -18,6 +18,7 @@ from ollamake.graph import Step
 from ollamake.reporter import selected_with_dependencies
 from ollamake.sights import Sights
 
+INTERRUPTED = 130  # exit code, as of shells
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
 
@@ -47,6 +48,8 @@ class Look(OptionsAnywhere, DoitCmdBase):
         begin(Call(only_looks=True))
         try:
             return int(super().execute(params, args) or 0)
+        except KeyboardInterrupt:
+            return INTERRUPTED
         except (BuildError, OSError) as error:
             raise InvalidCommand(as_printed(error)) from error
         finally:
