@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ollamake.call import current, groups
-from ollamake.state.digests import ContentChecker
+DOIT_CONFIG: dict[str, Any]
 
-DOIT_CONFIG: dict[str, Any] = {
-    "backend": "models.lock",
-    "check_file_uptodate": ContentChecker,
-    "dep_file": "models.lock",
-    "reporter": "ollamake",
-}
+
+def __getattr__(name: str) -> Any:
+    """DOIT_CONFIG, made when it is asked for: a process that checks records or trains has no use for doit, which takes half of its start."""
+    if name != "DOIT_CONFIG":
+        msg = f"module 'ollamake' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from ollamake.state.digests import ContentChecker
+
+    return {"backend": "models.lock", "check_file_uptodate": ContentChecker, "dep_file": "models.lock", "reporter": "ollamake"}
 
 
 def tasks_from(path: str | os.PathLike[str] = "models.yaml") -> Iterator[dict[str, Any]]:
@@ -23,6 +25,7 @@ def tasks_from(path: str | os.PathLike[str] = "models.yaml") -> Iterator[dict[st
     A second catalog is yielded by the same task creator: doit wants each group of tasks from one.
     Where everything is asked for, and the seal of the last build still holds, there is nothing to do for any of them: none is made then.
     """
+    from ollamake.call import current, groups
     from ollamake.seal import sealed
 
     catalog = os.path.relpath(path).replace(os.sep, "/")  # the lock names no place of a machine
