@@ -10,7 +10,9 @@ from typing import Any
 from conftest import Repo
 from ollamake.catalog.faults import schema
 from ollamake.catalog.load import load_catalog
-from ollamake.records.records import read_records
+from ollamake.records.block import read_block
+from ollamake.records.formats import FORMATS, Layout
+from ollamake.records.rules import RULES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,7 +24,8 @@ def keys(node: dict[str, Any], path: str) -> Iterator[str]:
         return
     for name, below in node.get("properties", {}).items():
         yield f"{path}{name}"
-        yield from keys(below, f"{path}{name}.")
+        if name not in {"fields", "rules"}:  # keys of the formats, and the names of the rules
+            yield from keys(below, f"{path}{name}.")
     if isinstance(node.get("additionalProperties"), dict):
         yield from keys(node["additionalProperties"], f"{path}NAME.")
 
@@ -34,6 +37,12 @@ def test_every_key_of_the_catalog_has_its_heading_and_no_other_has() -> None:
         wanted |= {part, *(f"{part}.{name}" for name in whole["$defs"][part]["properties"])}
     headings = re.findall(r"^###? (.+)$", (ROOT / "docs/catalog.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(headings) == sorted(wanted)
+
+
+def test_every_rule_has_its_heading_with_what_a_breach_is() -> None:
+    text = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^## (\S+)\n\n\*(\w+)\*", text, flags=re.MULTILINE)) == dict(RULES)
+    assert set(schema()["properties"]["datasets"]["additionalProperties"]["properties"]["rules"]["properties"]) == set(RULES)
 
 
 def test_editors_show_what_each_key_is_for() -> None:
@@ -80,8 +89,8 @@ def test_the_demo_catalog_is_as_the_readme_says(monkeypatch: Any) -> None:
     count = 0
     for dataset in catalog.datasets:
         for path in dataset.files:
-            records, faults = read_records(Path(path).read_bytes(), path)
-            assert not faults
+            records, lines = read_block(Path(path).read_bytes(), Layout(FORMATS["alpaca"]))
+            assert len(records) == lines
             count += len(records)
     assert count >= 150
     assert catalog.warnings == ()
