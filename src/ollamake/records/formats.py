@@ -61,6 +61,11 @@ class Chat:
     tools: tuple[Any, ...] = ()  # JSON Schemas of the functions that the assistant may call
     line: int = field(default=0, compare=False)
 
+    @property
+    def has_tools(self) -> bool:
+        """Are there tools that could be called in it, or calls of some?"""
+        return bool(self.tools) or any("tool_calls" in message for message in self.messages)
+
     def parts(self) -> tuple[str, str, str]:
         """What a later state of the record is compared with: all before the last answer, the tools, the last answer."""
         *before, last = self.messages

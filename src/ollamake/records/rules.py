@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 ERROR, WARNING, OFF = "error", "warning", "off"
 SEVERITIES = (ERROR, WARNING, OFF)
 DROP, TRUNCATE = "drop", "truncate"
-TOO_LONG_POLICIES = (ERROR, DROP, TRUNCATE)
 SHOWN = 20  # faults of a rule that are shown one by one; the rest is counted
 
 # Name -> what a breach of it is unless the dataset's `rules` say otherwise. docs/rules.md has a heading for each.

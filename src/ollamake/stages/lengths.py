@@ -17,7 +17,7 @@ from ollamake.catalog import Model
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.lora.gguf_file import read_head
 from ollamake.records.formats import Chat, Pair, Record, Text
-from ollamake.records.rules import DROP, ERROR, RULES, SHOWN, TRUNCATE
+from ollamake.records.rules import DROP, ERROR, SHOWN, TRUNCATE, severities
 from ollamake.records.text import turns_of
 from ollamake.records.tokens import Rendering
 from ollamake.records.verdict import quantiles
@@ -99,7 +99,7 @@ class Lengths:
             self.counts["unknown"] += 1
         if count is None or count <= self.limit:
             return example
-        policy = example.dataset.rules.get("too-long", RULES["too-long"])
+        policy = severities(example.dataset.rules)["too-long"]
         cut = self._cut(record, count) if policy == TRUNCATE else None
         if policy == TRUNCATE and cut is None:
             policy = ERROR  # the prompt alone is too long
@@ -126,7 +126,7 @@ class Lengths:
     def _hears_tools(self, example: Example) -> None:
         """Warn, once, where the template leaves out the tools of a record: the model would not learn to call them."""
         record = example.record
-        if self.warning is None and isinstance(record, Chat) and (record.tools or any("tool_calls" in turn for turn in record.messages)):
+        if self.warning is None and isinstance(record, Chat) and record.has_tools:
             without = Chat(tuple({key: turn[key] for key in ("role", "content")} for turn in record.messages))
             with suppress(BuildError):
                 segments = self.rendering.segments(record, self.system)
@@ -144,7 +144,7 @@ class Lengths:
 
     def _surely_fits(self, record: Record) -> bool:
         """Has it so few bytes that it can't have too many tokens?"""
-        if isinstance(record, Chat) and (record.tools or any("tool_calls" in turn for turn in record.messages)):
+        if isinstance(record, Chat) and record.has_tools:
             return False
         turns = [] if isinstance(record, Text) else turns_of(record, self.system)
         roles = tuple(turn["role"] for turn in turns)
