@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from ollamake.records.formats import Chat, Layout, Pair, Record, Text, messages_
 from ollamake.records.line import read_line, too_deep
 from ollamake.records.mixing import fingerprints
 from ollamake.records.rules import Findings, Found
-from ollamake.records.wire import Columns, columns_of
+from ollamake.records.wire import Columns, Texts, columns_of
 
 # Of a record: its line, the characters of its texts, and a fingerprint (XXH3, 64 bits) of each of its parts.
 ROW = np.dtype([("line", "<u4"), ("characters", "<u4"), ("parts", "<u8", (3,))])
@@ -42,8 +41,7 @@ def check_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None
     """Check these lines, whole ones; `numbers` are theirs in the file, where they are not 1, 2, 3..."""
     columns = columns_of(content, layout) if schema is None else None
     if columns is not None:
-        count = len(columns.characters)
-        return _plain(columns, numbers or range(1, count + 1), layout)
+        return _plain(columns, content, numbers or range(1, len(columns.characters) + 1), layout)
     lines = content.removesuffix(b"\n").split(b"\n")
     told = [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.strip, lines), strict=True) if line[1]]
     return replace(_parted(told, layout, schema), lines=len(lines))
@@ -52,9 +50,10 @@ def check_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None
 def _parted(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None) -> Block:
     """The block of these lines, none of them blank: with care there alone where something may be wrong."""
     if schema is None:
-        columns = columns_of(b"\n".join(line for _, line in lines), layout)
+        content = b"\n".join(line for _, line in lines)
+        columns = columns_of(content, layout)
         if columns is not None:
-            return _plain(columns, [number for number, _ in lines], layout)
+            return _plain(columns, content, [number for number, _ in lines], layout)
     if schema is not None or len(lines) <= FEW:
         return _careful(lines, layout, schema)
     middle = len(lines) // 2
@@ -63,20 +62,30 @@ def _parted(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None) 
     return Block(np.concatenate((first.rows, second.rows)), first.findings, len(lines), first.left_out + second.left_out)
 
 
-def _plain(columns: Columns, numbers: Sequence[int], layout: Layout) -> Block:
+def _plain(columns: Columns, content: bytes, numbers: Sequence[int], layout: Layout) -> Block:
     """The block of records without a fault of form."""
-    count = len(columns.characters)
-    rows = np.empty(count, ROW)
+    rows = np.empty(len(columns.characters), ROW)
     rows["line"] = numbers
     rows["characters"] = columns.characters
-    for place, part in enumerate(columns.encoded):
-        rows["parts"][:, place] = np.fromiter(map(xxh3_64_intdigest, part), np.uint64, count) if part else _NOTHING
+    for place, part in enumerate(columns.parts):
+        rows["parts"][:, place] = _prints(part)
     findings = Findings()
-    for record in sorted({suspect % count for suspect in suspects(list(chain.from_iterable(columns.encoded)), columns.joined)}):
+    for record in np.unique(np.searchsorted(columns.raw.ends, suspects(content, columns.raw.escapes))):
         line = int(rows["line"][record])
         made = _makers[layout.format.name](*(part[record] for part in columns.parts), line)
         findings.extend(content_faults(made.texts(layout), line))
-    return Block(rows, findings, count, 0)
+    return Block(rows, findings, len(rows), 0)
+
+
+def _prints(texts: Texts) -> NDArray[np.uint64]:
+    """A fingerprint of each of these texts."""
+    there = list(filter(None, texts))
+    prints = np.fromiter(map(xxh3_64_intdigest, map(str.encode, there)), np.uint64, len(there))
+    if len(there) == len(texts):
+        return prints
+    every = np.full(len(texts), _NOTHING, np.uint64)
+    every[np.fromiter(map(bool, texts), np.bool_, len(texts))] = prints
+    return every
 
 
 def _careful(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None) -> Block:

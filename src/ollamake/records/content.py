@@ -1,18 +1,16 @@
 """What should not stand in a text that is trained on: secrets, tokens of chat templates, control characters.
 
-All texts of a block are searched for what every such place begins with, at gigabytes a second; only where that is found are the patterns asked.
+All lines of a block are searched for what every such place begins with, at gigabytes a second; only where that is found are the patterns asked.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+from ollamake.records.raw import Places, hidden
 from ollamake.records.rules import Found
 
 # Token shapes as their makers publish them; what begins them is below. AKIA: AWS access keys. gh*_: GitHub. glpat: GitLab. xox*: Slack.
@@ -35,13 +33,12 @@ TEMPLATE_TOKENS = re.compile(
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-_CONTROL_BYTES = bytes([*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 _SECRET = re.compile("|".join(f"(?P<kind{number}>{pattern})" for number, pattern in enumerate(SECRETS.values())), re.ASCII)
-# What every match has in it. Few and long ones in each search: so it is done with the processor's vector instructions.
+# What every match has in it, as JSON writes it. Few and long ones in each search: so it is done with the processor's vector instructions.
 _BEGINNINGS = [
     [b"PRIVATE KEY-----", b"AKIA", b"ASIA", b"github_pat_", b"glpat-", b"_live_", b"AIza", b"pypi-AgEI", b".eyJ"],
     [b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"npm_", b"xox", b"sk-", b"hf_"],
-    [b"INST]", b"SYS>>", b"<s>", b"</s>", b"_of_turn>", b"<bos>", b"<eos>"],
+    [b"INST]", b"SYS>>", b"<s>", b"</s>", b"<\\/s>", b"_of_turn>", b"<bos>", b"<eos>"],
     [b"Instruction:", b"Input:", b"Response:", b"Human:", b"Assistant:"],
     [b"<|"],
 ]
@@ -53,23 +50,13 @@ def masked(text: str) -> str:
     return _SECRET.sub(lambda match: f"{match[0][:4]}...", text)
 
 
-def suspects(encoded: Sequence[bytes], joined: bytes) -> list[int]:
-    """The numbers of the texts in which something of that may be: nearly always none. `joined` are the same, with a line end between each two."""
-    found: set[int] = set()
-    if _has_control(joined):
-        found.update(number for number, text in enumerate(encoded) if len(text.translate(None, _CONTROL_BYTES)) != len(text))
-    places = [place for search in _SEARCHES for _, place, _ in search.find_matches_as_indexes(joined)]
-    if places:
-        ends = list(accumulate(len(text) + 1 for text in encoded))
-        found.update(bisect_right(ends, place) for place in places)
-    return sorted(found)
-
-
-def _has_control(text: bytes) -> bool:
-    """The same as a search for CONTROL, ten times as fast."""
-    values = np.frombuffer(text, np.uint8)
-    low = np.count_nonzero(values < ord(" "))
-    return b"\x7f" in text or bool(low != sum(np.count_nonzero(values == allowed) for allowed in b"\n\t\r"))
+def suspects(lines: bytes, escapes: Places) -> list[int]:
+    """The places in these JSON lines at which something of that may be: nearly always none. `escapes` are those of their escapes."""
+    found = [place for search in _SEARCHES for _, place, _ in search.find_matches_as_indexes(lines)]
+    found.extend(hidden(lines, escapes).tolist())
+    if b"\x7f" in lines:  # the one control character that JSON lets stand as it is
+        found.extend(match.start() for match in re.finditer(b"\x7f", lines))
+    return found
 
 
 def content_faults(texts: Iterable[tuple[str, str]], number: int) -> Iterator[Found]:

@@ -15,7 +15,9 @@ _FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9]
 
 def fingerprints(parts: NDArray[np.uint64]) -> Prints:
     """One fingerprint of each row's parts, of shape (rows, parts): the same on every machine."""
-    mixed = (parts * _FACTORS[: parts.shape[1]]).sum(axis=1, dtype=np.uint64)
+    mixed = np.zeros(len(parts), np.uint64)
+    for part, factor in zip(parts.T, _FACTORS, strict=False):  # two parts are the prompt alone
+        mixed += part * factor
     mixed ^= mixed >> np.uint64(32)
     mixed *= np.uint64(0xD6E8FEB86659FD93)
     mixed ^= mixed >> np.uint64(32)

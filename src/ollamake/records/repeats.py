@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ollamake.records.block import Rows
 from ollamake.records.mixing import Prints, fingerprints
@@ -24,39 +23,37 @@ class Repeat:
 
 
 def repeats(chunks: Iterable[Rows], count: int) -> Iterator[Repeat]:
-    """The repeats among these many rows, in no order. `chunks` is gone through once for each AT_ONCE of them."""
+    """The repeats among these many rows, in no order. `chunks` is gone through once for each AT_ONCE of them, and once more where there are any."""
     shares = max(1, -(-count // AT_ONCE))
     for share in range(shares):
-        prompts: list[Prints] = []
-        numbers: list[NDArray[np.int64]] = []
-        parts: list[NDArray[np.uint64]] = []
-        start = 0
-        for rows in chunks:
-            prompt = fingerprints(rows["parts"][:, :2])
-            mine = np.flatnonzero(prompt % np.uint64(shares) == share) if shares > 1 else np.arange(len(rows))
-            prompts.append(prompt[mine])
-            numbers.append(mine + start)
-            parts.append(rows["parts"][mine])
-            start += len(rows)
-        if numbers:
-            yield from _among(np.concatenate(prompts), np.concatenate(numbers), parts)
+        prompts = [_of_share(_prompts(rows), share, shares) for rows in chunks]
+        ordered = np.sort(np.concatenate(prompts)) if prompts else np.empty(0, np.uint64)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        if len(twice):
+            yield from _repeats_of(chunks, twice)
 
 
-def _among(prompts: Prints, numbers: NDArray[np.int64], parts: list[NDArray[np.uint64]]) -> Iterator[Repeat]:
-    ordered = np.sort(prompts)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        return
-    places = np.flatnonzero(np.isin(prompts, twice))
-    prints = np.concatenate(parts)[places].tolist()
+def _prompts(rows: Rows) -> Prints:
+    return fingerprints(rows["parts"][:, :2])
+
+
+def _of_share(prompts: Prints, share: int, shares: int) -> Prints:
+    return prompts[prompts % np.uint64(shares) == share] if shares > 1 else prompts
+
+
+def _repeats_of(chunks: Iterable[Rows], twice: Prints) -> Iterator[Repeat]:
+    """The repeats of these prompts."""
     first: dict[tuple[int, ...], int] = {}  # prompt, or prompt and answer -> number of the record
-    for place, (instruction, context, answer) in zip(numbers[places].tolist(), prints, strict=True):
-        whole = (instruction, context, answer)
-        if whole in first:
-            yield Repeat(place, first[whole], same_answer=True)
-            continue
-        first[whole] = place
-        if whole[:2] in first:
-            yield Repeat(place, first[whole[:2]], same_answer=False)
-        else:
-            first[whole[:2]] = place
+    start = 0
+    for rows in chunks:
+        places = np.flatnonzero(np.isin(_prompts(rows), twice))
+        for place, whole in zip((places + start).tolist(), map(tuple, rows["parts"][places].tolist()), strict=True):
+            if whole in first:
+                yield Repeat(place, first[whole], same_answer=True)
+                continue
+            first[whole] = place
+            if whole[:2] in first:
+                yield Repeat(place, first[whole[:2]], same_answer=False)
+            else:
+                first[whole[:2]] = place
+        start += len(rows)

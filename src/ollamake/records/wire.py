@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
-from ahocorasick_rs import BytesAhoCorasick as AhoCorasick
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Layout, conversation
 from ollamake.records.order import order_faults
+from ollamake.records.raw import Raw, raw_of
 
 Texts: TypeAlias = Sequence[str]  # one of each record
-_HIDDEN_QUOTE = AhoCorasick([b"\\u0022"])  # a quote that is not written as one
-_NEWLINE, _OPENS, _CLOSES, _QUOTE = b'\n{}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +25,14 @@ class Columns:
     """The texts of records."""
 
     parts: tuple[Texts, Texts, Texts]  # by Format.parts
-    encoded: tuple[list[bytes], list[bytes], list[bytes]]  # the same in UTF-8; an empty list where all texts of the part are empty
-    joined: bytes  # all of those, with a line end between each two
     characters: NDArray[np.uint32]  # of all texts of each record
+    raw: Raw
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     parts: tuple[Texts, Texts, Texts]
-    quotes: int  # in the JSON of the records, beyond those in the parts
+    quotes: int  # that open or close the texts and keys of the records
     contents: Sequence[Texts] = ()  # what is counted as characters, where that is not the parts: one list of texts a record
 
 
@@ -47,34 +43,17 @@ def columns_of(lines: bytes, layout: Layout) -> Columns | None:
         records = decode(lines)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if not records or _HIDDEN_QUOTE.find_matches_as_indexes(lines) or not _stand_alone(lines, len(records)):
-        return None
-    read = columns(records)
-    if read is None:
-        return None
-    first, second, third = (list(map(str.encode, part)) if any(part) else [] for part in read.parts)
-    joined = b"\n".join(chain(first, second, third))
-    # The decoder takes the last of two equal keys without a word, but it can't hide their quotes.
-    if _count(lines, _QUOTE) != read.quotes + _count(joined, _QUOTE):
+    raw = raw_of(lines, len(records)) if records else None
+    read = columns(records) if raw is not None else None
+    if (
+        raw is None or read is None or raw.quotes != read.quotes
+    ):  # the decoder takes the last of two equal keys without a word, but it can't hide their quotes
         return None
     if read.contents:
         characters = np.fromiter((sum(map(len, texts)) for texts in read.contents), np.uint32, len(records))
     else:
         characters = sum((np.fromiter(map(len, part), np.uint32, len(records)) for part in read.parts), np.zeros(len(records), np.uint32))
-    return Columns(read.parts, (first, second, third), joined, characters)
-
-
-def _count(text: bytes, byte: int) -> int:
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == byte))
-
-
-def _stand_alone(lines: bytes, count: int) -> bool:
-    """Is each of these many records on a line of its own? The decoder takes two on one line, and one on two, as well."""
-    text = np.frombuffer(lines, np.uint8)
-    ends = np.flatnonzero(text == _NEWLINE)
-    if text[-1] != _NEWLINE:
-        ends = np.append(ends, len(text))
-    return bool(len(ends) == count and text[0] == _OPENS and (text[ends - 1] == _CLOSES).all() and (text[ends[:-1] + 1] == _OPENS).all())
+    return Columns(read.parts, characters, raw)
 
 
 @cache
@@ -151,7 +130,7 @@ def _sharegpt(records: list[Any]) -> _Read | None:
     systems = _column(records, "system")
     absent, null = systems.count(UNSET), systems.count(None)
     # A prompt under `system` has the quotes of two texts; as a message, those of four are counted for it.
-    prompts = sum(map(bool, systems)) - absent
+    prompts = sum(map(bool, systems))
     return _conversations(conversations, 4 * (len(records) - absent - null) + 2 * null - 8 * prompts)
 
 
