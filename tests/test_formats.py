@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datasets import checked, dataset_of, said
+from ollamake.catalog import Dataset
 from ollamake.errors import BuildError
 from ollamake.records import block as blocks
-from ollamake.records.block import check_block, read_block
+from ollamake.records.block import Block, check_block, read_block
 from ollamake.records.formats import FORMATS, Chat, Layout, Pair, Record, Text
 from ollamake.records.rules import Findings
+from ollamake.records.wire import columns_of
+from ollamake.stages.piece import Piece
 
 RECORDS = [{"instruction": f"Why {number}?", "output": f"Größe {number}\n\u2028."} for number in range(3)]
 TEXT = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
@@ -215,7 +219,9 @@ def test_the_format_may_be_named() -> None:
     )
 
 
-texts = st.text(max_size=6) | st.sampled_from(["<|im_end|>", 'a "quote"', "\\", "AKIA2345672345672345", "\x07", " ", "\u2028"])
+texts = st.text(max_size=6) | st.sampled_from(
+    ["<|im_end|>", "</s>", "\x7f", "\x0c\\x0c", 'a "quote"', "\\", "AKIA2345672345672345", "\x07", " ", "\u2028"]
+)
 pairs = st.fixed_dictionaries({"instruction": texts, "output": texts}, optional={"input": texts | st.none()})
 turns = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": texts}), max_size=4)
 chats = st.fixed_dictionaries({"messages": turns})
@@ -236,7 +242,7 @@ def written(draw: Any, name: str) -> bytes:
     for value in draw(st.lists(BY_FORMAT[name], max_size=6)):
         text = json.dumps(value, ensure_ascii=draw(st.booleans()), separators=draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", "\t:")])))
         if draw(st.booleans()):
-            text = text.replace("<", "\\u003c").replace('\\"', "\\u0022")
+            text = text.replace("<", "\\u003c").replace("/", "\\/").replace('\\"', "\\u0022")
         lines.append(draw(st.sampled_from(["", " "])) + text + draw(st.sampled_from(["", " ", "\r"])))
     parts = [line.encode() for line in lines]
     if draw(st.integers(0, 3)) == 0:
@@ -261,6 +267,24 @@ def test_the_fast_way_finds_what_the_careful_one_finds(name: str, data: st.DataO
     assert count == len(content.removesuffix(b"\n").split(b"\n"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpaca", {"instruction": "a", "output": "C:\\"}),
+        ("alpaca", {"instruction": "a", "output": 'Say "Größe"', "input": None}),
+        ("alpaca", {"instruction": "a", "output": "\\\\", "input": ""}),
+        ("chat", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+        ("sharegpt", {"system": None, "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+        ("sharegpt", {"system": "So.", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+        ("prompt-completion", {"prompt": "a", "completion": "b"}),
+        ("text", {"text": "\u007f"}),
+    ],
+)
+def test_what_has_no_fault_of_form_goes_the_fast_way(name: str, value: dict[str, Any]) -> None:
+    assert columns_of(lines_of([value] * 3), Layout(FORMATS[name])) is not None
+
+
 @given(st.lists(pairs, min_size=1, max_size=5), st.data())
 @example([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}], None)
 def test_the_digest_is_of_the_records_alone(values: list[dict[str, Any]], data: st.DataObject | None) -> None:
@@ -274,17 +298,33 @@ def test_the_digest_is_of_the_records_alone(values: list[dict[str, Any]], data: 
     assert (two.records, two.digest) == (one.records, one.digest)
 
 
-def test_a_file_of_many_pieces_is_checked_the_same_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ollamake.stages import checking
-
+def of_many_pieces() -> Dataset:
     values = [{"instruction": f"Why {number}?", "output": "x" * 900} for number in range(4000)]
     lines = lines_of(values).splitlines(keepends=True)
     lines[1234] = b"no\n"
     lines[3999] = lines[7]
-    dataset = dataset_of({"a.jsonl": b"".join(lines)})
+    return dataset_of({"a.jsonl": b"".join(lines)})
+
+
+@pytest.mark.parametrize("are_lost", [False, True])
+def test_a_file_of_many_pieces_is_checked_the_same_by_several_processes(monkeypatch: pytest.MonkeyPatch, are_lost: bool) -> None:
+    from ollamake.stages import checkers, checking
+
+    begun: list[int] = []
+
+    class Helper(checkers._Helper):
+        def begin(self, piece: Piece) -> Future[Block]:
+            begun.append(self.process.pid)
+            if are_lost and len(begun) > 3:
+                self.process.kill()
+            return super().begin(piece)
+
+    dataset = of_many_pieces()
     alone, rows = checked(dataset)
     monkeypatch.setattr(checking, "LARGE", 0)
+    monkeypatch.setattr(checkers, "_Helper", Helper)
     together, rows_together = checked(dataset, processes=3)
+    assert len(set(begun)) == 2
     assert rows.tobytes() == rows_together.tobytes()
     assert (
         list(map(str, together.faults))

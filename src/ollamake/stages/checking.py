@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def check(dataset: Dataset, known: KnownIndex, rows: BinaryIO, *, processes: int
             read[path] = source.digest
 
     size = sum(os.path.getsize(path) for path in files)
-    helpers = (min(MOST, os.cpu_count() or 1) if processes is None else processes) - 1 if size > LARGE else 0
+    helpers = (min(MOST, _cores()) if processes is None else processes) - 1 if size > LARGE else 0
     with Checkers(layout, schema, helpers) as checkers:
         for (path, name, piece), block in checkers.check(feed()):
             facts = files[path]
@@ -98,6 +99,13 @@ def check(dataset: Dataset, known: KnownIndex, rows: BinaryIO, *, processes: int
         characters=quantiles(lengths),
     )
     return Checked(verdict, {"checks": checks, "files": list(files.values()), "parts": layout.parts}, read)
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _add_repeats(findings: Mapping[str, Findings], records: Mapping[str, int], rows: BinaryIO) -> None:

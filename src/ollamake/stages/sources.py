@@ -72,6 +72,12 @@ class _Tee(io.RawIOBase):
         self.digest.update(view[:count])
         return count
 
+    def read(self, size: int = -1) -> bytes:
+        """The same, without the copy that RawIOBase makes."""
+        content = self.file.read(size)
+        self.digest.update(content)
+        return content
+
 
 def _unpacked(file: Any, packed: str, path: str) -> AbstractContextManager[Any]:
     if packed == ".gz":
@@ -104,22 +110,21 @@ def _damages(packed: str) -> tuple[type[Exception], ...]:
 
 def _lines(file: BinaryIO, *, may_be_array: bool) -> Iterator[Piece]:
     """The pieces of JSON lines; of one JSON array, where the file's name lets it be one."""
-    rest = file.read(PIECE)
+    more = file.read(PIECE)
     found: tuple[Found, ...] = ()
-    if rest.startswith(BOM):
-        rest = rest[len(BOM) :]
+    if more.startswith(BOM):
+        more = more[len(BOM) :]
         found = (Found("bom", 1, "the file begins with a byte order mark", "save it as UTF-8 without one"),)
-    if may_be_array and rest.lstrip().startswith(b"["):
-        yield from array_pieces(rest + file.read(), found)
+    if may_be_array and more.lstrip().startswith(b"["):
+        yield from array_pieces(more + file.read(), found)
         return
-    while True:
-        end = rest.rfind(b"\n") + 1
+    begun: list[bytes] = []  # of a line whose end is not read yet
+    while more:
+        end = more.rfind(b"\n") + 1
         if end:
-            yield Piece(rest[:end], found=found)
-            found = ()
+            yield Piece(b"".join((*begun, memoryview(more)[:end])), found=found)
+            begun, found = [], ()
+        begun.append(more[end:])
         more = file.read(PIECE)
-        if not more:
-            break
-        rest = rest[end:] + more
-    if rest[end:] or found:
-        yield Piece(rest[end:], found=found)
+    if any(begun) or found:
+        yield Piece(b"".join(begun), found=found)
