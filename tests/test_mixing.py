@@ -170,7 +170,7 @@ def test_a_record_that_another_dataset_holds_out_is_a_leak(repo: Repo) -> None:
     repo.records("tone").write_text("\n".join(lines) + "\n", encoding="utf-8")  # all of them
     told = [line for line in repo.doit("check", "tone").out.splitlines() if "[leaks]" in line]
     assert len(told) == 21
-    assert told[-1].endswith(f": warning: and {COUNT - len(kept) - 20} more from here on [leaks]")
+    assert told[-1].endswith(f": warning: and {COUNT - len(kept) - 20} more behind this [leaks]")
     repo.replace("    data: [shared, tone]", "    data: [shared, {dataset: tone, limit: 1}]")  # what is not read leaks nothing
     assert len([line for line in repo.doit("check", "tone").out.splitlines() if "[leaks]" in line]) <= 1
 

@@ -20,6 +20,7 @@ from ollamake.records.block import Rows
 from ollamake.records.index import difference
 from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
+from ollamake.spelling import counted
 from ollamake.stages.checking import Checked, check
 from ollamake.stages.convert import leaks_of, lengths_of, text_of
 from ollamake.stages.index_file import KnownIndex, RowFile
@@ -156,7 +157,7 @@ def _what_changed(dataset: Dataset, marker: str, path: str) -> str:
             return ""
         checked, now = checked_now(replace(dataset, files=(path,)), marker)
         count = sum(checked.verdict.counts(ERROR).values())
-        more = f", {count} fault{'' if count == 1 else 's'}" if count else ""
+        more = f", {counted(count, 'fault')}" if count else ""
         return f"{difference(before, now, known.parts)}{more}"
     except (BuildError, OSError):
         return ""

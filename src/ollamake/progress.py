@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from ollamake.duration import duration
+from ollamake.spelling import counted
 from ollamake.trainers.port import Event
 
 QUIET = 10.0  # seconds at least between two plain lines
@@ -57,7 +58,7 @@ class _PlainLines:
         if event.kind == "loading":
             self.line("loading the base")
         elif event.kind == "start":
-            self.line(f"{_counted(event)}, {event.steps} steps")
+            self.line(f"{_read(event)}, {event.steps} steps")
         elif event.kind == "step" and (now - self.shown >= QUIET or event.step == event.steps):
             self.shown = now
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
@@ -85,7 +86,7 @@ class _LiveBar:
         if event.kind == "loading":
             self.progress.update(self.task, facts="loading the base")
         elif event.kind == "start":
-            self.progress.update(self.task, total=event.steps, facts=_counted(event))
+            self.progress.update(self.task, total=event.steps, facts=_read(event))
         elif event.kind == "step":
             facts = f"step {event.step}/{event.steps}  {step_facts(event)}"
             self.progress.update(self.task, completed=event.step, total=event.steps, facts=facts)
@@ -94,8 +95,8 @@ class _LiveBar:
         self.progress.stop()
 
 
-def _counted(event: Event) -> str:
-    return f"{event.examples} record{'' if event.examples == 1 else 's'}, {event.tokens} tokens"
+def _read(event: Event) -> str:
+    return f"{counted(event.examples, 'record')}, {event.tokens} tokens"
 
 
 def step_facts(event: Event) -> str:

@@ -14,6 +14,7 @@ from doit.reporter import ConsoleReporter
 
 from ollamake.call import current
 from ollamake.duration import duration
+from ollamake.spelling import counted
 from ollamake.state.digests import digest_cache
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -132,7 +133,7 @@ class Reporter(ConsoleReporter):
         took = "" if states.count("fresh") == len(states) else f" in {duration(time.monotonic() - self.begun)}"
         reused = self.seconds_reused()
         saved = f"; {duration(reused)} of training reused" if reused >= WORTH_TELLING else ""
-        return f"{len(states)} model{'s' if len(states) != 1 else ''}: {', '.join(counts)}{took}{saved}"
+        return f"{counted(len(states), 'model')}: {', '.join(counts)}{took}{saved}"
 
     def seconds_reused(self) -> float:
         """What the trainings took that this run did not have to repeat."""

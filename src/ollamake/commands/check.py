@@ -20,7 +20,7 @@ from ollamake.foresight import checked_now
 from ollamake.graph import Step
 from ollamake.records.rules import ERROR, WARNING
 from ollamake.records.verdict import Verdict
-from ollamake.spelling import nearest
+from ollamake.spelling import counted, nearest
 from ollamake.stages.convert import leaks_of, lengths_of, said
 from ollamake.stages.mixture import mixture
 from ollamake.state.files import remedy
@@ -138,19 +138,15 @@ def _as_text(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]]) -> I
 
 def _summary(verdict: Verdict) -> str:
     """`1204 records (alpaca), characters: median 120, p90 301; 2 errors, 1 warning`."""
-    parts = [f"{_many(verdict.records, 'record')} ({verdict.format})"]
+    parts = [f"{counted(verdict.records, 'record')} ({verdict.format})"]
     if verdict.characters:
         parts.append(f"characters: {', '.join(f'{name} {value}' for name, value in verdict.characters.items())}")
     if verdict.held_out:
         parts.append(f"{verdict.held_out} held out")
     if verdict.left_out:
-        parts.append(f"{_many(verdict.left_out, 'line')} left out")
-    counts = [_many(sum(verdict.counts(severity).values()), severity) for severity in (ERROR, WARNING) if verdict.counts(severity)]
+        parts.append(f"{counted(verdict.left_out, 'line')} left out")
+    counts = [counted(sum(verdict.counts(severity).values()), severity) for severity in (ERROR, WARNING) if verdict.counts(severity)]
     return "; ".join([*parts, ", ".join(counts) or "no fault"])
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _as_json(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], refused: Mapping[str, str]) -> str:

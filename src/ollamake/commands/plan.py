@@ -11,6 +11,7 @@ from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.spelling import counted
 
 STALE = 4  # exit code; 0 to 3 are doit's
 SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
@@ -84,9 +85,9 @@ def _summary(plans: Sequence[Planned]) -> str:
     sure = [plan for plan in plans if plan.runs in {YES, FAILS}]
     unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
     trainings = sum(plan.step.stage == "train" for plan in sure)
-    text = f"{len(sure)} step{'' if len(sure) == 1 else 's'} will run"
+    text = f"{counted(len(sure), 'step')} will run"
     if trainings:
-        text += f", {trainings} training{'' if trainings == 1 else 's'} among them"
+        text += f", {counted(trainings, 'training')} among them"
     if unsure:
         text += f", and {len(unsure)} more may (?)"
     least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)
@@ -94,4 +95,4 @@ def _summary(plans: Sequence[Planned]) -> str:
     if unknown == len(plans):
         return f"{text}; how long they take, the past does not tell"
     text += f": about {duration(least)}" if most - least < 1 else f": about {duration(least)}, at most {duration(most)}"
-    return f"{text}, and {unknown} step{'' if unknown == 1 else 's'} of unknown length" if unknown else text
+    return f"{text}, and {counted(unknown, 'step')} of unknown length" if unknown else text

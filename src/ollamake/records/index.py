@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ollamake.records.block import Rows
 from ollamake.records.mixing import fingerprints
+from ollamake.spelling import counted
 
 SHOWN = 3  # changed records that a line names
 
@@ -30,10 +31,8 @@ class Difference:
     def __str__(self) -> str:
         """`12 records added, 3 removed, 1 changed (line 47: output)`."""
         counts = [(self.added, "added"), (self.removed, "removed"), (len(self.changed), "changed")]
-        told = [f"{count} {what}" for count, what in counts if count]
-        if told:
-            first, _, rest = told[0].partition(" ")
-            told[0] = f"{first} record{'' if first == '1' else 's'} {rest}"
+        said = [(count, what) for count, what in counts if count]
+        told = [f"{count if place else counted(count, 'record')} {what}" for place, (count, what) in enumerate(said)]
         if self.changed:
             places = [f"line {line}: {', '.join(keys)}" for line, keys in self.changed[:SHOWN]]
             more = [f"{len(self.changed) - SHOWN} more"] if len(self.changed) > SHOWN else []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,17 +87,27 @@ class Verdict:
     def breaches(self, severity: str) -> Iterator[Breach]:
         """The first breaches of each rule in the order of files and lines, then how many more there are."""
         shown: dict[str, int] = {}
-        last: dict[str, Mark] = {}
+        last: dict[str, Breach] = {}
         for path, findings in self.findings.items():
             for found in sorted(findings.first, key=lambda one: one.line):
                 rule = found.rule
                 if self.severities[rule] == severity and shown.get(rule, 0) < SHOWN:
                     shown[rule] = shown.get(rule, 0) + 1
-                    last[rule] = Mark(path, found.line)
-                    yield Breach(mark=last[rule], rule=rule, severity=severity, text=found.text, fix=found.fix)
+                    last[rule] = Breach(mark=Mark(path, found.line), rule=rule, severity=severity, text=found.text, fix=found.fix)
+                    yield last[rule]
         for rule, count in self.counts(severity).items():
-            if count > shown[rule]:
-                yield Breach(mark=last[rule], rule=rule, severity=severity, text=f"and {count - shown[rule]} more behind this")
+            yield from _rest(last[rule], count - shown[rule])
+
+
+def faults_of(breaches: Sequence[Breach], count: int) -> list[Fault]:
+    """The first of these breaches of one rule as they are printed, then how many more of all `count` there are."""
+    first = breaches[:SHOWN]
+    return [breach.fault for breach in (*first, *_rest(first[-1], count - len(first)))] if first else []
+
+
+def _rest(last: Breach, count: int) -> Iterator[Breach]:
+    if count:
+        yield replace(last, text=f"and {count} more behind this", fix=None)
 
 
 def quantiles(counts: NDArray[np.int64]) -> dict[str, int]:

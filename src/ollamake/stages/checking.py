@@ -46,43 +46,18 @@ def check(dataset: Dataset, known: KnownIndex, rows: BinaryIO, *, processes: int
     """Check all records; their rows go into `rows`. `processes` is how many work at it, where the machine does not decide. Raises BuildError and OSError."""
     layout, schema = layout_of(dataset), read_schema(dataset)
     checks = checks_of(layout, schema)
-    entries = known.blocks(checks)
-    files: dict[str, dict[str, Any]] = {path: {"path": path, "records": 0, "lines": 0, "pieces": []} for path in dataset.files}
-    findings = {path: Findings() for path in files}
-    lengths, digest = np.zeros(LONGEST + 1, np.int64), hashlib.sha256()
+    sums = _Sums(dataset, rows)
     read: dict[str, str] = {}
-    total = apart = left_out = 0
-
-    def feed() -> Iterator[tuple[tuple[str, str, Piece], Piece | Block]]:
-        for path in files:
-            source = Source(path)
-            for piece in source.pieces():
-                name = name_of(piece)
-                yield (path, name, piece), known.block(entries[name]) if name in entries else piece
-            read[path] = source.digest
-
-    size = sum(os.path.getsize(path) for path in files)
+    size = sum(os.path.getsize(path) for path in dataset.files)
     helpers = (min(MOST, _cores()) if processes is None else processes) - 1 if size > LARGE else 0
     with Checkers(layout, schema, helpers) as checkers:
-        for (path, name, piece), block in checkers.check(feed()):
-            facts = files[path]
-            before = facts["lines"] if piece.numbers is None else 0
-            block.rows["line"] += np.uint32(before)
-            rows.write(block.rows.tobytes())
-            digest.update(block.rows["parts"].tobytes())
-            found = np.bincount(np.minimum(block.rows["characters"], LONGEST))
-            lengths[: len(found)] += found
-            apart += int(held_out(fingerprints(block.rows["parts"]), dataset.holdout).sum()) if dataset.holdout else 0
-            findings[path].extend(piece.found)
-            findings[path].merge(block.findings, lines_before=before)
-            facts["pieces"].append(entry_of(name, block, start=total, before=before))
-            facts["records"] += len(block.rows)
-            facts["lines"] += block.lines
-            total, left_out = total + len(block.rows), left_out + block.left_out
-    for path, facts in files.items():
+        for (path, name, piece), block in checkers.check(_pieces(dataset, known, checks, read)):
+            sums.add(path, name, piece, block)
+    findings = sums.findings
+    for path, facts in sums.files.items():
         if not facts["records"] and not findings[path].counts.keys() - {"bom"}:
             findings[path].add(Found("empty-file", 1, "no record in the file", "write one JSON object a line, or delete the file"))
-    _add_repeats(findings, {path: facts["records"] for path, facts in files.items()}, rows)
+    _add_repeats(findings, {path: facts["records"] for path, facts in sums.files.items()}, rows)
     rules = severities(dataset.rules)
     if rules["near-duplicates"] != OFF:
         for path, near in near_repeats(dataset):
@@ -92,13 +67,57 @@ def check(dataset: Dataset, known: KnownIndex, rows: BinaryIO, *, processes: int
         format=layout.format.name,
         findings=findings,
         severities=rules,
-        digest=f"sha256:{digest.hexdigest()}",
-        records=total,
-        held_out=apart,
-        left_out=left_out,
-        characters=quantiles(lengths),
+        digest=f"sha256:{sums.digest.hexdigest()}",
+        records=sums.records,
+        held_out=sums.held_out,
+        left_out=sums.left_out,
+        characters=quantiles(sums.lengths),
     )
-    return Checked(verdict, {"checks": checks, "files": list(files.values()), "parts": layout.parts}, read)
+    return Checked(verdict, {"checks": checks, "files": list(sums.files.values()), "parts": layout.parts}, read)
+
+
+def _pieces(dataset: Dataset, known: KnownIndex, checks: str, read: dict[str, str]) -> Iterator[tuple[tuple[str, str, Piece], Piece | Block]]:
+    """Each piece by its file and its name, or the block that is known of it; into `read` goes the digest of what each file held."""
+    entries = known.blocks(checks)
+    for path in dataset.files:
+        source = Source(path)
+        for piece in source.pieces():
+            name = name_of(piece)
+            yield (path, name, piece), known.block(entries[name]) if name in entries else piece
+        read[path] = source.digest
+
+
+class _Sums:
+    """What is known of a dataset by its blocks, one after the other."""
+
+    def __init__(self, dataset: Dataset, rows: BinaryIO) -> None:
+        self.holdout = dataset.holdout
+        self.rows = rows
+        self.files: dict[str, dict[str, Any]] = {path: {"path": path, "records": 0, "lines": 0, "pieces": []} for path in dataset.files}
+        self.findings = {path: Findings() for path in dataset.files}
+        self.lengths = np.zeros(LONGEST + 1, np.int64)  # how many records have this many characters
+        self.digest = hashlib.sha256()
+        self.records = self.held_out = self.left_out = 0
+
+    def add(self, path: str, name: str, piece: Piece, block: Block) -> None:
+        """Add the next one."""
+        facts = self.files[path]
+        before = facts["lines"] if piece.numbers is None else 0
+        parts = block.rows["parts"]
+        block.rows["line"] += np.uint32(before)
+        self.rows.write(block.rows.tobytes())
+        self.digest.update(parts.tobytes())
+        found = np.bincount(np.minimum(block.rows["characters"], LONGEST))
+        self.lengths[: len(found)] += found
+        if self.holdout:
+            self.held_out += int(held_out(fingerprints(parts), self.holdout).sum())
+        self.findings[path].extend(piece.found)
+        self.findings[path].merge(block.findings, lines_before=before)
+        facts["pieces"].append(entry_of(name, block, start=self.records, before=before))
+        facts["records"] += len(block.rows)
+        facts["lines"] += block.lines
+        self.records += len(block.rows)
+        self.left_out += block.left_out
 
 
 def _cores() -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.graph import Step, marker_of
-from ollamake.records.rules import DROP, ERROR, SHOWN, TRUNCATE, WARNING
+from ollamake.records.rules import DROP, ERROR, TRUNCATE, WARNING
 from ollamake.records.text import rendered
-from ollamake.records.verdict import Breach
+from ollamake.records.verdict import faults_of
+from ollamake.spelling import counted
 from ollamake.stages.lengths import Lengths, rendering_of
 from ollamake.stages.mixture import leaks, mixture
 from ollamake.stages.reading import Example
@@ -55,18 +55,10 @@ def lengths_of(model: Model) -> Lengths:
 def leaks_of(model: Model) -> list[Fault]:
     """The warnings of records that the model is trained on though another of its datasets holds them out. Raises FaultyFileError where it is an error."""
     found = leaks(model)
-    faults = _capped([breach for breach in found if breach.severity == ERROR])
-    if faults:
-        raise FaultyFileError(faults)
-    return _capped([breach for breach in found if breach.severity == WARNING])
-
-
-def _capped(breaches: Sequence[Breach]) -> list[Fault]:
-    """The first of them as they are printed, and how many more there are."""
-    shown = [breach.fault for breach in breaches[:SHOWN]]
-    if len(breaches) > SHOWN:
-        shown.append(replace(breaches[SHOWN], text=f"and {len(breaches) - SHOWN} more from here on", fix=None).fault)
-    return shown
+    errors, warnings = ([breach for breach in found if breach.severity == severity] for severity in (ERROR, WARNING))
+    if errors:
+        raise FaultyFileError(faults_of(errors, len(errors)))
+    return faults_of(warnings, len(warnings))
 
 
 def text_of(step: Step, model: Model, lengths: Lengths, read: dict[str, str]) -> Iterator[str]:
@@ -87,7 +79,7 @@ def said(lengths: Lengths) -> str:
     """`138 records; tokens: median 81, p90 130, p99 202, longest 230 (at most 2048)`, and what was done to those that are too long."""
     counts, quantiles = lengths.counts, lengths.quantiles
     total = counts["records"]
-    text = f"{total} record{'' if total == 1 else 's'}"
+    text = counted(total, "record")
     if quantiles:
         sample = "" if total <= lengths.sampled else f" by {lengths.sampled} of them"
         text += f"; tokens{sample}: {', '.join(f'{name} {value}' for name, value in quantiles.items())} (at most {lengths.limit})"

@@ -20,7 +20,7 @@ from ollamake.records.formats import Chat, Pair, Record, Text
 from ollamake.records.rules import DROP, ERROR, SHOWN, TRUNCATE, severities
 from ollamake.records.text import turns_of
 from ollamake.records.tokens import Rendering
-from ollamake.records.verdict import quantiles
+from ollamake.records.verdict import Breach, faults_of, quantiles
 from ollamake.stages.reading import Example
 
 SAMPLE = 1000  # records of which the tokens are counted for the quantiles
@@ -41,7 +41,7 @@ class Lengths:
         self.rendering = rendering
         self.system = model.train.system
         self.limit = model.train.max_tokens
-        self.faults: list[Fault] = []  # the first SHOWN
+        self.breaches: list[Breach] = []  # the first SHOWN
         self.counts = {"records": 0, ERROR: 0, DROP: 0, TRUNCATE: 0, "unknown": 0}
         self.warning: Fault | None = None
         self.refused: str | None = None  # why the first record could not be rendered
@@ -58,10 +58,8 @@ class Lengths:
             if fitting is not None:
                 is_empty = False
                 yield fitting
-        if self.faults:
-            more = self.counts[ERROR] - len(self.faults)
-            last = self.faults[-1]
-            raise FaultyFileError([*self.faults, *([Fault(mark=last.mark, text=f"and {more} more behind this [too-long]")] if more else [])])
+        if self.breaches:
+            raise FaultyFileError(faults_of(self.breaches, self.counts[ERROR]))
         if is_empty:
             text = f"model {self.model.name!r}: no record is left to train on"
             raise FaultyFileError(
@@ -104,10 +102,10 @@ class Lengths:
         if policy == TRUNCATE and cut is None:
             policy = ERROR  # the prompt alone is too long
         self.counts[policy] += 1
-        if policy == ERROR and len(self.faults) < SHOWN:
-            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than max_tokens {self.limit} [too-long]"
+        if policy == ERROR and len(self.breaches) < SHOWN:
+            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than max_tokens {self.limit}"
             fix = f"shorten it, or write `max_tokens: {count}` into the model's `train:`, or `too-long: drop` into the dataset's `rules:`"
-            self.faults.append(Fault(mark=example.mark, text=text, fix=fix))
+            self.breaches.append(Breach(mark=example.mark, rule="too-long", severity=ERROR, text=text, fix=fix))
         if policy == DROP:
             return None
         return example if cut is None else replace(example, record=cut)
