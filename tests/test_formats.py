@@ -93,6 +93,7 @@ def test_a_fault_in_any_file_is_named_at_its_line() -> None:
     for name, content, line in [
         ("a.jsonl.gz", gzip.compress(lines_of(bad)), 4),
         ("pretty.json", json.dumps(bad, indent=2).encode(), 14),
+        ("semicolons.csv", csv([{"instruction": "a", "output": "b\nc"}, {"instruction": "How?", "output": ""}]).replace(b",", b";"), 4),
         ("a.csv", csv([{"instruction": "a", "output": "b\nc"}, {"instruction": "How?", "output": ""}]), 4),
         ("a.parquet", parquet([*RECORDS, {"instruction": "How?", "output": None}]), 4),
     ]:
@@ -144,6 +145,31 @@ def test_a_fault_in_any_file_is_named_at_its_line() -> None:
             b"PAR1 no",
             "f.parquet:1: not Parquet: Parquet file size is 7 bytes, smaller than the minimum file footer (8 bytes) [unreadable-file]\n"
             "  fix: write the file again",
+        ),
+        ("j.jsonl", TEXT.decode().encode("utf-16"), "j.jsonl:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
+        ("k.csv", "instruction,output\n".encode("utf-16"), "k.csv:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
+        ("l.jsonl", gzip.compress(TEXT), "l.jsonl:1: the file is gzip [unreadable-file]\n  fix: let the file's name end with .gz"),
+        (
+            "m.jsonl",
+            json.dumps(RECORDS[0], indent=2).encode(),
+            "m.jsonl:1: an object that goes over several lines [unreadable-file]\n  fix: write each record on one line, as `jq -c .` does",
+        ),
+        (
+            "n.json",
+            json.dumps({"data": RECORDS}, indent=2).encode(),
+            "n.json:1: an object that goes over several lines [unreadable-file]\n"
+            "  fix: write each record on one line, as `jq -c .` does, or a JSON array of them",
+        ),
+        (
+            "o.jsonl",
+            json.dumps(RECORDS).replace("}, ", "},\n").encode(),
+            "o.jsonl:1: a JSON array under the name of JSON lines [unreadable-file]\n  fix: let the file's name end with .json",
+        ),
+        (
+            "p.jsonl",
+            TEXT + b'{"instruction": "' + b"a" * (1 << 24) + b'", "output": "b"}\n' + TEXT.replace(b"Why", b"How") + b"no",
+            "p.jsonl:4: not JSON: a line of more than 16 MiB [not-json]\n  fix: write one JSON object a line: the line ends may be lost\n"
+            "p.jsonl:8: not JSON: Expecting value at column 1 [not-json]\n  fix: write one whole JSON object a line",
         ),
     ],
 )
@@ -240,6 +266,8 @@ def written(draw: Any, name: str) -> bytes:
     """Lines of records of this format, written in any way, with something else among them now and then."""
     lines = []
     for value in draw(st.lists(BY_FORMAT[name], max_size=6)):
+        for key in draw(st.sampled_from([(), (), ("id",), ("id", "a source")])):
+            value[key] = draw(texts | st.integers() | st.none() | st.lists(texts) | st.dictionaries(texts, texts) | st.just(10**400))
         text = json.dumps(value, ensure_ascii=draw(st.booleans()), separators=draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", "\t:")])))
         if draw(st.booleans()):
             text = text.replace("<", "\\u003c").replace("/", "\\/").replace('\\"', "\\u0022")
@@ -279,6 +307,7 @@ def test_the_fast_way_finds_what_the_careful_one_finds(name: str, data: st.DataO
         ("sharegpt", {"system": "So.", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
         ("prompt-completion", {"prompt": "a", "completion": "b"}),
         ("text", {"text": "\u007f"}),
+        ("text", {"text": "a", "id": 7, "tags": ["a", 'so "called"'], "source": None}),
     ],
 )
 def test_what_has_no_fault_of_form_goes_the_fast_way(name: str, value: dict[str, Any]) -> None:

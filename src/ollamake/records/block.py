@@ -14,7 +14,7 @@ from ollamake.records.content import content_faults, suspects
 from ollamake.records.formats import Chat, Layout, Pair, Record, Text, messages_in, texts_in
 from ollamake.records.line import read_line, too_deep
 from ollamake.records.mixing import fingerprints
-from ollamake.records.rules import Findings, Found
+from ollamake.records.rules import SHOWN, Findings, Found
 from ollamake.records.wire import Columns, Texts, columns_of
 
 # Of a record: its line, the characters of its texts, and a fingerprint (XXH3, 64 bits) of each of its parts.
@@ -70,6 +70,10 @@ def _plain(columns: Columns, content: bytes, numbers: Sequence[int], layout: Lay
     for place, part in enumerate(columns.parts):
         rows["parts"][:, place] = _prints(part)
     findings = Findings()
+    if columns.others.count:
+        for record in columns.others.records[:SHOWN]:
+            findings.extend(read_line(columns.raw.line(content, record), int(rows["line"][record]), layout)[1])
+        findings.counts["unknown-key"] = columns.others.count
     for record in np.unique(np.searchsorted(columns.raw.ends, suspects(content, columns.raw.escapes))):
         line = int(rows["line"][record])
         made = _makers[layout.format.name](*(part[record] for part in columns.parts), line)

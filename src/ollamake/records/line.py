@@ -10,6 +10,7 @@ from ollamake.records.content import masked
 from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Chat, Layout, Pair, Record, Text, format_of
 from ollamake.records.json_text import StrictDecoder, is_unicode
 from ollamake.records.order import order_faults
+from ollamake.records.raw import LONGEST_LINE
 from ollamake.records.rules import UNREADABLE, Found
 from ollamake.spelling import nearest
 
@@ -20,6 +21,9 @@ MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id")
 
 def read_value(line: bytes, number: int) -> tuple[Any, list[Found]]:
     """The JSON value of the line and the faults that it has as such; None beside a fault where it has no value."""
+    if len(line) > LONGEST_LINE:
+        text = f"not JSON: a line of more than {LONGEST_LINE >> 20} MiB"
+        return None, [Found("not-json", number, text, "write one JSON object a line: the line ends may be lost")]
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -54,7 +58,10 @@ def read_record(value: Any, number: int, layout: Layout) -> tuple[Record | None,
     """The record that a JSON value is, and all faults of it."""
     if not isinstance(value, dict):
         example = ", ".join(f'"{key}": "..."' for key in layout.required)
-        return None, [Found("not-an-object", number, f"not an object: {shown(value)}", f"write {{{example}}}")]
+        fix = f"write {{{example}}}"
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            fix += ", or let the file's name end with .json where it is one array"
+        return None, [Found("not-an-object", number, f"not an object: {shown(value)}", fix)]
     if not any(key in value for key in layout.required):
         other = format_of(list(value), dict(layout.fields))
         if other is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Places: TypeAlias = NDArray[np.intp]  # of bytes, from 0
+LONGEST_LINE = 1 << 24  # bytes: no record that anything is trained on is as long
 _NEWLINE, _OPENS, _CLOSES, _QUOTE, _BACKSLASH = b'\n{}"\\'
 
 
@@ -20,9 +21,18 @@ class Raw:
     quotes: int  # that open or close a text
     escapes: Places  # of the backslashes that begin an escape
 
+    def line(self, lines: bytes, number: int) -> bytes:
+        """One of the lines, from 0."""
+        return lines[self.ends[number - 1] + 1 if number else 0 : self.ends[number]]
+
 
 def raw_of(lines: bytes, count: int) -> Raw | None:
-    """What is seen of these lines of valid JSON; None where this many objects are not each on a line of its own, without white space around it."""
+    """What is seen of these lines of valid JSON; None where this many objects are not each on a line of its own, without white space around it.
+
+    None as well where one of them may be too long.
+    """
+    if len(lines) > LONGEST_LINE:
+        return None
     text = np.frombuffer(lines, np.uint8)
     ends = np.flatnonzero(text == _NEWLINE)
     if text[-1] != _NEWLINE:
@@ -30,8 +40,17 @@ def raw_of(lines: bytes, count: int) -> Raw | None:
     if len(ends) != count or text[0] != _OPENS or (text[ends - 1] != _CLOSES).any() or (text[ends[:-1] + 1] != _OPENS).any():
         return None
     escapes = _escapes(text)
-    quotes = np.count_nonzero(text == _QUOTE) - np.count_nonzero(text[escapes + 1] == _QUOTE)
-    return Raw(ends, int(quotes), escapes)
+    return Raw(ends, _quotes(text, escapes), escapes)
+
+
+def quotes_of(values: bytes) -> int:
+    """How many quotes open or close a text in these JSON values."""
+    text = np.frombuffer(values, np.uint8)
+    return _quotes(text, _escapes(text))
+
+
+def _quotes(text: NDArray[np.uint8], escapes: Places) -> int:
+    return int(np.count_nonzero(text == _QUOTE) - np.count_nonzero(text[escapes + 1] == _QUOTE))
 
 
 def _escapes(text: NDArray[np.uint8]) -> Places:

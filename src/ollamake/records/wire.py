@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias
 
@@ -15,9 +16,21 @@ from numpy.typing import NDArray
 
 from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Layout, conversation
 from ollamake.records.order import order_faults
-from ollamake.records.raw import Raw, raw_of
+from ollamake.records.raw import Places, Raw, quotes_of, raw_of
 
 Texts: TypeAlias = Sequence[str]  # one of each record
+LONGEST_PLAIN = 300  # bytes of a value beyond the layout's keys that is not looked at with care, where it is no text
+_PLAIN_KEY = re.compile(r"[\w .:/-]+")
+_ABSENT = msgspec.Raw(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What is in records beyond the keys of their layout."""
+
+    records: Places  # those with such keys
+    count: int  # of the keys, in all of them
+    quotes: int  # that open or close the keys and the texts in their values
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +40,7 @@ class Columns:
     parts: tuple[Texts, Texts, Texts]  # by Format.parts
     characters: NDArray[np.uint32]  # of all texts of each record
     raw: Raw
+    others: Others
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +52,33 @@ class _Read:
 
 def columns_of(lines: bytes, layout: Layout) -> Columns | None:
     """The columns of these lines, one record on each; None where there may be a fault of form, a blank line or white space around a record."""
-    decode, columns = _reader(layout)
+    extras: tuple[str, ...] = ()
     try:
-        records = decode(lines)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            records = _decoder(layout, extras)(lines)
+        except msgspec.ValidationError:
+            extras = _extras_of(lines, layout)
+            if not extras:
+                return None
+            records = _decoder(layout, extras)(lines)
+        others = _others(records, len(extras))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotPlainError):
         return None
     raw = raw_of(lines, len(records)) if records else None
-    read = columns(records) if raw is not None else None
-    if (
-        raw is None or read is None or raw.quotes != read.quotes
-    ):  # the decoder takes the last of two equal keys without a word, but it can't hide their quotes
+    read = _columns[layout.format.name](records) if raw is not None else None
+    # The decoder takes the last of two equal keys without a word, but it can't hide their quotes.
+    if raw is None or read is None or raw.quotes != read.quotes + others.quotes:
         return None
     if read.contents:
         characters = np.fromiter((sum(map(len, texts)) for texts in read.contents), np.uint32, len(records))
     else:
         characters = sum((np.fromiter(map(len, part), np.uint32, len(records)) for part in read.parts), np.zeros(len(records), np.uint32))
-    return Columns(read.parts, characters, raw)
+    return Columns(read.parts, characters, raw, others)
 
 
-@cache
-def _reader(layout: Layout) -> tuple[Callable[[bytes], list[Any]], Callable[[list[Any]], _Read | None]]:
-    """What decodes lines of this layout, and what makes columns of their records."""
+@lru_cache
+def _decoder(layout: Layout, extras: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
+    """What decodes lines of this layout, in which these other keys may be too."""
     name = layout.format.name
     optional_text = str | None | UnsetType
     fields: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
@@ -72,18 +92,46 @@ def _reader(layout: Layout) -> tuple[Callable[[bytes], list[Any]], Callable[[lis
         message = _struct("Message", [(who, senders), (what, str)], layout)
         fields["chat"] = [("messages", list[message])]  # type: ignore[valid-type]
         fields["sharegpt"] = [("conversations", list[message]), ("system", optional_text, UNSET)]  # type: ignore[valid-type]
-    columns = {"alpaca": _alpaca, "prompt-completion": _prompt_completion, "text": _text, "chat": _chat, "sharegpt": _sharegpt}[name]
-    return msgspec.json.Decoder(_struct("Record", fields[name], layout)).decode_lines, columns
+    return msgspec.json.Decoder(_struct("Record", fields[name], layout, extras)).decode_lines
 
 
-def _struct(name: str, fields: Sequence[Any], layout: Layout) -> type[msgspec.Struct]:
-    names = {key: layout.named(key) for key, *_ in fields}
+def _extras_of(lines: bytes, layout: Layout) -> tuple[str, ...]:
+    """The keys of the first record that records of this layout do not have. Those of the others are mostly the same."""
+    first = msgspec.json.decode(lines.partition(b"\n")[0])
+    extras = sorted(first.keys() - set(layout.known)) if isinstance(first, dict) else []
+    return tuple(extras) if all(_PLAIN_KEY.fullmatch(key) for key in extras) else ()
+
+
+def _others(records: list[Any], extras: int) -> Others:
+    """What is in this many keys beyond the layout's. Raises _NotPlainError and UnicodeDecodeError."""
+    places, quotes, count = np.zeros(len(records), np.bool_), 0, 0
+    for number in range(extras):
+        values = list(map(bytes, _column(records, f"extra_{number}")))
+        if any(value[:1] != b'"' and (len(value) > LONGEST_PLAIN or b"{" in value) for value in values):
+            raise _NotPlainError
+        joined = b"".join(values)
+        joined.decode()  # the decoder did not look
+        there = np.fromiter(map(bool, values), np.bool_, len(values))
+        places |= there
+        count += int(there.sum())
+        quotes += quotes_of(joined)
+    return Others(np.flatnonzero(places), count, quotes + 2 * count)
+
+
+class _NotPlainError(Exception):
+    """A value in which something may be wrong that the decoder does not see."""
+
+
+def _struct(name: str, fields: Sequence[Any], layout: Layout, extras: Sequence[str] = ()) -> type[msgspec.Struct]:
+    names = {f"field_{key}": layout.named(key) for key, *_ in fields}
+    names.update((f"extra_{number}", key) for number, key in enumerate(extras))
     safe = [(f"field_{key}", *rest) for key, *rest in fields]  # `from` is no name in Python
-    return msgspec.defstruct(name, safe, rename={f"field_{key}": theirs for key, theirs in names.items()}, forbid_unknown_fields=True, gc=False)
+    safe += [(f"extra_{number}", msgspec.Raw, _ABSENT) for number in range(len(extras))]
+    return msgspec.defstruct(name, safe, rename=names, forbid_unknown_fields=True, gc=False)
 
 
-def _column(records: list[Any], key: str) -> list[Any]:
-    return list(map(attrgetter(f"field_{key}"), records))
+def _column(records: list[Any], field: str) -> list[Any]:
+    return list(map(attrgetter(field), records))
 
 
 def _any_blank(*columns: Texts) -> bool:
@@ -91,7 +139,7 @@ def _any_blank(*columns: Texts) -> bool:
 
 
 def _alpaca(records: list[Any]) -> _Read | None:
-    instructions, given, outputs = (_column(records, key) for key in ("instruction", "input", "output"))
+    instructions, given, outputs = (_column(records, f"field_{key}") for key in ("instruction", "input", "output"))
     if _any_blank(instructions, outputs):
         return None
     absent, null = given.count(UNSET), given.count(None)
@@ -101,14 +149,14 @@ def _alpaca(records: list[Any]) -> _Read | None:
 
 
 def _prompt_completion(records: list[Any]) -> _Read | None:
-    prompts, completions = _column(records, "prompt"), _column(records, "completion")
+    prompts, completions = _column(records, "field_prompt"), _column(records, "field_completion")
     if _any_blank(prompts, completions):
         return None
     return _Read((prompts, [""] * len(records), completions), 8 * len(records))
 
 
 def _text(records: list[Any]) -> _Read | None:
-    texts = _column(records, "text")
+    texts = _column(records, "field_text")
     if _any_blank(texts):
         return None
     nothing = [""] * len(records)
@@ -127,7 +175,7 @@ def _sharegpt(records: list[Any]) -> _Read | None:
         ]
         for record in records
     ]
-    systems = _column(records, "system")
+    systems = _column(records, "field_system")
     absent, null = systems.count(UNSET), systems.count(None)
     # A prompt under `system` has the quotes of two texts; as a message, those of four are counted for it.
     prompts = sum(map(bool, systems))
@@ -151,3 +199,12 @@ def _conversations(conversations: list[list[tuple[str, str]]], quotes: int) -> _
 @cache
 def _in_order(roles: tuple[str, ...]) -> bool:
     return not any(order_faults(roles, "", 0))
+
+
+_columns: Mapping[str, Callable[[list[Any]], _Read | None]] = {
+    "alpaca": _alpaca,
+    "prompt-completion": _prompt_completion,
+    "text": _text,
+    "chat": _chat,
+    "sharegpt": _sharegpt,
+}

@@ -14,6 +14,7 @@ from ollamake.records.json_text import StrictDecoder
 from ollamake.records.rules import Found
 
 ROWS = 4096  # records of a piece where the file has none of JSON lines
+HEAD = 4096  # bytes in which the first row of a table is looked for
 LONGEST_CELL = 1 << 30  # characters
 
 
@@ -24,6 +25,28 @@ class Piece:
     lines: bytes
     numbers: Sequence[int] | None = None  # the lines' numbers in the file; None: they follow on those of the piece before
     found: tuple[Found, ...] = ()  # what is wrong with the file itself, by lines of the file
+
+
+# What files begin with that are no text, what they are, and the ending of a name by which they can be read.
+_OTHERS = (
+    (b"\xff\xfe", "UTF-16", ""),
+    (b"\xfe\xff", "UTF-16", ""),
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"PAR1", "Parquet", ".parquet"),
+    (b"PK\x03\x04", "a zip archive", ""),
+    (b"BZh", "bzip2", ""),
+    (b"\xfd7zXZ", "xz", ""),
+)
+
+
+def other_than_text(beginning: bytes) -> Found | None:
+    """What is wrong with a file that begins like this, where that is plainly no text in UTF-8."""
+    for signature, kind, ending in _OTHERS:
+        if beginning.startswith(signature):
+            fix = f"let the file's name end with {ending}" if ending else "save it as UTF-8" if kind == "UTF-16" else "unpack it"
+            return Found("unreadable-file", 1, f"the file is {kind}", fix)
+    return None
 
 
 def array_pieces(content: bytes, found: tuple[Found, ...]) -> Iterator[Piece]:
@@ -86,9 +109,17 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def table_pieces(file: Any, delimiter: str) -> Iterator[Piece]:
-    """The pieces of a table with a head: a JSON object of each row, in which a cell that is empty is not."""
-    text = io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8-sig", errors="surrogateescape", newline="")
+def table_pieces(file: Any, delimiters: str) -> Iterator[Piece]:
+    """The pieces of a table with a head: a JSON object of each row, in which a cell that is empty is not. The delimiter is that of these which the head has most of."""
+    content = io.BufferedReader(file)
+    beginning = content.peek(HEAD)
+    other = other_than_text(beginning)
+    if other is not None:
+        yield Piece(b"", found=(other,))
+        return
+    first = beginning.partition(b"\n")[0]
+    delimiter = max(delimiters, key=lambda sign: first.count(sign.encode()))
+    text = io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(LONGEST_CELL)
     rows = csv.reader(text, delimiter=delimiter, strict=True)
     lines: list[str] = []

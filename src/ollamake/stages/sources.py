@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 from ollamake.errors import BuildError
+from ollamake.records.raw import LONGEST_LINE
 from ollamake.records.rules import Found
-from ollamake.stages.piece import Piece, array_pieces, parquet_pieces, table_pieces
+from ollamake.stages.piece import Piece, array_pieces, other_than_text, parquet_pieces, table_pieces
 
 PIECE = 1 << 18  # bytes: what the caches of a processor hold while it is looked at
 BOM = b"\xef\xbb\xbf"
@@ -46,7 +47,7 @@ class Source:
                     if kind == "parquet":
                         yield from parquet_pieces(io.BytesIO(content.read()), self.path)
                     elif kind in {"csv", "tsv"}:
-                        yield from table_pieces(content, "\t" if kind == "tsv" else ",")
+                        yield from table_pieces(content, "\t" if kind == "tsv" else ",;\t")
                     else:
                         yield from _lines(content, may_be_array=kind == "json")
             except _damages(packed) as error:
@@ -108,10 +109,25 @@ def _damages(packed: str) -> tuple[type[Exception], ...]:
     return (EOFError, zlib.error, gzip.BadGzipFile, *((_zstd("").ZstdError,) if packed == ".zst" else ()))
 
 
+def _other_than_lines(beginning: bytes, *, may_be_array: bool) -> Found | None:
+    """What is wrong with a file that begins like this, where its records are plainly not one on a line."""
+    first = beginning.lstrip().partition(b"\n")[0].rstrip()
+    if first == b"{":
+        fix = "write each record on one line, as `jq -c .` does"
+        return Found("unreadable-file", 1, "an object that goes over several lines", f"{fix}, or a JSON array of them" if may_be_array else fix)
+    if not may_be_array and (first == b"[" or (first.startswith(b"[{") and not first.endswith(b"]"))):
+        return Found("unreadable-file", 1, "a JSON array under the name of JSON lines", "let the file's name end with .json")
+    return None
+
+
 def _lines(file: BinaryIO, *, may_be_array: bool) -> Iterator[Piece]:
     """The pieces of JSON lines; of one JSON array, where the file's name lets it be one."""
     more = file.read(PIECE)
     found: tuple[Found, ...] = ()
+    other = other_than_text(more) or _other_than_lines(more, may_be_array=may_be_array)
+    if other is not None:
+        yield Piece(b"", found=(other,))
+        return
     if more.startswith(BOM):
         more = more[len(BOM) :]
         found = (Found("bom", 1, "the file begins with a byte order mark", "save it as UTF-8 without one"),)
@@ -124,7 +140,8 @@ def _lines(file: BinaryIO, *, may_be_array: bool) -> Iterator[Piece]:
         if end:
             yield Piece(b"".join((*begun, memoryview(more)[:end])), found=found)
             begun, found = [], ()
-        begun.append(more[end:])
+        if len(begun) * PIECE <= LONGEST_LINE:  # what is behind that is not kept: the line is too long to be looked at
+            begun.append(more[end:])
         more = file.read(PIECE)
     if any(begun) or found:
         yield Piece(b"".join(begun), found=found)
