@@ -21,6 +21,7 @@ from ollamake.records.formats import FORMATS, Chat, Layout, Pair, Record, Text
 from ollamake.records.rules import Findings
 from ollamake.records.wire import columns_of
 from ollamake.stages.piece import Piece
+from ollamake.stages.reading import layout_of
 
 RECORDS = [{"instruction": f"Why {number}?", "output": f"Größe {number}\n\u2028."} for number in range(3)]
 TEXT = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
@@ -293,6 +294,59 @@ def test_the_fast_way_finds_what_the_careful_one_finds(name: str, data: st.DataO
     records, count = read_block(content, layout)
     assert [record.line for record in records] == careful.rows["line"].tolist()
     assert count == len(content.removesuffix(b"\n").split(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "chat"),
+        ({"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "sharegpt"),
+    ],
+)
+def test_messages_decide_on_the_format_whatever_they_are_called(value: dict[str, Any], name: str) -> None:
+    verdict, _ = checked(dataset_of({"a.jsonl": lines_of([value, value])}))
+    assert (verdict.faults, verdict.format, verdict.records) == ([], name, 2)
+    (record, _), _ = read_block(lines_of([value, value]), layout_of(dataset_of({"a.jsonl": lines_of([value])})))
+    assert record.turns() == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"),
+    [
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "a.jsonl:1: unknown key 'chosen' [unknown-key]\n  fix: call it 'completion', or write `fields: {completion: chosen}` into the dataset\n"
+            "a.jsonl:1: unknown key 'rejected' [unknown-key]\n"
+            "  fix: known: completion, prompt; where all may stay as it is, write `rules: {unknown-key: off}` into the dataset\n"
+            "a.jsonl:1: missing key 'completion' [missing-key]\n"
+            "  fix: add 'completion' to the record, or write `fields: {completion: chosen}` into the dataset",
+        ),
+        (
+            {"question": "a", "output": "b"},
+            "a.jsonl:1: unknown key 'question' [unknown-key]\n  fix: call it 'instruction', or write `fields: {instruction: question}` into the dataset\n"
+            "a.jsonl:1: missing key 'instruction' [missing-key]\n"
+            "  fix: add 'instruction' to the record, or write `fields: {instruction: question}` into the dataset",
+        ),
+        (
+            {"data": [{"instruction": "a", "output": "b"}]},
+            "a.jsonl:1: unknown key 'data' [unknown-key]\n  fix: write the objects in 'data' one a line\n"
+            "a.jsonl:1: missing key 'instruction' [missing-key]\n  fix: add 'instruction' to the record\n"
+            "a.jsonl:1: missing key 'output' [missing-key]\n  fix: add 'output' to the record",
+        ),
+        (
+            [{"instruction": "a", "output": "b"}],
+            'a.jsonl:1: not an object: [{"instruction": "a", "output": "b"}] [not-an-object]\n'
+            '  fix: write {"instruction": "...", "output": "..."}, or let the file\'s name end with .json where it is one array',
+        ),
+        (
+            {"instruction": "a", "output": "b", "id": 7},
+            "a.jsonl:1: unknown key 'id' [unknown-key]\n"
+            "  fix: known: input, instruction, output; where all may stay as it is, write `rules: {unknown-key: off}` into the dataset",
+        ),
+    ],
+)
+def test_what_other_datasets_look_like_is_known(value: Any, whole: str) -> None:
+    assert said({"a.jsonl": lines_of([value])}) == whole
 
 
 @pytest.mark.parametrize(

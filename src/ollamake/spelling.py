@@ -9,13 +9,18 @@ MOST_LISTED = 24
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to write instead of an unknown name: the nearest known one, then those that there are."""
-    from difflib import get_close_matches  # a build without work does without it
-
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = closest(name, names)
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     listed = f"{', '.join(names[:MOST_LISTED])}{more}" or "none"
-    return f"write {close[0]!r} (known: {listed})" if close else f"known: {listed}"
+    return f"write {close!r} (known: {listed})" if close is not None else f"known: {listed}"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The nearest known name; None where none is near."""
+    from difflib import get_close_matches  # a build without work does without it
+
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
 
 
 def counted(count: int, thing: str) -> str:

@@ -184,6 +184,23 @@ def format_of(keys: Sequence[str], fields: Mapping[str, str] | None = None) -> F
     return best if ours.intersection(best.required) else None
 
 
+def layout_of_record(value: Mapping[str, Any], fields: Mapping[str, str]) -> Layout | None:
+    """The layout that this record is in, with the dataset's own names of keys; None where it has no key of any.
+
+    Messages decide, not what they are called: there are chats under `conversations`, and conversations under `messages`.
+    """
+    found = format_of(list(value), fields)
+    if found is None:
+        return None
+    other = {"chat": "sharegpt", "sharegpt": "chat"}.get(found.name)
+    if other is not None and not fields:
+        messages = value.get(found.required[0])
+        first = messages[0] if isinstance(messages, list) and messages else None
+        if isinstance(first, dict) and not first.keys() & set(MESSAGE_KEYS[found.name]) and first.keys() >= set(MESSAGE_KEYS[other]):
+            return Layout(FORMATS[other], ((FORMATS[other].required[0], found.required[0]),))
+    return Layout(found, tuple(fields.items()))
+
+
 def texts_in(value: Any, at: str) -> Iterator[tuple[str, str]]:
     """Each text in a JSON value, behind its JSON path, which begins with `at`."""
     if isinstance(value, str):

@@ -12,10 +12,17 @@ from ollamake.records.json_text import StrictDecoder, is_unicode
 from ollamake.records.order import order_faults
 from ollamake.records.raw import LONGEST_LINE
 from ollamake.records.rules import UNREADABLE, Found
-from ollamake.spelling import nearest
+from ollamake.spelling import closest, nearest
 
 SHOWN = 60  # characters of a value that a message quotes
 BLANK = {"prompt": ("blank-prompt", "write the {}, or delete the line"), "answer": ("blank-answer", "write the {}, or delete the line")}
+OTHER_NAMES = {  # of keys, in the datasets that people have
+    "instruction": ("prompt", "question", "query", "problem", "input"),
+    "output": ("response", "answer", "completion", "target", "solution", "chosen"),
+    "prompt": ("instruction", "question", "query", "problem", "input"),
+    "completion": ("response", "answer", "output", "target", "solution", "chosen"),
+    "text": ("content",),
+}
 MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id")
 
 
@@ -102,12 +109,33 @@ def _message(item: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
 
 
 def _key_faults(value: Mapping[str, Any], number: int, layout: Layout) -> Iterator[Found]:
+    called = {ours: _called(ours, value, layout) for ours in layout.format.required if layout.named(ours) not in value}
     for key in value:
         if key not in layout.known:
-            yield Found("unknown-key", number, f"unknown key {key!r}", nearest(key, layout.known))
-    for key in layout.required:
-        if key not in value:
-            yield Found("missing-key", number, f"missing key {key!r}", f"add {key!r} to the record")
+            yield Found("unknown-key", number, f"unknown key {key!r}", _fix_of_unknown(key, value[key], called, layout))
+    for ours, theirs in called.items():
+        name = layout.named(ours)
+        yield Found("missing-key", number, f"missing key {name!r}", f"add {name!r} to the record{_or_renamed(ours, theirs)}")
+
+
+def _called(ours: str, value: Mapping[str, Any], layout: Layout) -> str | None:
+    """What the record seems to call the format's key."""
+    return next((name for name in OTHER_NAMES.get(ours, ()) if name in value and name not in layout.known), None)
+
+
+def _or_renamed(ours: str, theirs: str | None) -> str:
+    return f", or write `fields: {{{ours}: {theirs}}}` into the dataset" if theirs else ""
+
+
+def _fix_of_unknown(key: str, value: Any, called: Mapping[str, str | None], layout: Layout) -> str:
+    """What to do about a key that the format does not know; `called` are the format's keys that are missing, and what the record seems to call them."""
+    renamed = next((ours for ours, theirs in called.items() if theirs == key), None)
+    if renamed is not None:
+        return f"call it {layout.named(renamed)!r}{_or_renamed(renamed, key)}"
+    if called and isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return f"write the objects in {key!r} one a line"
+    fix = nearest(key, layout.known)
+    return fix if closest(key, layout.known) else f"{fix}; where all may stay as it is, write `rules: {{unknown-key: off}}` into the dataset"
 
 
 def _text_faults(values: Mapping[str, Any], value: Mapping[str, Any], number: int, layout: Layout) -> Iterator[Found]:

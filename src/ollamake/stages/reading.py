@@ -11,7 +11,7 @@ from typing import Any
 from ollamake.catalog import Dataset
 from ollamake.errors import BuildError, Mark
 from ollamake.records.block import read_block
-from ollamake.records.formats import FORMATS, MESSAGE_KEYS, Format, Layout, Record, format_of
+from ollamake.records.formats import FORMATS, MESSAGE_KEYS, Layout, Record, layout_of_record
 from ollamake.spelling import nearest
 from ollamake.stages.sources import Source
 
@@ -48,13 +48,13 @@ def examples_of(dataset: Dataset, read: dict[str, str]) -> Iterator[Example]:
 
 def layout_of(dataset: Dataset) -> Layout:
     """The format that the catalog says, else that of the first record, with the dataset's own names of keys. Raises BuildError and OSError."""
-    found = FORMATS[dataset.format] if dataset.format else _format_of_first(dataset)
+    layout = Layout(FORMATS[dataset.format], dataset.fields) if dataset.format else _layout_of_first(dataset)
+    found = layout.format
     known = (*found.keys, *MESSAGE_KEYS.get(found.name, ()))
     for key, _ in dataset.fields:
         if key not in known:
             msg = f"{dataset.mark}: dataset {dataset.name!r}: fields: a record of format {found.name} has no key {key!r}"
             raise BuildError(msg, fix=nearest(key, known))
-    layout = Layout(found, dataset.fields)
     names = [*layout.known, *map(layout.named, MESSAGE_KEYS.get(found.name, ()))]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -63,7 +63,7 @@ def layout_of(dataset: Dataset) -> Layout:
     return layout
 
 
-def _format_of_first(dataset: Dataset) -> Format:
+def _layout_of_first(dataset: Dataset) -> Layout:
     for path in dataset.files:
         piece = next(Source(path).pieces(), None)
         for line in piece.lines.split(b"\n", FIRST)[:FIRST] if piece else ():
@@ -71,10 +71,10 @@ def _format_of_first(dataset: Dataset) -> Format:
                 value = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            found = format_of(list(value), dict(dataset.fields)) if isinstance(value, dict) else None
+            found = layout_of_record(value, dict(dataset.fields)) if isinstance(value, dict) else None
             if found is not None:
                 return found
-    return FORMATS["alpaca"]
+    return Layout(FORMATS["alpaca"], dataset.fields)
 
 
 def read_schema(dataset: Dataset) -> Any:
