@@ -75,6 +75,11 @@ FAULTS = {
         "models.yaml:11: model 'legal': unknown base 'smal'\n  fix: write 'small' (known: small)",
     ),
     "unknown dataset": (("[tone]", "[tune]"), "models.yaml:12: model 'legal': unknown dataset 'tune'\n  fix: write 'tone' (known: tone)"),
+    "unknown place": (
+        ("2e-4", "2e-4, trainer: command, command: [train.sh, '{txt}', '--option={a}']"),
+        "models.yaml:13: model 'legal': command: {txt} stands for nothing\n  fix: write {text}",
+    ),
+    "a number beyond numbers": (("2e-4", "2e+400"), "models.yaml:13: 2e+400 is beyond what a number can be"),
     "unknown trainer": (
         ("2e-4", "2e-4, trainer: pefft"),
         "models.yaml:13: model 'legal': unknown trainer 'pefft'\n"

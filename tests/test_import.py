@@ -313,6 +313,13 @@ def test_a_model_is_named_by_its_file(path: str, name: str) -> None:
             "\nfile: neither an Ollama Modelfile (FROM), nor an Axolotl configuration (base_model), nor an ollama-forge recipe (name, and base, gguf or hf_repo)\n"
             "  fix: name a file of one of these kinds",
         ),
+        (
+            "from a import b\n",
+            ("file",),
+            "\nfile: neither an Ollama Modelfile (FROM), nor an Axolotl configuration (base_model), nor an ollama-forge recipe (name, and base, gguf or hf_repo)\n"
+            "  fix: name a file of one of these kinds",
+        ),
+        ("", ("/dev/null",), "\n/dev/null: no file\n  fix: name a file: a Modelfile, a recipe, or an Axolotl configuration"),
         ('FROM x\nSYSTEM """no end\n', ("file",), '\nfile:2: SYSTEM: its quotes are not closed\n  fix: close them: """'),
         ('SYSTEM """\nfrom x\n"""\n', ("file",), "\nfile:1: a Modelfile without FROM\n  fix: write FROM and the base"),
         (

@@ -102,6 +102,10 @@ FAULTS = {
         ("-r{train.rank}", ""),
         f"{AT}:6: model 'support': two models of its matrix are named 'support-small'\n  fix: put {{train.rank}} into the name",
     ),
+    "a value twice": (
+        ("[8, 16]", "[8, 16, 8]"),
+        f"{AT}:11: model 'support': '8' stands twice\n  fix: remove one",
+    ),
     "a placeholder of nothing": (
         ("{train.rank}", "{train.rnak}"),
         f"{AT}:6: model 'support': `{{train.rnak}}` is not in the matrix\n  fix: write 'train.rank' (known: base, train.rank)",

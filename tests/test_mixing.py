@@ -234,6 +234,7 @@ def test_a_text_of_megabytes_is_not_counted_to_its_end(repo: Repo, key: str) -> 
     repo.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], rules: {too-long: truncate}}")
     result = repo.doit("convert:legal")
     assert (result.code, "1 too long and cut" in result.out) == ((0, True) if key == "output" else (1, False))
+    assert (", by its prompt alone: to cut the answer would leave nothing of it [too-long]\n" in result.out) == (key == "instruction")
 
 
 def test_what_a_base_can_not_count_is_said(repo: Repo) -> None:

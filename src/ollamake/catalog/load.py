@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,9 +19,9 @@ from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import Names, Scope
 from ollamake.catalog.sources import Source, Sources
-from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train
+from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train
 from ollamake.errors import Fault, FaultyFileError, Mark
-from ollamake.spelling import nearest
+from ollamake.spelling import closest, nearest
 
 
 def load_catalog(
@@ -150,7 +151,7 @@ class _Reading:
                 matches = [path] if glob.escape(path) == path else []
             elif not matches:
                 here = sorted(glob.glob(self.source.below("**/*.jsonl"), recursive=True))
-                near = get_close_matches(path, here, n=1)
+                near = get_close_matches(path, here, n=1, cutoff=0.8)
                 fix = f"write {self.source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
             found.update(dict.fromkeys(matches))
@@ -227,6 +228,11 @@ class _Reading:
             text = "trainer 'command' without a command" if train.trainer == "command" else f"a command for trainer {train.trainer!r}"
             fix = "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`"
             self.fault((*layers[0].at, "train"), f"model {name!r}: {text}", fix)
+        for word in train.command or ():
+            for place in re.findall(r"\{([a-z]+)\}", word):
+                meant = closest(place, COMMAND_PLACES)
+                if place not in COMMAND_PLACES and meant is not None:
+                    self.fault((*layers[0].at, "train"), f"model {name!r}: command: {{{place}}} stands for nothing", f"write {{{meant}}}")
 
 
 def _unused(models: Iterable[Model], bases: Iterable[Base], datasets: Iterable[Dataset], libraries: set[str]) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any
 
 import yaml
@@ -122,7 +123,10 @@ class _Reader:
                 return 0
             return int(text)
         if kind == "float":
-            return float(text)
+            number = float(text)
+            if not isfinite(number):
+                self.fault(node, f"{text} is beyond what a number can be")
+            return number
         if kind != "str":
             self.fault(node, f"tag {node.tag!r} is not allowed", fix="write a plain text, number, list or mapping")
         return text

@@ -96,7 +96,10 @@ def _faults(label: str, entry: Mapping[str, Any], axes: _Axes) -> Iterator[tuple
         yield ("matrix",), "a matrix of nothing", "write a key, and the list of its values"
     if prod(map(len, axes.values())) > MOST_MODELS:
         yield ("matrix",), f"a matrix of more than {MOST_MODELS} models", "make several entries of it"
-    for key in axes:
+    for key, values in axes.items():
+        yield from (
+            (("matrix", key, index), f"{_text(value)!r} stands twice", "remove one") for index, value in enumerate(values) if value in values[:index]
+        )
         if _stands_in(entry, key.split(".")):
             yield ("matrix", key), f"{key} stands in the matrix and beside it", "keep one of the two"
     if "base" not in entry and "base" not in axes:

@@ -125,7 +125,7 @@ class Sources:
             above = {os.path.realpath(one.path) for one in source.around()}  # a pattern means no file that it stands in
             matches = [path for path in matches if os.path.realpath(path) not in above]
         if not matches:
-            near = get_close_matches(pattern, [path for path in matching(source.below("**/*.y*ml")) if path != source.path], n=1)
+            near = get_close_matches(pattern, [path for path in matching(source.below("**/*.y*ml")) if path != source.path], n=1, cutoff=0.8)
             fix = f"write {source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
             self._fault(source, at, f"include: no file matches {entry['files']!r}", fix)
         for match in matches:

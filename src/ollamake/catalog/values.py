@@ -11,6 +11,7 @@ from ollamake.errors import BuildError, Fault, Mark
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MARKERS = "datasets"  # the folder below build/ that is no model's
+COMMAND_PLACES = ("text", "base", "out", "recipe")  # what `{...}` may stand for in train.command
 
 
 def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:

@@ -56,6 +56,9 @@ class ImportCommand(OptionsAnywhere):
 
 def _read(path: str, name: str, catalog: Path) -> Imported:
     """One file. Raises BuildError and OSError."""
+    if Path(path).exists() and not Path(path).is_file():  # to read a pipe may last for ever
+        msg = f"{path}: no file"
+        raise BuildError(msg, fix="name a file: a Modelfile, a recipe, or an Axolotl configuration")
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -71,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "folder" not in options:
         parser.print_help()
         return 0
+    if Path(options.folder).exists() and not Path(options.folder).is_dir():
+        print(f"{options.folder}: a file\n  fix: name a folder: ollamake init DIR", file=sys.stderr)
+        return 3
     try:
         for line in write_repo(Path(options.folder), example=options.example):
             print(line)

@@ -11,7 +11,7 @@ from typing import Any
 from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, served_model
 
-FROM = re.compile(r"^\s*from\s+\S", re.IGNORECASE | re.MULTILINE)
+FROM = re.compile(r"^\s*from\s+(?!\S+\s+import\b)\S", re.IGNORECASE | re.MULTILINE)
 IS_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*\.gguf$", re.IGNORECASE)
 WHOLE, NUMBER = re.compile(r"[-+]?[0-9]{1,18}"), re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,2})?")
 

@@ -31,16 +31,19 @@ def _escaped(value: Any) -> Any:
 
 def _imported(path: str, text: str, *, name: str, folder: str) -> Imported:
     source = Source(path=path, text=text, name=name or default_name(path), folder=folder, is_renamed=bool(name))
+    fault: FaultyFileError | None = None
     try:
         value, lines = parse(text, path)  # of YAML, which JSON is too
-    except FaultyFileError:
-        value, lines = None, {}
+    except FaultyFileError as error:
+        fault, value, lines = error, None, {}
     if is_axolotl(value):
         return from_axolotl(source, value, lines)
     if is_recipe(value):
         return from_recipe(source, value, lines)
     if is_modelfile(text):
         return from_modelfile(source)
+    if fault is not None and path.lower().endswith((".yaml", ".yml", ".json")):
+        raise fault
     msg = f"{path}: neither an Ollama Modelfile (FROM), nor an Axolotl configuration (base_model), nor an ollama-forge recipe (name, and base, gguf or hf_repo)"
     raise BuildError(msg, fix="name a file of one of these kinds")
 

@@ -99,11 +99,12 @@ class Lengths:
             return example
         policy = severities(example.dataset.rules)["too-long"]
         cut = self._cut(record, count) if policy == TRUNCATE else None
+        alone = ""
         if policy == TRUNCATE and cut is None:
-            policy = ERROR  # the prompt alone is too long
+            policy, alone = ERROR, ", by its prompt alone: to cut the answer would leave nothing of it"
         self.counts[policy] += 1
         if policy == ERROR and len(self.breaches) < SHOWN:
-            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than max_tokens {self.limit}"
+            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than max_tokens {self.limit}{alone}"
             fix = f"shorten it, or write `max_tokens: {count}` into the model's `train:`, or `too-long: drop` into the dataset's `rules:`"
             self.breaches.append(Breach(mark=example.mark, rule="too-long", severity=ERROR, text=text, fix=fix))
         if policy == DROP:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import importlib
 import importlib.util
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -40,6 +42,8 @@ class Source:
         name = self.path.lower()
         packed = next((ending for ending in PACKED if name.endswith(ending)), "")
         kind = name.removesuffix(packed).rpartition(".")[2]
+        if os.path.exists(self.path) and not os.path.isfile(self.path):  # to read a pipe may last for ever
+            raise FileNotFoundError(errno.ENOENT, "no file", self.path)
         with open(self.path, "rb", buffering=0) as raw:
             file = _Tee(raw, self._digest)
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, TypeAlias
 
 from doit.dependency import FileChangedChecker
@@ -59,6 +61,8 @@ class DigestCache:
         if self.known is None:
             self.known = read_object(self.path)
         stat = os.stat(path)
+        if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # to read a pipe may last for ever
+            raise FileNotFoundError(errno.ENOENT, "no file", path)
         signature = signature_of(stat)
         known = self.known.get(path)
         if isinstance(known, list) and known[:-1] == signature:
