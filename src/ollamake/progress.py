@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from ollamake.duration import duration
+from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.trainers.port import Event
 
@@ -19,7 +20,7 @@ QUIET = 10.0  # seconds at least between two plain lines
 def waiting(text: str) -> Iterator[None]:
     """Say what is waited for; on a terminal, with the time that it takes."""
     if not sys.stdout.isatty():
-        print(text, flush=True)
+        say(text)
         yield
         return
     from rich.console import Console
@@ -64,7 +65,7 @@ class _PlainLines:
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
 
     def line(self, text: str) -> None:
-        print(f"   {self.name}: {text}\n", end="", flush=True)
+        say(f"   {self.name}: {text}")
 
     def end(self) -> None:
         pass

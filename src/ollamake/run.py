@@ -20,6 +20,7 @@ from ollamake.errors import BuildError, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
 from ollamake.ollama import server as servers
+from ollamake.say import say
 from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
@@ -71,8 +72,7 @@ class Run:
                 return self.told(step, adopted, fresh=True)
             require_files(step)
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
-            # One write a line: steps in threads would mix theirs.
-            print(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})\n", end="", flush=True)
+            say(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})")
             return self.told(step, self.done(step, reasons))
         except BuildError as error:
             return TaskFailed(str(error))

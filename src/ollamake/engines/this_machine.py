@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from ollamake.errors import BuildError
 from ollamake.locks import try_lock
+from ollamake.say import say
 
 CPU = "cpu"
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -92,7 +93,7 @@ def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: E
                 stack.push(attempt.pop_all())
                 return held
         if not told:
-            print(f"   {name}: waiting for the {_kind(choice)}: {_holders(choice, folder)}", flush=True)
+            say(f"   {name}: waiting for the {_kind(choice)}: {_holders(choice, folder)}")
             told = True
         time.sleep(AGAIN)
 

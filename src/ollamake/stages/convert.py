@@ -12,6 +12,7 @@ from ollamake.graph import Step, marker_of
 from ollamake.records.rules import DROP, ERROR, TRUNCATE, WARNING
 from ollamake.records.text import rendered
 from ollamake.records.verdict import faults_of
+from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.stages.lengths import Lengths, rendering_of
 from ollamake.stages.mixture import leaks, mixture
@@ -31,11 +32,11 @@ def convert(step: Step, model: Model) -> dict[str, Any]:
     read: dict[str, str] = {}
     lengths = lengths_of(model)
     for warning in leaks_of(model):
-        print(warning)
+        say(warning)
     write_whole(Path(text), text_of(step, model, lengths, read))
     if lengths.warning is not None:
-        print(lengths.warning)
-    print(f"   {model.name}: {said(lengths)}")
+        say(lengths.warning)
+    say(f"   {model.name}: {said(lengths)}")
     return {
         "data": [{"name": dataset.name, **_provenance(read_marker(marker_of(dataset)))} for dataset in model.data],
         "lengths": lengths.facts,

@@ -9,6 +9,7 @@ from typing import Any
 from ollamake.catalog import Dataset
 from ollamake.errors import FaultyFileError
 from ollamake.graph import Step, index_path, rows_path
+from ollamake.say import say
 from ollamake.stages.checking import Checked, check
 from ollamake.stages.index_file import KnownIndex, index_text
 from ollamake.state.files import read_object, write_whole
@@ -22,9 +23,9 @@ def validate(step: Step) -> dict[str, Any]:
     Path(marker).unlink(missing_ok=True)  # a marker never stands beside a dataset with faults
     checked = _checked(step.subject, marker)
     for warning in checked.verdict.warnings:
-        print(warning)
+        say(warning)
     if checked.verdict.left_out:
-        print(f"   {step.name}: {checked.verdict.left_out} of the lines are no record, and left out")
+        say(f"   {step.name}: {checked.verdict.left_out} of the lines are no record, and left out")
     write_whole(Path(marker), checked.verdict.marker)
     return {"records": checked.verdict.records, READ: checked.read}
 
