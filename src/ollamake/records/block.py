@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 
 from ollamake.records.content import content_faults, suspects
 from ollamake.records.formats import Chat, Layout, Pair, Record, Text, messages_in, texts_in
-from ollamake.records.line import read_line, too_deep
+from ollamake.records.line import read_line, too_deep, unread
 from ollamake.records.mixing import fingerprints
 from ollamake.records.rules import SHOWN, Findings, Found
 from ollamake.records.wire import Columns, Texts, columns_of
@@ -43,14 +43,14 @@ def check_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None
     if columns is not None:
         return _plain(columns, content, numbers or range(1, len(columns.characters) + 1), layout)
     lines = content.removesuffix(b"\n").split(b"\n")
-    told = [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.strip, lines), strict=True) if line[1]]
+    told = [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.rstrip, lines), strict=True) if line[1]]
     return replace(_parted(told, layout, schema), lines=len(lines))
 
 
 def _parted(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None) -> Block:
     """The block of these lines, none of them blank: with care there alone where something may be wrong."""
     if schema is None:
-        content = b"\n".join(line for _, line in lines)
+        content = b"\n".join(line.lstrip() for _, line in lines)
         columns = columns_of(content, layout)
         if columns is not None:
             return _plain(columns, content, [number for number, _ in lines], layout)
@@ -76,8 +76,8 @@ def _plain(columns: Columns, content: bytes, numbers: Sequence[int], layout: Lay
         findings.counts["unknown-key"] = columns.others.count
     for record in np.unique(np.searchsorted(columns.raw.ends, suspects(content, columns.raw.escapes))):
         line = int(rows["line"][record])
-        made = _makers[layout.format.name](*(part[record] for part in columns.parts), line)
-        findings.extend(content_faults(made.texts(layout), line))
+        read, _, value = read_line(columns.raw.line(content, record), line, layout)
+        findings.extend(_content_of(read, value, line, layout))
     return Block(rows, findings, len(rows), 0)
 
 
@@ -101,16 +101,21 @@ def _careful(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None)
             record, found, value = read_line(line, number, layout)
             if schema is not None and value is not None:
                 found += schema(value, number)
-            if record is None:
-                found += [one for one in content_faults(texts_in(value, "$"), number) if one.rule == "secrets"]
-            else:
+            found += _content_of(record, value, number, layout)
+            if record is not None:
                 parts = record.parts()
-                found += content_faults(record.texts(layout), number)
                 rows.append((number, record.characters, tuple(xxh3_64_intdigest(part.encode()) for part in parts)))
         except RecursionError:  # of what reads and writes it on the way: the limit is Python's
             found = [too_deep(number)]
         findings.extend(found)
     return Block(np.array(rows, ROW), findings, len(lines), len(lines) - len(rows))
+
+
+def _content_of(record: Record | None, value: Any, number: int, layout: Layout) -> list[Found]:
+    """The faults of the texts in a line; of those that no model reads, secrets alone."""
+    others = texts_in(value, "$") if record is None else unread(value, layout)
+    read = content_faults(record.texts(layout), number) if record else ()
+    return [*read, *(one for one in content_faults(others, number) if one.rule == "secrets")]
 
 
 def read_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None = None) -> tuple[list[Record], int]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from ollamake.digest import canonical_json
+from ollamake.records.quoted import path_below
 
 ROLES = ("system", "user", "assistant", "tool")
 SENDERS = {  # of sharegpt -> the role
@@ -202,12 +203,15 @@ def layout_of_record(value: Mapping[str, Any], fields: Mapping[str, str]) -> Lay
 
 
 def texts_in(value: Any, at: str) -> Iterator[tuple[str, str]]:
-    """Each text in a JSON value, behind its JSON path, which begins with `at`."""
+    """Each text in a JSON value, keys as well, behind its JSON path, which begins with `at`."""
     if isinstance(value, str):
         yield at, value
     elif isinstance(value, (dict, list)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from texts_in(item, f"{at}.{key}" if isinstance(value, dict) else f"{at}[{key}]")
+            below = path_below(at, key)
+            if isinstance(key, str):
+                yield f"the key {below}", key
+            yield from texts_in(item, below)
 
 
 def conversation(messages: Iterable[Mapping[str, Any]]) -> str:

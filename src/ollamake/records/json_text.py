@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+DEEPEST = 100  # values within values, the record among them: nobody means more, and Python's own limit depends on who calls
 MOST_DIGITS = 400  # of a whole number: beyond what a double can hold, nobody means a number
 
 
@@ -23,6 +24,16 @@ class StrictDecoder(json.JSONDecoder):
                 self.repeated.append(key)
             value[key] = item
         return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Are there more than DEEPEST values within values?"""
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [item for one in layer if isinstance(one, (dict, list)) for item in (one.values() if isinstance(one, dict) else one)]
+        if not layer:
+            return False
+    return True
 
 
 def is_unicode(value: Any) -> bool:

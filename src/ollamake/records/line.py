@@ -6,23 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ollamake.records.content import masked
-from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Chat, Layout, Pair, Record, Text, format_of
-from ollamake.records.json_text import StrictDecoder, is_unicode
+from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Chat, Layout, Pair, Record, Text, format_of, texts_in
+from ollamake.records.json_text import StrictDecoder, is_too_deep, is_unicode
+from ollamake.records.keys import key_faults, or_format_of
 from ollamake.records.order import order_faults
+from ollamake.records.quoted import shown, shown_key
 from ollamake.records.raw import LONGEST_LINE
 from ollamake.records.rules import UNREADABLE, Found
-from ollamake.spelling import closest, nearest
+from ollamake.spelling import nearest
 
-SHOWN = 60  # characters of a value that a message quotes
 BLANK = {"prompt": ("blank-prompt", "write the {}, or delete the line"), "answer": ("blank-answer", "write the {}, or delete the line")}
-OTHER_NAMES = {  # of keys, in the datasets that people have
-    "instruction": ("prompt", "question", "query", "problem", "input"),
-    "output": ("response", "answer", "completion", "target", "solution", "chosen"),
-    "prompt": ("instruction", "question", "query", "problem", "input"),
-    "completion": ("response", "answer", "output", "target", "solution", "chosen"),
-    "text": ("content",),
-}
 MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id")
 
 
@@ -42,8 +35,11 @@ def read_value(line: bytes, number: int) -> tuple[Any, list[Found]]:
     except RecursionError:
         return None, [too_deep(number)]
     except ValueError as error:
-        return None, [Found("not-json", number, f"not JSON: {_said(error)}", "write one whole JSON object a line")]
-    return value, [Found("duplicate-key", number, f"key {key!r} stands twice", "keep one of the two") for key in decoder.repeated]
+        said = "a byte order mark in the midst of the file" if text.startswith("\ufeff") else _said(error)
+        return None, [Found("not-json", number, f"not JSON: {said}", "write one whole JSON object a line")]
+    if is_too_deep(value):
+        return None, [too_deep(number)]
+    return value, [Found("duplicate-key", number, f"key {shown_key(key)} stands twice", "keep one of the two") for key in decoder.repeated]
 
 
 def too_deep(number: int) -> Found:
@@ -74,7 +70,7 @@ def read_record(value: Any, number: int, layout: Layout) -> tuple[Record | None,
         if other is not None:
             text = f"a record of format {other.name}; the dataset's are {layout.format.name}"
             return None, [Found("mixed-formats", number, text, "write it like the others, or put it into a dataset of its own")]
-    found = list(_key_faults(value, number, layout))
+    found = list(key_faults(value, number, layout))
     values = {key: value.get(layout.named(key)) for key in layout.format.keys}
     if layout.format.name in MESSAGE_KEYS:
         found.extend(_conversation_faults(values, value, number, layout))
@@ -83,6 +79,16 @@ def read_record(value: Any, number: int, layout: Layout) -> tuple[Record | None,
     if any(one.rule in UNREADABLE for one in found):
         return None, found
     return _record(values, number, layout), found
+
+
+def unread(value: Mapping[str, Any], layout: Layout) -> Iterator[tuple[str, str]]:
+    """Each text of a record that no model reads, behind its JSON path: what stands in keys that the format does not have."""
+    yield from texts_in({key: item for key, item in value.items() if key not in layout.known}, "$")
+    if layout.format.name in MESSAGE_KEYS:
+        name = layout.named(layout.format.required[0])
+        known = (*map(layout.named, MESSAGE_KEYS[layout.format.name]), *MESSAGE_EXTRAS)
+        for number, message in enumerate(value[name]):
+            yield from texts_in({key: item for key, item in message.items() if key not in known}, f"$.{name}[{number}]")
 
 
 def _record(values: Mapping[str, Any], number: int, layout: Layout) -> Record:
@@ -104,38 +110,8 @@ def _record(values: Mapping[str, Any], number: int, layout: Layout) -> Record:
 
 def _message(item: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     role, content = (item.get(layout.named(key)) for key in MESSAGE_KEYS[layout.format.name])
-    more = {key: item[key] for key in MESSAGE_EXTRAS if item.get(key) is not None}
+    more = {key: item[key] for key in MESSAGE_EXTRAS if item.get(key)}  # an empty list calls no tool
     return {"role": SENDERS[str(role)] if layout.format.name == "sharegpt" else role, "content": content or "", **more}
-
-
-def _key_faults(value: Mapping[str, Any], number: int, layout: Layout) -> Iterator[Found]:
-    called = {ours: _called(ours, value, layout) for ours in layout.format.required if layout.named(ours) not in value}
-    for key in value:
-        if key not in layout.known:
-            yield Found("unknown-key", number, f"unknown key {key!r}", _fix_of_unknown(key, value[key], called, layout))
-    for ours, theirs in called.items():
-        name = layout.named(ours)
-        yield Found("missing-key", number, f"missing key {name!r}", f"add {name!r} to the record{_or_renamed(ours, theirs)}")
-
-
-def _called(ours: str, value: Mapping[str, Any], layout: Layout) -> str | None:
-    """What the record seems to call the format's key."""
-    return next((name for name in OTHER_NAMES.get(ours, ()) if name in value and name not in layout.known), None)
-
-
-def _or_renamed(ours: str, theirs: str | None) -> str:
-    return f", or write `fields: {{{ours}: {theirs}}}` into the dataset" if theirs else ""
-
-
-def _fix_of_unknown(key: str, value: Any, called: Mapping[str, str | None], layout: Layout) -> str:
-    """What to do about a key that the format does not know; `called` are the format's keys that are missing, and what the record seems to call them."""
-    renamed = next((ours for ours, theirs in called.items() if theirs == key), None)
-    if renamed is not None:
-        return f"call it {layout.named(renamed)!r}{_or_renamed(renamed, key)}"
-    if called and isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        return f"write the objects in {key!r} one a line"
-    fix = nearest(key, layout.known)
-    return fix if closest(key, layout.known) else f"{fix}; where all may stay as it is, write `rules: {{unknown-key: off}}` into the dataset"
 
 
 def _text_faults(values: Mapping[str, Any], value: Mapping[str, Any], number: int, layout: Layout) -> Iterator[Found]:
@@ -194,11 +170,11 @@ def _message_faults(message: Any, at: str, number: int, layout: Layout) -> Itera
     known = (who, what, *MESSAGE_EXTRAS)
     for key in message:
         if key not in known:
-            yield Found("unknown-key", number, f"{at}: unknown key {key!r}", nearest(key, known))
+            yield Found("unknown-key", number, f"{at}: unknown key {shown_key(key)}", nearest(key, known))
     calls = bool(message.get("tool_calls"))
     for key in (who,) if calls else (who, what):
         if key not in message:
-            yield Found("missing-key", number, f"{at}: missing key {key!r}", f"add {key!r} to the message")
+            yield Found("missing-key", number, f"{at}: missing key {key!r}", f"add {key!r} to the message{or_format_of(message, layout)}")
     role, content = message.get(who), message.get(what)
     names = tuple(SENDERS) if layout.format.name == "sharegpt" else ROLES
     if who in message and role not in names:
@@ -242,9 +218,3 @@ def _said(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return str(error)
-
-
-def shown(value: Any) -> str:
-    """A value as a message quotes it."""
-    text = masked(json.dumps(value))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ollamake.errors import BuildError
 from ollamake.records.block import SchemaFaults
-from ollamake.records.line import shown
+from ollamake.records.quoted import shown, shown_key
 from ollamake.records.rules import Found
 from ollamake.spelling import nearest
 
@@ -36,15 +37,13 @@ SIZES = {
 
 
 def schema_of(schema: Any) -> SchemaFaults | None:
-    """What finds the faults of a value by this JSON Schema; None without one. Raises jsonschema's SchemaError where it is none."""
+    """What finds the faults of a value by this JSON Schema; None without one. It has been read by read_schema."""
     if schema is None:
         return None
     import jsonschema  # late: most datasets have no schema
     from referencing.exceptions import Unresolvable
 
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    kind.check_schema(schema)
-    validator = kind(schema)
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)(schema)
 
     def faults(value: Any, number: int) -> Sequence[Found]:
         try:
@@ -52,6 +51,9 @@ def schema_of(schema: Any) -> SchemaFaults | None:
         except Unresolvable as error:
             msg = f"the dataset's JSON Schema refers to {error.ref!r}, which is not in it"
             raise BuildError(msg, fix="write it into the same file, below `$defs`") from error
+        except (RecursionError, OverflowError) as error:
+            msg = f"line {number} can't be held to the dataset's JSON Schema: {error}"
+            raise BuildError(msg, fix="look for a `$ref` in it that leads to itself, and for `multipleOf`") from error
         return [Found("schema", number, f"{error.json_path}: {text}", fix) for error in errors for text, fix in _said(error)]
 
     return faults
@@ -61,11 +63,12 @@ def _said(error: ValidationError) -> Iterator[tuple[str, str | None]]:
     wanted: Any = error.validator_value
     rule = str(error.validator)
     if rule == "additionalProperties" and wanted is False:
-        known = dict(error.schema).get("properties", {}) if isinstance(error.schema, Mapping) else {}
+        schema: Any = error.schema
+        known = schema.get("properties", {})
         value: Any = error.instance
         for key in value:
-            if key not in known:
-                yield f"unknown key {key!r}", nearest(key, known) if known else None
+            if key not in known and not any(re.search(pattern, key) for pattern in schema.get("patternProperties", {})):
+                yield f"unknown key {shown_key(key)}", nearest(key, known) if known else None
     elif rule == "required":  # one error for each key: which one is in the message alone
         key = error.message.partition(" is a required")[0]
         yield f"missing key {key}", f"add {key}"

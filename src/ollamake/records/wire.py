@@ -15,12 +15,15 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from ollamake.records.formats import MESSAGE_KEYS, ROLES, SENDERS, Layout, conversation
+from ollamake.records.json_text import DEEPEST
 from ollamake.records.order import order_faults
 from ollamake.records.raw import Places, Raw, quotes_of, raw_of
 
 Texts: TypeAlias = Sequence[str]  # one of each record
 LONGEST_PLAIN = 300  # bytes of a value beyond the layout's keys that is not looked at with care, where it is no text
-_PLAIN_KEY = re.compile(r"[\w .:/-]+")
+_NOT_PLAIN = re.compile(rb"\{|[0-9.][eE]\+?[0-9]{2}")  # an object, which may have a key twice; a number that may be too large
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')  # of a key: the decoder does not take it
+SAMPLE = 50  # lines
 _ABSENT = msgspec.Raw(b"")
 
 
@@ -55,7 +58,7 @@ def columns_of(lines: bytes, layout: Layout) -> Columns | None:
     extras: tuple[str, ...] = ()
     try:
         try:
-            records = _decoder(layout, extras)(lines)
+            records = _decoder(layout)(lines)
         except msgspec.ValidationError:
             extras = _extras_of(lines, layout)
             if not extras:
@@ -77,8 +80,10 @@ def columns_of(lines: bytes, layout: Layout) -> Columns | None:
 
 
 @lru_cache
-def _decoder(layout: Layout, extras: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
-    """What decodes lines of this layout, in which these other keys may be too."""
+def _decoder(layout: Layout, extras: tuple[str, ...] = ()) -> Callable[[bytes], list[Any]]:
+    """What decodes lines of this layout, in which these other keys may be too. Raises _NotPlainError where it could not find a key."""
+    if any(_ESCAPED.search(key) for key in (*layout.known, *map(layout.named, MESSAGE_KEYS.get(layout.format.name, ())), *extras)):
+        raise _NotPlainError
     name = layout.format.name
     optional_text = str | None | UnsetType
     fields: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
@@ -96,10 +101,10 @@ def _decoder(layout: Layout, extras: tuple[str, ...]) -> Callable[[bytes], list[
 
 
 def _extras_of(lines: bytes, layout: Layout) -> tuple[str, ...]:
-    """The keys of the first record that records of this layout do not have. Those of the others are mostly the same."""
-    first = msgspec.json.decode(lines.partition(b"\n")[0])
-    extras = sorted(first.keys() - set(layout.known)) if isinstance(first, dict) else []
-    return tuple(extras) if all(_PLAIN_KEY.fullmatch(key) for key in extras) else ()
+    """The keys of the first records that records of this layout do not have. Those of the others are mostly the same."""
+    first = msgspec.json.decode(b"[%b]" % b",".join(lines.split(b"\n", SAMPLE)[:SAMPLE]).rstrip(b","))
+    keys = {key for record in first if isinstance(record, dict) for key in record}
+    return tuple(sorted(keys - set(layout.known)))
 
 
 def _others(records: list[Any], extras: int) -> Others:
@@ -107,7 +112,7 @@ def _others(records: list[Any], extras: int) -> Others:
     places, quotes, count = np.zeros(len(records), np.bool_), 0, 0
     for number in range(extras):
         values = list(map(bytes, _column(records, f"extra_{number}")))
-        if any(value[:1] != b'"' and (len(value) > LONGEST_PLAIN or b"{" in value) for value in values):
+        if any(value[:1] != b'"' and (len(value) > LONGEST_PLAIN or _NOT_PLAIN.search(value) or value.count(b"[") >= DEEPEST) for value in values):
             raise _NotPlainError
         joined = b"".join(values)
         joined.decode()  # the decoder did not look

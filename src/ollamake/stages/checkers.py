@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from ollamake.errors import BuildError
 from ollamake.records.block import Block, check_block
 from ollamake.records.formats import Layout
 from ollamake.records.schema import schema_of
@@ -70,7 +71,10 @@ class _Helper:
 
     def __init__(self, job: tuple[Layout, Any], otherwise: Callable[[Piece], Block]) -> None:
         self.otherwise = otherwise  # what checks a piece when the process is lost
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        # Ctrl-C is for the parent, which ends this one.
+        program = (
+            f"import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        )
         one_thread = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # NumPy starts them for what is not asked of it here
         self.process = subprocess.Popen([sys.executable, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=one_thread)
         assert self.process.stdin is not None
@@ -132,8 +136,12 @@ def serve() -> None:
     source, target = sys.stdin.buffer, sys.stdout.buffer
     layout, schema = pickle.load(source)  # noqa: S301 - of our own parent
     faults = schema_of(schema)
-    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError):
         while True:
             piece = pickle.load(source)  # noqa: S301
-            pickle.dump(check_block(piece.lines, layout, numbers=piece.numbers, schema=faults), target, pickle.HIGHEST_PROTOCOL)
+            try:
+                block = check_block(piece.lines, layout, numbers=piece.numbers, schema=faults)
+            except BuildError:  # the parent finds it too, and says it
+                block = None
+            pickle.dump(block, target, pickle.HIGHEST_PROTOCOL)
             target.flush()

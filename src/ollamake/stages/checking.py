@@ -19,7 +19,7 @@ from ollamake.errors import Mark
 from ollamake.records.block import Block
 from ollamake.records.mixing import fingerprints, held_out
 from ollamake.records.repeats import repeats
-from ollamake.records.rules import OFF, SHOWN, Findings, Found, severities
+from ollamake.records.rules import OFF, SHOWN, UNREADABLE, Findings, Found, severities
 from ollamake.records.verdict import Verdict, quantiles
 from ollamake.stages.checkers import Checkers
 from ollamake.stages.index_file import KnownIndex, RowFile, checks_of, entry_of, name_of
@@ -53,12 +53,11 @@ def check(dataset: Dataset, known: KnownIndex, rows: BinaryIO, *, processes: int
     with Checkers(layout, schema, helpers) as checkers:
         for (path, name, piece), block in checkers.check(_pieces(dataset, known, checks, read)):
             sums.add(path, name, piece, block)
-    findings = sums.findings
+    findings, rules = sums.findings, severities(dataset.rules)
     for path, facts in sums.files.items():
-        if not facts["records"] and not findings[path].counts.keys() - {"bom"}:
+        if not facts["records"] and all(rule == "bom" or rules[rule] == OFF for rule in findings[path].counts):
             findings[path].add(Found("empty-file", 1, "no record in the file", "write one JSON object a line, or delete the file"))
     _add_repeats(findings, {path: facts["records"] for path, facts in sums.files.items()}, rows)
-    rules = severities(dataset.rules)
     if rules["near-duplicates"] != OFF:
         for path, near in near_repeats(dataset):
             findings[path].add(near)
@@ -117,7 +116,7 @@ class _Sums:
         facts["records"] += len(block.rows)
         facts["lines"] += block.lines
         self.records += len(block.rows)
-        self.left_out += block.left_out
+        self.left_out += block.left_out + sum(one.rule in UNREADABLE for one in piece.found)
 
 
 def _cores() -> int:

@@ -90,6 +90,9 @@ def read_schema(dataset: Dataset) -> Any:
     except ValueError as error:
         msg = f"{dataset.schema}: not JSON: {error}"
         raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+    except (AttributeError, TypeError, RecursionError) as error:  # what jsonschema does about a `$schema` that is no text, or too deep a schema
+        msg = f"{dataset.schema}: not a JSON Schema: {error}"
+        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
     except jsonschema.SchemaError as error:
         msg = f"{dataset.schema}: not a JSON Schema: {error.json_path}: {error.message}"
         raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -115,26 +116,38 @@ def _damages(packed: str) -> tuple[type[Exception], ...]:
 
 def _other_than_lines(beginning: bytes, *, may_be_array: bool) -> Found | None:
     """What is wrong with a file that begins like this, where its records are plainly not one on a line."""
-    first = beginning.lstrip().partition(b"\n")[0].rstrip()
-    if first == b"{":
+    text = beginning.lstrip()
+    first = text.partition(b"\n")[0].rstrip()
+    goes_on = _goes_on(text, len(first))
+    if first == b"{" or (goes_on and text.startswith(b"{")):
         fix = "write each record on one line, as `jq -c .` does"
         return Found("unreadable-file", 1, "an object that goes over several lines", f"{fix}, or a JSON array of them" if may_be_array else fix)
-    if not may_be_array and (first == b"[" or (first.startswith(b"[{") and not first.endswith(b"]"))):
+    is_array = first == b"[" or (first.startswith(b"[{") and not first.endswith(b"]")) or (goes_on and text.startswith(b"["))
+    if is_array and not may_be_array:
         return Found("unreadable-file", 1, "a JSON array under the name of JSON lines", "let the file's name end with .json")
     return None
+
+
+def _goes_on(text: bytes, end: int) -> bool:
+    """Does the JSON value that this text begins with go on behind `end`, where its first line ends?"""
+    try:
+        _, behind = json.JSONDecoder().raw_decode(text.decode("latin-1"))  # a character a byte
+    except (ValueError, RecursionError):
+        return False
+    return behind > end
 
 
 def _lines(file: BinaryIO, *, may_be_array: bool) -> Iterator[Piece]:
     """The pieces of JSON lines; of one JSON array, where the file's name lets it be one."""
     more = file.read(PIECE)
     found: tuple[Found, ...] = ()
-    other = other_than_text(more) or _other_than_lines(more, may_be_array=may_be_array)
-    if other is not None:
-        yield Piece(b"", found=(other,))
-        return
     if more.startswith(BOM):
         more = more[len(BOM) :]
         found = (Found("bom", 1, "the file begins with a byte order mark", "save it as UTF-8 without one"),)
+    other = other_than_text(more) or _other_than_lines(more, may_be_array=may_be_array)
+    if other is not None:
+        yield Piece(b"", found=(*found, other))
+        return
     if may_be_array and more.lstrip().startswith(b"["):
         yield from array_pieces(more + file.read(), found)
         return
@@ -144,7 +157,7 @@ def _lines(file: BinaryIO, *, may_be_array: bool) -> Iterator[Piece]:
         if end:
             yield Piece(b"".join((*begun, memoryview(more)[:end])), found=found)
             begun, found = [], ()
-        if len(begun) * PIECE <= LONGEST_LINE:  # what is behind that is not kept: the line is too long to be looked at
+        if sum(map(len, begun)) <= LONGEST_LINE:  # what is behind that is not kept: the line is too long to be looked at
             begun.append(more[end:])
         more = file.read(PIECE)
     if any(begun) or found:
