@@ -43,13 +43,24 @@ def zstd(content: bytes) -> bytes:
 
 
 def parquet(values: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+
+    return parquet_of(pa.Table.from_pylist(values))
+
+
+def parquet_table(columns: dict[str, list[Any]], names: list[str] | None = None) -> bytes:
+    import pyarrow as pa
+
+    return parquet_of(pa.Table.from_arrays(list(map(pa.array, columns.values())), names=names or list(columns)))
+
+
+def parquet_of(table: Any) -> bytes:
     import io
 
-    import pyarrow as pa
     from pyarrow import parquet
 
     file = io.BytesIO()
-    parquet.write_table(pa.Table.from_pylist(values), file)
+    parquet.write_table(table, file)
     return file.getvalue()
 
 
@@ -146,6 +157,42 @@ def test_a_fault_in_any_file_is_named_at_its_line() -> None:
             b"PAR1 no",
             "f.parquet:1: not Parquet: Parquet file size is 7 bytes, smaller than the minimum file footer (8 bytes) [unreadable-file]\n"
             "  fix: write the file again",
+        ),
+        (
+            "binary.parquet",
+            parquet_table({"instruction": ["a", "b", "c"], "output": [b"ok", b"\xff", b"\xc3\xbc"]}),
+            "binary.parquet:2: not UTF-8: a value of this row [not-utf8]\n  fix: write texts as UTF-8",
+        ),
+        (
+            "twice.parquet",
+            parquet_table({"instruction": ["a"], "output": ["b"]}, names=["output", "output"]),
+            "twice.parquet:1: column 'output' stands twice [unreadable-file]\n  fix: give each column a name of its own",
+        ),
+        (
+            "pointer.parquet",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "pointer.parquet:1: the file is a pointer of git-lfs [unreadable-file]\n  fix: git lfs pull",
+        ),
+        (
+            "head.csv",
+            "instruction;output;réponse\na;b;c\n".encode("latin-1"),
+            "head.csv:1: not UTF-8: the head [unreadable-file]\n  fix: save the file as UTF-8",
+        ),
+        (
+            "nan.json",
+            b'[\n{"instruction": "a", "output": "b"},\n{"instruction": "c", "output": NaN}]',
+            "nan.json:3: not JSON: NaN is no JSON number [unreadable-file]\n  fix: write one JSON array of objects, or one object a line",
+        ),
+        (
+            "bom.jsonl",
+            b"\xef\xbb\xbf" + json.dumps(RECORDS[0], indent=2).encode(),
+            "bom.jsonl:1: an object that goes over several lines [unreadable-file]\n  fix: write each record on one line, as `jq -c .` does\n"
+            "bom.jsonl:1: warning: the file begins with a byte order mark [bom]\n  fix: save it as UTF-8 without one",
+        ),
+        (
+            "broken.jsonl",
+            json.dumps(RECORDS[0]).replace(", ", ",\n").encode(),
+            "broken.jsonl:1: an object that goes over several lines [unreadable-file]\n  fix: write each record on one line, as `jq -c .` does",
         ),
         ("j.jsonl", TEXT.decode().encode("utf-16"), "j.jsonl:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
         ("k.csv", "instruction,output\n".encode("utf-16"), "k.csv:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
@@ -294,6 +341,79 @@ def test_the_fast_way_finds_what_the_careful_one_finds(name: str, data: st.DataO
     records, count = read_block(content, layout)
     assert [record.line for record in records] == careful.rows["line"].tolist()
     assert count == len(content.removesuffix(b"\n").split(b"\n"))
+
+
+def test_what_parquet_and_csv_write_beside_texts_is_taken_as_it_is_meant() -> None:
+    import datetime as dt
+
+    table = parquet_table(
+        {
+            "instruction": ["a", "b"],
+            "output": ["c", "d"],
+            "score": [1.0, float("nan")],
+            "at": [dt.datetime(2026, 1, 2), None],  # noqa: DTZ001 - as tables have it
+        }
+    )
+    verdict, _ = checked(dataset_of({"a.parquet": table}, rules={"unknown-key": "off"}))
+    assert (verdict.faults, verdict.records, verdict.left_out) == ([], 2, 0)
+    structs = parquet([{"messages": [{"role": "user", "content": "a", "name": None}, {"role": "assistant", "content": "b", "name": None}]}])
+    verdict, _ = checked(dataset_of({"a.parquet": structs}))
+    assert (verdict.faults, verdict.records) == ([], 1)
+    verdict, _ = checked(dataset_of({"a.csv": b"sep=;\n\ninstruction;output\na;b\n"}))
+    assert (verdict.faults, verdict.records) == ([], 1)
+    verdict, _ = checked(dataset_of({"a.csv": "instruction,output\na,b\né,c\n".encode("latin-1")}, rules={"not-utf8": "off"}))
+    assert (verdict.faults, verdict.records, verdict.left_out) == ([], 1, 1)
+
+
+SECRET = "AKIA2345672345672345"
+
+
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        (
+            {"instruction": "a", "output": "b", "api_key": SECRET},
+            "a.jsonl:1: $.api_key has what looks like an AWS access key: AKIA... at character 1 [secrets]",
+        ),
+        (
+            {"instruction": "a", "output": "b", SECRET: 1},
+            'a.jsonl:1: the key $["AKIA..."] has what looks like an AWS access key: AKIA... at character 1 [secrets]',
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a", "token": SECRET}, {"role": "assistant", "content": "b"}]},
+            "a.jsonl:1: $.messages[0].token has what looks like an AWS access key: AKIA... at character 1 [secrets]",
+        ),
+        (
+            {"instruction": ["x\n" + SECRET], "output": "y"},
+            'a.jsonl:1: instruction is not a text: ["x\\nAKIA..."] [wrong-type]',
+        ),
+    ],
+)
+def test_a_secret_is_found_wherever_it_stands_and_never_printed(line: dict[str, Any], whole: str) -> None:
+    for lines in ([line], [line, {**line, "id": 7}]):  # the second goes with care
+        verdict, _ = checked(dataset_of({"a.jsonl": lines_of(lines)}, rules={"unknown-key": "off"}))
+        told = [str(fault) for fault in verdict.faults]
+        assert whole in [text.partition("\n")[0] for text in told]
+        assert SECRET not in "".join(told)
+
+
+def test_an_empty_list_of_calls_is_none() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    without, calling = {"messages": turns}, {"messages": [turns[0], {**turns[1], "tool_calls": []}]}
+    verdict, rows = checked(dataset_of({"a.jsonl": lines_of([without, calling])}))
+    assert verdict.counts("warning") == {"duplicates": 1}
+    assert rows["parts"][0].tolist() == rows["parts"][1].tolist()
+
+
+@pytest.mark.parametrize("rule", ["not-json", "not-utf8"])
+def test_a_file_of_which_nothing_is_left_is_empty(rule: str) -> None:
+    content = b"no\n" if rule == "not-json" else b"\xff\n"
+    verdict, _ = checked(dataset_of({"a.jsonl": content}, rules={rule: "off"}))
+    assert [str(fault).partition("\n")[0] for fault in verdict.faults] == ["a.jsonl:1: no record in the file [empty-file]"]
+
+
+def test_columns_are_those_of_the_line_as_it_stands() -> None:
+    assert "at column 25 [not-json]" in said({"a.jsonl": b'    {"instruction": "a" "output": "b"}\n'})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 from ollamake.errors import BuildError
 from ollamake.records.raw import LONGEST_LINE
 from ollamake.records.rules import Found
-from ollamake.stages.piece import Piece, array_pieces, other_than_text, parquet_pieces, table_pieces
+from ollamake.stages.piece import Piece, array_pieces, other_than_text
+from ollamake.stages.tables import parquet_pieces, table_pieces
 
 PIECE = 1 << 18  # bytes: what the caches of a processor hold while it is looked at
 BOM = b"\xef\xbb\xbf"
