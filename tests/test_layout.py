@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "git": "errors spelling",
     "past": "errors digest catalog graph state trainers tasks git",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan call state trainers ollama stages sights foresight seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan call say state trainers ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")

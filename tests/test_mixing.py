@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Repo
+from conftest import DODO, Repo
 from ollamake.lora.gguf_file import read_head
 from ollamake.records.mixing import held_out, shuffled, times, within
 from ollamake.records.tokens import Rendering, tokens_by_loss
@@ -354,6 +357,23 @@ def test_show_prints_a_record_as_the_model_reads_it(repo: Repo) -> None:
         3,
         "ERROR: \nmodel 'legal' has no record 6\n  fix: the number is that of the record in the model's text; `doit check` says how many there are\n",
     )
+
+
+def test_show_counts_records_before_any_is_dropped_and_a_line_needs_no_base(repo: Repo) -> None:
+    repo.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], rules: {too-long: drop}}")
+    repo.replace("rank: 2,", "rank: 2, max_tokens: 20,")
+    assert "40 tokens, more than max_tokens 20, 10 of them with loss" in repo.doit("show", "legal", "--record", "3").out
+    Path("base.gguf").unlink()
+    assert "Question 2?" in repo.doit("show", "legal", "--record", "3", "--text").out
+
+
+def test_what_the_terminal_can_not_write_is_written_by_its_number(repo: Repo) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    repo.records("shared").write_text('{"instrüction": "a", "output": "b"}\n', encoding="utf-8")
+    for words, key in ((["check"], "instr\\xfction"), (["check", "--json"], "instr\\u00fcction")):
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+        done = subprocess.run([sys.executable, "-m", "doit", *words, "shared"], capture_output=True, text=True, env=environment, check=False)
+        assert (done.returncode, done.stderr, key in done.stdout) == (1, "", True)
 
 
 def test_after_an_edit_only_what_is_new_is_read_and_the_verdict_is_the_same(repo: Repo) -> None:

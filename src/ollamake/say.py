@@ -1,8 +1,16 @@
-"""What steps say while they run."""
+"""What is said on standard output."""
 
 from __future__ import annotations
 
+import io
 import sys
+
+
+def take_any_text() -> None:
+    """Have what standard output can't write be written by its number: a message that quotes it is no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: object) -> None:

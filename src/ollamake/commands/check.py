@@ -163,4 +163,4 @@ def _as_json(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], refu
         "refused": dict(refused),
         "models": [{**model, "faults": [*map(str, model["faults"])], "warnings": [*map(str, model["warnings"])]} for model in models],
     }
-    return to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    return to_json.dumps(facts, indent=2) + "\n"

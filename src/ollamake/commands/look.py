@@ -16,6 +16,7 @@ from ollamake.catalog import Model
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.reporter import selected_with_dependencies
+from ollamake.say import take_any_text
 from ollamake.sights import Sights
 
 INTERRUPTED = 130  # exit code, as of shells
@@ -45,6 +46,7 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
+        take_any_text()
         begin(Call(only_looks=True))
         try:
             return int(super().execute(params, args) or 0)

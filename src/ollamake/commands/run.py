@@ -17,6 +17,7 @@ from doit.exceptions import InvalidTask
 from doit.task import Stream
 
 from ollamake.call import Call, begin, current
+from ollamake.say import take_any_text
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
 
@@ -36,6 +37,7 @@ class RunCommand(cmd_run.Run):
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
         self.options = params
+        take_any_text()
         is_part = args or params.get("exclude") or params["always"] or params["single"]
         begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"]))
         with as_run():

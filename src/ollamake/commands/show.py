@@ -16,7 +16,6 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.records.text import rendered
 from ollamake.records.tokens import tokens_by_loss
-from ollamake.stages.convert import lengths_of
 from ollamake.stages.lengths import rendering_of
 from ollamake.stages.mixture import mixture
 from ollamake.state.digests import file_digest
@@ -55,14 +54,14 @@ class ShowCommand(Look):
 def _shown(step: Step, number: int, *, text: bool, json: bool) -> str:
     model = step.subject
     assert isinstance(model, Model)
-    if not Path(model.base.gguf).is_file():
-        raise model.base.missing()
-    example = next(islice(lengths_of(model).fitted(mixture(model, {})), number - 1, None), None)
+    example = next(islice(mixture(model, {}), number - 1, None), None)
     if example is None:
         msg = f"model {model.name!r} has no record {number}"
         raise BuildError(msg, fix="the number is that of the record in the model's text; `doit check` says how many there are")
     if text:
         return rendered(example.record, step.keys["text format"], model.train.system)
+    if not Path(model.base.gguf).is_file():
+        raise model.base.missing()
     rendering = rendering_of(model.base.gguf, file_digest(model.base.gguf))
     segments = rendering.segments(example.record, model.train.system)
     if segments is None or rendering.tokenizer is None:
@@ -77,8 +76,10 @@ def _shown(step: Step, number: int, *, text: bool, json: bool) -> str:
             "text": "".join(piece for piece, _ in segments),
             "tokens": [{"id": token, "text": piece, "loss": is_learnt} for token, piece, is_learnt in tokens],
         }
-        return to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        return to_json.dumps(facts, indent=2) + "\n"
     learnt = [piece for _, piece, is_learnt in tokens if is_learnt]
     marked = "".join(f"[[{piece}]]" if is_learnt else piece for piece, is_learnt in segments)
     quoted = " ".join(to_json.dumps(piece, ensure_ascii=False) for piece in learnt)
-    return f"{example.mark} ({example.dataset.name}): {len(tokens)} tokens, {len(learnt)} of them with loss\n\n{marked}\n\nwith loss: {quoted}\n"
+    limit = model.train.max_tokens
+    length = f"{len(tokens)} tokens, {f'more than max_tokens {limit}, ' if len(tokens) > limit else ''}{len(learnt)} of them with loss"
+    return f"{example.mark} ({example.dataset.name}): {length}\n\n{marked}\n\nwith loss: {quoted}\n"
