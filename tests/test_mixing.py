@@ -370,7 +370,7 @@ def test_show_counts_records_before_any_is_dropped_and_a_line_needs_no_base(repo
 def test_what_the_terminal_can_not_write_is_written_by_its_number(repo: Repo) -> None:
     (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
     repo.records("shared").write_text('{"instrüction": "a", "output": "b"}\n', encoding="utf-8")
-    for words, key in ((["check"], "instr\\xfction"), (["check", "--json"], "instr\\u00fcction")):
+    for words, key in ((["check"], "instr\\xfcction"), (["check", "--json"], "instr\\u00fcction")):
         environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
         done = subprocess.run([sys.executable, "-m", "doit", *words, "shared"], capture_output=True, text=True, env=environment, check=False)
         assert (done.returncode, done.stderr, key in done.stdout) == (1, "", True)
