@@ -77,6 +77,11 @@ def test_a_folder_is_made_and_named_in_what_to_type_next(here: Path, capsys: pyt
     assert "next:\n  cd models/desk\n" in capsys.readouterr().out
 
 
+def test_what_to_type_next_can_be_typed_whatever_the_folder_is_called(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "my repo's"]) == 0
+    assert "next:\n  cd 'my repo'\"'\"'s'\n" in capsys.readouterr().out
+
+
 def test_what_is_there_stays_as_it_is_and_what_it_lacks_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("dodo.py").write_text("def task_mine():\n    return {'actions': []}\n", encoding="utf-8")
     Path(".gitignore").write_text("/build/\n*.pyc\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def next_steps(folder: Path, *, example: bool, new: bool) -> Iterator[str]:
     """What to type, and do, next."""
     yield "next:"
     if folder.resolve() != Path.cwd():
-        yield f"  cd {folder}"
+        yield f"  cd {shlex.quote(str(folder))}"
     missing = PeftTrainer().missing()
     if missing:
         yield f"  {missing}"
