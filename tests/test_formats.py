@@ -570,7 +570,7 @@ def test_the_index_of_the_last_check_changes_no_verdict(versions: list[dict[str,
                 text = index_text(found.index, rows)
             known.close()
         Path("kept.partial").rename("kept.rows")
-        Path("kept.index.json").write_text(text, encoding="utf-8")
+        Path("kept.index").write_text(text, encoding="utf-8")
         whole, rows_of_whole = checked(dataset)
         assert found.verdict.marker == whole.marker
         assert list(map(str, found.verdict.faults)) == list(map(str, whole.faults))

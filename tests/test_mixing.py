@@ -384,25 +384,32 @@ def test_after_an_edit_only_what_is_new_is_read_and_the_verdict_is_the_same(repo
     result = repo.doit("validate:shared")
     assert "datasets/shared.jsonl:5001: warning: the same record as datasets/shared.jsonl:8 [duplicates]\n" in result.out
     with_index = Path("build/datasets/shared.json").read_bytes()
-    for path in ("shared.json", "shared.rows", "shared.index.json"):
+    for path in ("shared.json", "shared.rows", "shared.index"):
         Path("build/datasets", path).unlink()
     assert repo.doit("validate:shared").code == 0
     assert Path("build/datasets/shared.json").read_bytes() == with_index
+
+
+def test_a_dataset_may_be_called_as_the_index_of_another_would_be(repo: Repo) -> None:
+    repo.replace("  tone:", "  shared.index:")
+    repo.replace("tone]", "shared.index]")
+    assert repo.doit("validate").code == 0
+    assert repo.doit("validate").ran == []
 
 
 def test_a_damaged_index_is_not_believed(built: Repo) -> None:
     marker = Path("build/datasets/shared.json").read_bytes()
     for path, content in (
         ("shared.rows", b"x"),
-        ("shared.index.json", b"{}"),
-        ("shared.index.json", b'{"rows": 0, "files": 7}'),
-        ("shared.index.json", b"\xff"),
+        ("shared.index", b"{}"),
+        ("shared.index", b'{"rows": 0, "files": 7}'),
+        ("shared.index", b"\xff"),
     ):
         Path("build/datasets", path).write_bytes(content)
         built.records("shared").write_bytes(built.records("shared").read_bytes() + b"\n")
         assert built.doit("validate:shared").ran == ["validate:shared"]
         assert Path("build/datasets/shared.json").read_bytes() == marker
-    for name in ("shared.rows", "shared.index.json"):  # a bit that turned
+    for name in ("shared.rows", "shared.index"):  # a bit that turned
         path = Path("build/datasets", name)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1

@@ -57,7 +57,7 @@ def marker_of(dataset: Dataset) -> str:
 
 def index_path(marker: str) -> str:
     """The file that says what is in the rows of a marker's dataset."""
-    return f"{marker.removesuffix('.json')}.index.json"
+    return f"{marker.removesuffix('.json')}.index"  # not .json: a dataset may be named x.index
 
 
 def rows_path(marker: str) -> str:
