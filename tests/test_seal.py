@@ -180,3 +180,21 @@ def test_two_catalogs_in_one_repo(with_seal: Repo) -> None:
     with_seal.replace("Gladly", "Kindly", "datasets/tone.jsonl")
     assert "4 models: 2 fresh, 2 rebuilt" in doit()
     assert doit().startswith("4 models: 4 fresh")
+
+
+def test_catalogs_whose_paths_are_alike_have_a_seal_each(with_seal: Repo) -> None:
+    first = Path("models.yaml").read_text(encoding="utf-8")
+    second = first.replace("legal", "third").replace("sales", "fourth").replace("shared:", "shared2:").replace("[shared", "[shared2")
+    second = second.replace("tone:", "tone2:").replace("tone]", "tone2]").replace("base.gguf", "../base.gguf").replace("[datasets/", "[../datasets/")
+    Path("a").mkdir()
+    Path("a/models.yaml").write_text(second, encoding="utf-8")
+    Path("models.yaml").rename("a_models.yaml")
+    Path("dodo.py").write_text(DODO.replace("models.yaml", "a_models.yaml") + '    yield from tasks_from("a/models.yaml")\n', encoding="utf-8")
+
+    def doit() -> str:
+        return subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=True).stdout
+
+    assert "4 models: 2 fresh, 2 rebuilt" in doit()
+    assert doit().startswith("4 models: 4 fresh")
+    with_seal.replace("temperature: 0.2", "temperature: 0.3", "a_models.yaml")
+    assert "4 models: 3 fresh, 1 rebuilt" in doit()

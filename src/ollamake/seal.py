@@ -20,13 +20,13 @@ from ollamake.catalog.expanded import digest_of
 from ollamake.catalog.files import matching
 from ollamake.errors import BuildError
 from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
-from ollamake.state.files import JOURNAL, LOCAL, read_object, write_whole
+from ollamake.state.files import JOURNAL, LOCAL, file_name, read_object, write_whole
 
 if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.sights import Sights
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
 
 def seal_path(catalog: str) -> Path:
     """Where the seal of this catalog is kept."""
-    return Path(LOCAL, "seals", f"{catalog.replace('/', '_')}.json")
+    return Path(LOCAL, "seals", f"{file_name(catalog)}.json")
 
 
 def form() -> str:

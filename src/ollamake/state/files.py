@@ -54,6 +54,11 @@ def remedy(error: OSError) -> str:
     return "put it there" if error.errno == errno.ENOENT else "give yourself the right to read and write there"
 
 
+def file_name(path: str) -> str:
+    """The path as one file may be called; no other path is called the same."""
+    return path.replace("%", "%25").replace("/", "%2F")
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in this file; empty where there is none that can be read."""
     try:
