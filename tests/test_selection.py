@@ -198,6 +198,16 @@ def test_a_build_takes_selectors(tagged: Repo) -> None:
     assert tagged.doit("build", "state:fresh", "validate:tone").out == "2 models: 2 fresh\n"
 
 
+def test_what_is_excluded_is_left_out_where_tasks_are_named_too(tagged: Repo) -> None:
+    tagged.replace("rank: 2", "rank: 4")
+    assert tagged.doit("build", "train", "--exclude", "sales").ran == ["train:legal"]
+    result = tagged.doit("build", "train:sales", "--exclude", "tag:loud")
+    assert (result.code, result.ran) == (0, [])
+    assert tagged.doit("build", "validate:tone", "train:sales", "--exclude", "legal").ran == ["train:sales"]
+    result = tagged.doit("build", "train", "--exclude", "slaes")
+    assert (result.code, result.err) == (3, "ERROR: \nno model 'slaes' in the catalog\n  fix: write 'sales' (known: legal, sales)\n")
+
+
 def test_a_build_of_a_selector_that_means_no_model_does_nothing(tagged: Repo) -> None:
     result = tagged.doit("build", "state:stale,tag:desk", "--exclude", "legal")
     assert (result.code, result.out, result.err) == (0, "", "no model is selected: state:stale,tag:desk without legal\n")

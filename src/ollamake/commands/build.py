@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from typing import Any
+
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
+from ollamake.catalog import Model
 from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of
 from ollamake.commands.plan import total
 from ollamake.commands.run import RunCommand
@@ -37,13 +41,22 @@ class BuildCommand(OptionsAnywhere, RunCommand):
         """Take the selectors, and refuse what would take too long. Raises InvalidCommand."""
         models, exclude = models_of(current().steps), self.options["exclude"]
         typed = [] if self.sel_default_tasks else self.sel_tasks
-        known = {task.name for task in self.task_list} - models.keys()
+        known = {task.name: task for task in self.task_list if task.name not in models}
         tasks = [name for name in typed if name in known]
         selectors = [name for name in typed if name not in known]
-        if selectors or (exclude and not tasks):
-            self.sel_tasks = [*tasks, *(f"register:{name}" for name in selected(selectors, exclude))]
+        if tasks and exclude:
+            tasks = self.without([known[name] for name in tasks], exclude)
+        if selectors or exclude:
+            self.sel_tasks = [*tasks, *(f"register:{name}" for name in (selected(selectors, exclude) if selectors or not typed else ()))]
         if self.options["max_train_minutes"] is not None:
             self.refuse_long_trainings(self.options["max_train_minutes"])
+
+    def without(self, tasks: list[Any], exclude: list[str]) -> list[str]:
+        """The names of these tasks and, in place of a stage, of its steps, but for the models' that are excluded. Raises InvalidCommand."""
+        kept = selected((), exclude)
+        gone = {step.id for step in current().steps if isinstance(step.subject, Model) and step.name not in kept}
+        names = chain.from_iterable(task.task_dep if task.has_subtask else (task.name,) for task in tasks)
+        return [name for name in dict.fromkeys(names) if name not in gone]
 
     def refuse_long_trainings(self, most: float) -> None:
         """Raise InvalidCommand where the run would train for more than so many minutes, or for nobody knows how long."""
