@@ -200,6 +200,36 @@ def test_a_name_on_a_hub_may_be_longer_than_that_of_a_file() -> None:
     assert load(GOOD.replace("small.gguf", f"small.gguf, hf: {'x' * 5000}")).models[0].base.hf == "x" * 5000
 
 
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("!!int x", "tag:yaml.org,2002:int"),
+        ("!!float abc", "tag:yaml.org,2002:float"),
+        ("!!str x", "tag:yaml.org,2002:str"),
+        ("!<tag:yaml.org,2002:int> 5", "tag:yaml.org,2002:int"),
+        ("!custom {}", "!custom"),
+        ("!!set [x]", "tag:yaml.org,2002:set"),
+        ("!foo:int 5", "!foo:int"),
+        ("! 5", "!"),
+        ("{!!str b: 1}", "tag:yaml.org,2002:str"),
+    ],
+)
+def test_a_tag_is_a_fault_whatever_it_says_and_stands_before(text: str, tag: str) -> None:
+    with pytest.raises(FaultyFileError) as caught:
+        parse(f"a: Oh!\nb: {text}\n", "m.yaml")
+    assert str(caught.value) == f"m.yaml:2: tag {tag!r} is not allowed\n  fix: write a plain text, number, list or mapping"
+
+
+def test_an_exclamation_mark_is_no_tag_where_it_is_part_of_a_text() -> None:
+    text = "a: &a Be kind!\nb: '!x'\nc: [*a, x !y]\n"
+    assert parse(text, "m.yaml")[0] == {"a": "Be kind!", "b": "!x", "c": ["Be kind!", "x !y"]}
+
+
+@pytest.mark.parametrize(("old", "line"), [("bases/small.gguf", 6), ("tone.jsonl", 8), ("adapters/given", 16), ("Be brief.", 3)])
+def test_a_text_that_no_file_and_no_program_can_be_given_is_a_fault_at_its_line(old: str, line: int) -> None:
+    assert faults(GOOD.replace(old, '"a\\0b"')) == f"models.yaml:{line}: a text with the character \\0 in it\n  fix: take it out"
+
+
 def test_a_number_without_end_is_a_fault() -> None:
     assert faults(GOOD.replace("rank: 8", f"rank: {'9' * 5000}")) == "models.yaml:3: a number of 5000 digits"
 

@@ -18,6 +18,8 @@ LONGEST_NUMBER = 30  # digits
 DEEPEST = 50  # values within values
 TOO_DEEP = f"nested more than {DEEPEST} deep"
 
+_CORE = "tag:yaml.org,2002:"
+
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -33,7 +35,7 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("merge", r"<<", "<"),
 ):
-    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
+    _Yaml12Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), [c.strip("\0") for c in _first])
 RESOLVERS = _Yaml12Loader.yaml_implicit_resolvers  # what tells a plain text from a number: who writes YAML quotes by them
 
 
@@ -53,11 +55,26 @@ def parse(text: str, path: str) -> tuple[Any, dict[KeyPath, int]]:
         raise FaultyFileError([Fault(mark=Mark(path, 1), text=f"not YAML: {error}")]) from error
     finally:
         loader.dispose()
+    if tags := _tags(text, path):
+        raise FaultyFileError(tags)
     reader = _Reader(path)
     value = None if node is None else reader.value(node, ())
     if reader.faults:
         raise FaultyFileError(sorted(reader.faults, key=lambda fault: fault.mark))
     return value, reader.lines
+
+
+def _tags(text: str, path: str) -> list[Fault]:
+    """A fault for each tag that is written in this text, which is YAML."""
+    if "!" not in text:  # there is none, and mostly this is so
+        return []
+    fix = "write a plain text, number, list or mapping"
+    tokens = [token for token in yaml.scan(text, Loader=_Yaml12Loader) if isinstance(token, yaml.TagToken)]
+    names = [f"{_CORE if token.value[0] == '!!' else token.value[0] or ''}{token.value[1]}" for token in tokens]
+    return [
+        Fault(mark=Mark(path, token.start_mark.line + 1), text=f"tag {name!r} is not allowed", fix=fix)
+        for token, name in zip(tokens, names, strict=True)
+    ]
 
 
 class _Reader:
@@ -92,13 +109,13 @@ class _Reader:
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == f"{_CORE}merge":
                 value = self.value(value_node, at)
                 for part in value if isinstance(value, list) else [value]:
                     if isinstance(part, dict):
                         merged = {**part, **merged}
                 continue
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            key = self.text(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
                 self.fault(key_node, "a key that is not a text")
                 continue
@@ -111,7 +128,7 @@ class _Reader:
         return {**merged, **own}
 
     def scalar(self, node: yaml.Node) -> Any:
-        kind = node.tag.rpartition(":")[2]
+        kind = node.tag.removeprefix(_CORE)  # never written: it is what the text looks like
         text: str = node.value
         if kind == "null":
             return None
@@ -127,6 +144,11 @@ class _Reader:
             if not isfinite(number):
                 self.fault(node, f"{text} is beyond what a number can be")
             return number
-        if kind != "str":
-            self.fault(node, f"tag {node.tag!r} is not allowed", fix="write a plain text, number, list or mapping")
+        return self.text(node)
+
+    def text(self, node: yaml.Node) -> str:
+        r"""A text as it stands there. No file can have \0 in its name, nor a program in its arguments."""
+        text: str = node.value
+        if "\0" in text:
+            self.fault(node, "a text with the character \\0 in it", fix="take it out")
         return text
