@@ -230,6 +230,49 @@ def test_a_text_that_no_file_and_no_program_can_be_given_is_a_fault_at_its_line(
     assert faults(GOOD.replace(old, '"a\\0b"')) == f"models.yaml:{line}: a text with the character \\0 in it\n  fix: take it out"
 
 
+LONG = {
+    "gguf": (("bases/small.gguf", "bases/" + "x" * 300), "models.yaml:6: base 'small': gguf: "),
+    "files": (("tone.jsonl", "bases/" + "x" * 300), "models.yaml:8: dataset 'tone': files: "),
+    "schema": (("[tone.jsonl]", f"[tone.jsonl], schema: bases/{'x' * 300}"), "models.yaml:8: dataset 'tone': schema: "),
+    "adapter": (("adapters/given", "bases/" + "x" * 300), "models.yaml:16: model 'given': adapter: "),
+}
+
+
+@pytest.mark.parametrize(("edit", "place"), LONG.values(), ids=LONG)
+@pytest.mark.parametrize("only_looks", [True, False])
+def test_a_name_that_is_too_long_for_a_file_is_a_fault_at_its_line(edit: tuple[str, str], place: str, only_looks: bool) -> None:
+    Path("models.yaml").write_text(GOOD.replace(*edit), encoding="utf-8")
+    with pytest.raises(FaultyFileError) as caught:
+        load_catalog(Path("models.yaml"), trainers=TRAINERS, only_looks=only_looks)
+    shown = f"'bases/{'x' * 54}...'"
+    assert str(caught.value) == f"{place}{shown} is too long for the name of a file\n  fix: write a path whose parts have at most 255 bytes"
+
+
+def test_of_many_faults_of_a_kind_the_first_are_told_what_was_meant() -> None:
+    names = [f"m{number:02}" for number in range(30)]
+    models = "".join(f"  {name}: {{base: small, data: [tune]}}\n" for name in names)
+    said = faults(GOOD[: GOOD.index("models:")] + "models:\n" + models).splitlines()
+    assert [line for line in said if "fix" not in line] == [
+        f"models.yaml:{10 + number}: model '{name}': unknown dataset 'tune'" for number, name in enumerate(names)
+    ]
+    assert [line for line in said if "fix" in line] == [
+        *["  fix: write 'tone' (known: tone)"] * 20,
+        *["  fix: write a dataset that there is: the first 20 faults of this kind say which"] * 10,
+    ]
+    datasets = "".join(f"  t{number:02}: {{files: [tune.jsonl]}}\n" for number in range(30))
+    said = faults(GOOD.replace("datasets:\n", f"datasets:\n{datasets}")).splitlines()
+    assert [line for line in said if "fix" in line] == [
+        *["  fix: write 'tone.jsonl', or create the file"] * 20,
+        *["  fix: create the file, or mend the pattern"] * 10,
+    ]
+
+
+def test_a_trainer_is_asked_for_only_where_something_is_trained() -> None:
+    text = GOOD.replace("rank: 8,", "rank: 8, trainer: nope,").replace("2e-4}", "2e-4, trainer: peft}")
+    legal, given_model = load(text).models
+    assert (legal.train.trainer, given_model.adapter) == ("peft", "adapters/given")
+
+
 def test_a_number_without_end_is_a_fault() -> None:
     assert faults(GOOD.replace("rank: 8", f"rank: {'9' * 5000}")) == "models.yaml:3: a number of 5000 digits"
 

@@ -56,7 +56,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
 
 def steps_in(catalog: Catalog) -> tuple[Step, ...]:
     """Every step of a catalog, with what its trainers read. Raises BuildError where one of these can't be loaded."""
-    used = {model.train.trainer for model in catalog.models}
+    used = {model.train.trainer for model in catalog.models if model.adapter is None}
     return steps_of(catalog, {name: trainer(name).text_format for name in used})
 
 

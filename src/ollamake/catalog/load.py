@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ollamake.catalog.advice import TOO_LONG, Advice, is_too_long, shown
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import matching
 from ollamake.catalog.kept import Kept
@@ -21,7 +21,7 @@ from ollamake.catalog.names import Names, Scope
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train
 from ollamake.errors import Fault, FaultyFileError, Mark
-from ollamake.spelling import closest, nearest
+from ollamake.spelling import closest
 
 
 def load_catalog(
@@ -34,7 +34,7 @@ def load_catalog(
     sources = Sources(environ, kept or Kept())
     sources.read(path.as_posix())
     if not sources.faults:
-        shared = _Shared(trainers=tuple(trainers), only_looks=only_looks, patterns=sources.patterns, faults=sources.faults)
+        shared = _Shared(trainers=tuple(trainers), only_looks=only_looks, patterns=sources.patterns, faults=sources.faults, advice=sources.advice)
         catalog = _catalog(sources, [_Reading(source=source, shared=shared) for source in sources.found], shared)
     if sources.faults:
         order = {written(file): place for place, file in enumerate(sources.digests)}
@@ -88,6 +88,7 @@ class _Shared:
     only_looks: bool
     faults: list[Fault]
     patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
+    advice: Advice
     folders: dict[str, bool] = field(default_factory=dict)  # path that may be a folder, or a name -> is it a folder?
     layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
 
@@ -133,30 +134,35 @@ class _Reading:
                 yield name, *self.model(label, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
-        hf = entry.get("hf")
+        hf, gguf = entry.get("hf"), self.path(("bases", name), "gguf", entry, f"base {name!r}: gguf")
         if hf is not None:
             path = self.source.below(hf)
             self.shared.folders[path] = os.path.isdir(path)
             hf = path if self.shared.folders[path] else hf
-        return Base(name=name, gguf=self.source.below(entry["gguf"]), hf=hf, mark=self.mark(("bases", name)))
+        return Base(name=name, gguf=gguf, hf=hf, mark=self.mark(("bases", name)))
+
+    def path(self, at: KeyPath, key: str | int, said: Any, what: str) -> str:
+        """The path, or pattern, that an entry says by this key."""
+        path = self.source.below(said[key])
+        if is_too_long(path):
+            self.fault((*at, key), f"{what}: {shown(written(said[key]))} is too long for the name of a file", TOO_LONG)
+        return path
 
     def dataset(self, name: str, entry: Mapping[str, Any]) -> Dataset:
         found: dict[str, None] = {}
         for index, pattern in enumerate(entry["files"]):
-            path = self.source.below(pattern)
+            path = self.path(("datasets", name, "files"), index, entry["files"], f"dataset {name!r}: files")
             matches = matching(path)
             if matches != [path]:
                 self.shared.patterns[path] = matches
             if not matches and self.shared.only_looks:
                 matches = [path] if glob.escape(path) == path else []
-            elif not matches:
-                here = sorted(glob.glob(self.source.below("**/*.jsonl"), recursive=True))
-                near = get_close_matches(path, here, n=1, cutoff=0.8)
-                fix = f"write {self.source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
+            elif not matches and not is_too_long(path):
+                fix = self.shared.advice.file(self.source, path, "**/*.jsonl")
                 self.fault(("datasets", name, "files", index), f"dataset {name!r}: no file matches {pattern!r}", fix)
             found.update(dict.fromkeys(matches))
-        schema = self.source.below(entry["schema"]) if "schema" in entry else None
-        if schema is not None and not self.shared.only_looks and not Path(schema).is_file():
+        schema = self.path(("datasets", name), "schema", entry, f"dataset {name!r}: schema") if "schema" in entry else None
+        if schema is not None and not self.shared.only_looks and not is_too_long(schema) and not Path(schema).is_file():
             self.fault(
                 ("datasets", name, "schema"), f"dataset {name!r}: no such file: {entry['schema']}", "put the JSON Schema there, or mend `schema`"
             )
@@ -175,7 +181,7 @@ class _Reading:
         """A model, and what its keys are said by; `name` is that of its entry."""
         entry = own.value
         if entry["base"] not in bases:
-            self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", nearest(entry["base"], bases))
+            self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", self.shared.advice.name("base", entry["base"], bases))
         if "adapter" in entry:
             for key in ("data", "train"):
                 if key in entry:
@@ -186,14 +192,15 @@ class _Reading:
         base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
         layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
         train = train_of(layers)
-        self.check_trainer(name, train, layers)
+        if "adapter" not in entry:  # else nothing is trained
+            self.check_trainer(name, train, layers)
         model = Model(
             name=name,
             base=base,
             portions=self.portions(name, own, datasets),
             shuffle=entry.get("shuffle", False),
             train=train,
-            adapter=self.source.below(entry["adapter"]) if "adapter" in entry else None,
+            adapter=self.path(own.at, "adapter", entry, f"model {name!r}: adapter") if "adapter" in entry else None,
             serve=serve_of(layers, train),
             tags=tuple(entry.get("tags", ())),
             mark=self.mark(own.at),
@@ -207,7 +214,7 @@ class _Reading:
             told: Mapping[str, Any] = {"dataset": entry} if isinstance(entry, str) else entry
             at, name = own.place(("data", index)), told["dataset"]
             if name not in datasets:
-                self.fault(at, f"model {model!r}: unknown dataset {name!r}", nearest(name, datasets))
+                self.fault(at, f"model {model!r}: unknown dataset {name!r}", self.shared.advice.name("dataset", name, datasets))
             elif name in found:
                 self.fault(at, f"model {model!r}: dataset {name!r} is named twice", "keep one of the two; `weight: 2` reads each record twice")
             else:
@@ -222,7 +229,7 @@ class _Reading:
     def check_trainer(self, name: str, train: Train, layers: Layers) -> None:
         if train.trainer not in self.shared.trainers:
             mark = next(filter(None, (layer.mark(("train", "trainer")) for layer in layers)), self.mark(layers[0].at))
-            fix = f"{nearest(train.trainer, self.shared.trainers)}, or install a package that provides {train.trainer!r}"
+            fix = f"{self.shared.advice.name('trainer', train.trainer, self.shared.trainers)}, or install a package that provides {train.trainer!r}"
             self.shared.faults.append(Fault(mark=mark, text=f"model {name!r}: unknown trainer {train.trainer!r}", fix=fix))
         elif (train.trainer == "command") != bool(train.command):
             text = "trainer 'command' without a command" if train.trainer == "command" else f"a command for trainer {train.trainer!r}"

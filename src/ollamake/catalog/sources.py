@@ -6,11 +6,11 @@ import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ollamake.catalog.advice import Advice
 from ollamake.catalog.environment import Environment, listed
 from ollamake.catalog.expanded import joined, like, written
 from ollamake.catalog.files import matching
@@ -65,6 +65,7 @@ class Sources:
         self.kept = kept
         self.found: list[Source] = []
         self.faults: list[Fault] = []
+        self.advice = Advice()
         self.digests: dict[str, str] = {}  # path of each file that was read -> digest
         self.patterns: dict[str, list[str]] = {}  # of `include` -> what they come to
         self._named: dict[str, Mark] = {}  # real path -> where it was named first
@@ -125,8 +126,7 @@ class Sources:
             above = {os.path.realpath(one.path) for one in source.around()}  # a pattern means no file that it stands in
             matches = [path for path in matches if os.path.realpath(path) not in above]
         if not matches:
-            near = get_close_matches(pattern, [path for path in matching(source.below("**/*.y*ml")) if path != source.path], n=1, cutoff=0.8)
-            fix = f"write {source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"
+            fix = self.advice.file(source, pattern, "**/*.y*ml")
             self._fault(source, at, f"include: no file matches {entry['files']!r}", fix)
         for match in matches:
             path = like(posixpath.normpath(match), match)
