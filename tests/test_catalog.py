@@ -12,6 +12,7 @@ from ollamake.catalog import Catalog, Serve, Train
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import FaultyFileError
+from ollamake.graph import steps_of
 
 TRAINERS = ("command", "peft")
 GOOD = """\
@@ -271,6 +272,36 @@ def test_a_trainer_is_asked_for_only_where_something_is_trained() -> None:
     text = GOOD.replace("rank: 8,", "rank: 8, trainer: nope,").replace("2e-4}", "2e-4, trainer: peft}")
     legal, given_model = load(text).models
     assert (legal.train.trainer, given_model.adapter) == ("peft", "adapters/given")
+
+
+@pytest.mark.parametrize(
+    ("said", "key"), [("org/small", "org/small"), ("weights", "weights"), ("./weights/", "weights"), ("../weights", "../weights")]
+)
+def test_what_a_base_is_called_in_the_lock_is_what_the_catalog_says_whether_the_folder_is_there_or_not(said: str, key: str) -> None:
+    def keys() -> list[object]:
+        return [
+            step.keys["base.hf"] for step in steps_of(load_catalog(Path("models.yaml"), trainers=TRAINERS), {"peft": "chat"}) if step.stage == "train"
+        ]
+
+    Path("team").mkdir()
+    Path("team/models.yaml").write_text(
+        GOOD.replace("small.gguf", f"small.gguf, hf: {said}").replace("tone.jsonl", "../tone.jsonl"), encoding="utf-8"
+    )
+    Path("models.yaml").write_text("version: 1\ninclude: [team/models.yaml]\n", encoding="utf-8")
+    before = keys()
+    Path("team", said).mkdir(parents=True)
+    assert keys() == before == [key]
+
+
+def test_a_trainer_is_given_the_folder_of_a_base_where_it_is_there() -> None:
+    Path("team").mkdir()
+    Path("team/models.yaml").write_text(
+        GOOD.replace("small.gguf", "small.gguf, hf: org/small").replace("tone.jsonl", "../tone.jsonl"), encoding="utf-8"
+    )
+    base = load("version: 1\ninclude: [team/models.yaml]\n").models[0].base
+    assert base.source == "org/small"
+    Path("team/org/small").mkdir(parents=True)
+    assert base.source == "team/org/small"
 
 
 def test_a_number_without_end_is_a_fault() -> None:

@@ -76,7 +76,6 @@ FILES = (
         pytest.param(move_over("base.gguf"), id="another inode"),
         pytest.param(lambda _: write_tiny_base(Path("base.gguf"), seed=3), id="another base"),
         pytest.param(lambda _: Path("datasets/tones.jsonl").write_text('{"instruction": "a", "output": "b"}\n'), id="one more file of a pattern"),
-        pytest.param(lambda _: Path("somewhere/base").mkdir(parents=True), id="what was a name is a folder now"),
         pytest.param(lambda repo: repo.server.models.pop("legal:latest"), id="a model is gone"),
         pytest.param(lambda repo: repo.server.models.update({"legal:latest": {"files": {}}}), id="a model was replaced"),
         pytest.param(lambda repo: setattr(repo.server, "version", "0.40.0"), id="another version of the server"),
@@ -101,6 +100,7 @@ def test_a_seal_breaks_with_what_it_is_about(with_seal: Repo, change: Callable[[
     [
         pytest.param(lambda _: Path("datasets/other.jsonl").touch(), id="a file that nothing reads"),
         pytest.param(lambda repo: repo.server.models.update({"other:latest": {}}), id="a model of somebody else's"),
+        pytest.param(lambda _: Path("somewhere/base").mkdir(parents=True), id="the folder of a base comes"),
         pytest.param(lambda _: Path("build/legal/train.log").unlink(), id="a log"),
         pytest.param(lambda _: Path("adapters/legal/receipt.json").unlink(), id="a receipt"),
     ],

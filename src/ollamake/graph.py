@@ -116,7 +116,7 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             keys={
                 "train.trainer": told(model.train.trainer),
                 **{f"train.{key}": told(value) for key, value in model.train.recipe.items()},
-                "base.hf": told(model.base.hf),
+                "base.hf": model.base.hf and told(joined("", model.base.hf)),
             },
             subject=model,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -88,11 +88,8 @@ def blocks_at(text: bytes | None, path: str) -> dict[str, Block]:
         return {}
 
 
-def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[str], folders: Iterable[str]) -> list[Loaded]:
-    """The catalogs at these paths. `now`: the files of the working tree, where those with the same id are read. Raises BuildError and OSError.
-
-    `folders` are those that are there beside git, which a catalog may name.
-    """
+def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[str]) -> list[Loaded]:
+    """The catalogs at these paths. `now`: the files of the working tree, where those with the same id are read. Raises BuildError and OSError."""
     clone = snapshot.clone
     catalogs = {clone.path(path) for path in paths}
     texts: dict[str, bytes] = {}
@@ -106,7 +103,7 @@ def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[st
                 to_ask[path] = id_
     found = clone.contents(to_ask.values())
     texts.update({path: found[id_] for path, id_ in to_ask.items()})
-    with _folder(clone, {path: texts.get(path, b"") for path in (*snapshot.files, *snapshot.beside_git)}, folders):
+    with _folder(clone, {path: texts.get(path, b"") for path in (*snapshot.files, *snapshot.beside_git)}):
         return [_load(path, is_there=clone.path(path) in texts) for path in paths]
 
 
@@ -132,14 +129,13 @@ def _load(path: str, *, is_there: bool) -> Loaded:
 
 
 @contextmanager
-def _folder(clone: Clone, files: Mapping[str, bytes], folders: Iterable[str]) -> Iterator[None]:
+def _folder(clone: Clone, files: Mapping[str, bytes]) -> Iterator[None]:
     """Work in a folder that holds these files, by their paths from the clone's root."""
     here = os.getcwd()
     with TemporaryDirectory(prefix="ollamake-") as top:
         work = Path(top, clone.prefix)
-        made = {work, *(Path(top, clone.path(folder)) for folder in folders if not os.path.isabs(folder))}
-        for folder in made:
-            folder.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+        made = {work}
         for path, text in files.items():
             if path.startswith("../") or os.path.isabs(path):
                 continue

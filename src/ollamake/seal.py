@@ -41,7 +41,6 @@ class Seal:
     trainers: Mapping[str, Any]  # name -> what it reads, and its versions where they are pinned
     files: Mapping[str, Signature]
     patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
-    folders: Mapping[str, bool]  # path that may be a folder or the name of something else -> which it is
     environment: Mapping[str, str | None]  # variable that the catalog may use -> digest of its value; None: it is not set
     warnings: list[str]
     count: int  # of models
@@ -60,8 +59,6 @@ class Seal:
         if str(address) != self.address or (self.server is not None and expected_version(address) != self.server):
             return False
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
-            return False
-        if any(os.path.isdir(path) is not is_folder for path, is_folder in self.folders.items()):
             return False
         if any(digest_of(os.environ.get(name)) != digest for name, digest in self.environment.items()):
             return False
@@ -123,7 +120,6 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         trainers={name: facts_of_trainer(name, pinned=name in pinning) for name in {train.trainer for train in recipes}},
         files=files,
         patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
-        folders=sights.catalog.folders,
         environment=sights.catalog.environment,
         warnings=[str(warning) for warning in sights.catalog.warnings],
         count=len(sights.catalog.models),

@@ -58,11 +58,10 @@ def differences(commit: str, catalogs: Sequence[tuple[Sights, tuple[Step, ...]]]
     before = snapshot(clone, files, blocks_at(text, lock), is_now=False)
     after = snapshot(clone, now, database.memory.blocks, is_now=True)
     paths = [sights.catalog.path for sights, _ in catalogs]
-    folders = [folder for sights, _ in catalogs for folder, is_there in sights.catalog.folders.items() if is_there]
-    then = catalogs_of(before, now, paths, folders)
+    then = catalogs_of(before, now, paths)
     loaded = [Loaded(catalog=sights.catalog, steps=steps, fault="") for sights, steps in catalogs]
     if not all(os.path.lexists(clone.root / path) for path in (*now, *after.beside_git)):  # a pattern of files would not come to these
-        loaded = catalogs_of(after, now, paths, folders)
+        loaded = catalogs_of(after, now, paths)
         for known in loaded:
             if known.fault:
                 raise BuildError(known.fault)

@@ -70,7 +70,6 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         layers=layers,
         digests=sources.digests,
         patterns=shared.patterns,
-        folders=shared.folders,
         environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
     )
 
@@ -89,7 +88,6 @@ class _Shared:
     faults: list[Fault]
     patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
     advice: Advice
-    folders: dict[str, bool] = field(default_factory=dict)  # path that may be a folder, or a name -> is it a folder?
     layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
 
 
@@ -135,11 +133,7 @@ class _Reading:
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
         hf, gguf = entry.get("hf"), self.path(("bases", name), "gguf", entry, f"base {name!r}: gguf")
-        if hf is not None:
-            path = self.source.below(hf)
-            self.shared.folders[path] = os.path.isdir(path)
-            hf = path if self.shared.folders[path] else hf
-        return Base(name=name, gguf=gguf, hf=hf, mark=self.mark(("bases", name)))
+        return Base(name=name, gguf=gguf, hf=hf, hf_folder=None if hf is None else self.source.below(hf), mark=self.mark(("bases", name)))
 
     def path(self, at: KeyPath, key: str | int, said: Any, what: str) -> str:
         """The path, or pattern, that an entry says by this key."""

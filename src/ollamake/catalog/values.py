@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -27,8 +28,14 @@ class Base:
 
     name: str
     gguf: str  # path, relative to the catalog's folder
-    hf: str | None  # Hugging Face id or folder that the trainer loads instead of the GGUF
+    hf: str | None  # Hugging Face id or folder that the trainer loads instead of the GGUF, as the catalog says it
+    hf_folder: str | None = None  # path, relative to the working directory, if it is one of a folder
     mark: Mark
+
+    @property
+    def source(self) -> str | None:
+        """What the trainer loads instead of the GGUF: the folder, where it is there."""
+        return self.hf_folder if self.hf_folder is not None and os.path.isdir(self.hf_folder) else self.hf
 
     def missing(self) -> BuildError:
         """The error that the GGUF is not there."""
@@ -163,7 +170,6 @@ class Catalog:
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first
     digests: Mapping[str, str]  # of each of its files
     patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read
-    folders: Mapping[str, bool]  # path -> was it a folder then, or is it a name of something on a hub?
     environment: Mapping[str, str | None]  # variable that it may use -> digest of the value that it had; None: it was not set
 
     def mark_of(self, model: str, key: str) -> Mark | None:

@@ -137,8 +137,8 @@ def _job(step: Step, model: Model) -> Job:
     # A folder of its own for each training: a program that outlived its build can't write into the next one's.
     folder = Path(tempfile.mkdtemp(dir=text.parent, prefix="job-")).absolute()
     base: dict[str, Any] = {"gguf": str(Path(model.base.gguf).absolute()), "digest": file_digest(model.base.gguf)}
-    if model.base.hf is not None:
-        base["hf"] = model.base.hf
+    if model.base.source is not None:
+        base["hf"] = model.base.source
     shutil.copyfile(text, folder / text.name)
     job = Job(folder=folder, text=folder / text.name, base=base, recipe=model.train.recipe, cache=cache_folder())
     job.out.mkdir()
