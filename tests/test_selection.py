@@ -85,6 +85,31 @@ def test_what_a_selector_means(selectors: str, names: str) -> None:
     assert chosen(selectors) == names.split()
 
 
+@pytest.mark.parametrize(
+    ("selector", "revisions"),
+    [
+        ("since:feat+x", ["feat+x"]),
+        ("since:v1+", ["v1+"]),  # of the revision, and no operator
+        ("since:feat+1,legal", ["feat+1"]),
+        ("+since:v1", ["v1"]),
+        ("2+since:v1+2", ["v1+2"]),
+        ("since:main@{2 days ago}", ["main@{2 days ago}"]),
+        ("legal,since:main@{1 day, 2 hours ago},tag:desk", ["main@{1 day, 2 hours ago}"]),
+        ("since:HEAD^{/fix it} since:@{u}", ["HEAD^{/fix it}", "@{u}"]),
+        ("since::/fix", [":/fix"]),
+    ],
+)
+def test_since_takes_any_revision(selector: str, revisions: list[str]) -> None:
+    asked = []
+
+    def look_up(method: str, value: str, names: Sequence[str]) -> Collection[str]:
+        asked.append((method, value))
+        return names
+
+    select([selector], MODELS, look_up)
+    assert asked == [("since", revision) for revision in revisions]
+
+
 def test_several_selectors_mean_what_any_of_them_means_in_the_order_in_which_they_are_typed() -> None:
     assert chosen("tone", "legal", "tag:desk") == ["tone", "legal", "sales-de"]
 
@@ -139,6 +164,8 @@ def test_only_what_is_left_over_is_looked_up() -> None:
                 ("0+legal", "0+legal", ""),
                 ("le+gal", "le+gal", ""),
                 ("legal tag:", "tag:", " in 'legal tag:'"),
+                ("since:", "since:", ""),
+                ("+since:", "+since:", ""),
             )
         ),
     ],

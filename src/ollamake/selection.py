@@ -20,6 +20,10 @@ SAID: Mapping[str, Callable[[Model], Collection[str]]] = {
 }
 STATES = ("fresh", "modified", "new", "stale")  # of `state:`; modified is dbt's word for stale
 LOOKED_UP = ("since", "state")
+# A revision may have a `+` in it, and behind `@` or `^` spaces and commas within braces: `main@{2 days ago}`.
+_SINCE = re.compile(r"(?:(?:[1-9][0-9]*)?\+)?(?P<core>since:.+)(?P<after>)", re.DOTALL)
+_CHOICE = re.compile(r"(?:[@^]\{[^{}]*\}|\S)+")
+_COMMA = re.compile(r",(?![^{}]*\})")
 _TERM = re.compile(r"(?:(?:[1-9][0-9]*)?\+)?(?P<core>[^+]+)(?P<after>\+(?:[1-9][0-9]*)?)?")
 
 # Method, value and the names of the models that come into question -> those that are so. Raises BuildError and OSError.
@@ -37,7 +41,7 @@ class Term:
 
 def terms_of(selector: str) -> list[list[Term]]:
     """The selector's parts: a model is meant that all of the parts of any of the lists mean. Raises BuildError."""
-    return [[_term(part, selector) for part in choice.split(",")] for choice in selector.split() or [""]]
+    return [[_term(part, selector) for part in _COMMA.split(choice)] for choice in _CHOICE.findall(selector) or [""]]
 
 
 def select(selectors: Iterable[str], models: Mapping[str, Model], look_up: LookUp, *, exclude: Iterable[str] = ()) -> list[str]:
@@ -56,7 +60,7 @@ def select(selectors: Iterable[str], models: Mapping[str, Model], look_up: LookU
 
 
 def _term(part: str, selector: str) -> Term:
-    match = _TERM.fullmatch(part)
+    match = _SINCE.fullmatch(part) or _TERM.fullmatch(part)
     method, colon, value = match["core"].partition(":") if match else ("", "", "")
     if not match or (colon and not value):
         at = f" in {selector!r}" if part != selector else ""
