@@ -324,7 +324,7 @@ def test_few_processes_of_git_are_asked_however_many_models_there_are(committed:
     monkeypatch.setenv("GIT_TRACE", str(trace))
     assert {steps for steps, _ in affected(committed).values()} == {"validate convert"}
     asked = [line for line in trace.read_text(encoding="utf-8").splitlines() if "built-in: git " in line]
-    assert len(asked) == 11, asked
+    assert len(asked) == 10, asked
 
 
 def test_it_writes_nothing_and_does_not_wait_for_a_build(committed: Repo) -> None:
@@ -390,3 +390,327 @@ def test_without_git_it_says_so(committed: Repo, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "")
     result = committed.doit("affected", "--since", "main")
     assert (result.code, result.err) == (3, "ERROR: \ngit is not installed\n  fix: install it: https://git-scm.com\n")
+
+
+# Links, submodules, absolute paths, and files that only some know.
+
+
+def commit(message: str = "more") -> None:
+    git("add", ".")
+    git("commit", "-m", message)
+
+
+@pytest.fixture
+def lockless(committed: Repo) -> Repo:
+    """The same without a lock, in git or here: git alone tells."""
+    git("rm", "-q", "models.lock")
+    shutil.rmtree(".ollamake")
+    commit("no lock")
+    return committed
+
+
+@pytest.mark.parametrize("target", ["../shared/tone.jsonl", "{root}/shared/tone.jsonl"])
+def test_a_dataset_that_is_a_link_is_compared_by_what_it_leads_to(committed: Repo, target: str) -> None:
+    Path("shared").mkdir()
+    Path("datasets/tone.jsonl").rename("shared/tone.jsonl")
+    Path("datasets/tone.jsonl").symlink_to(target.format(root=committed.path))
+    commit()
+    assert affected(committed) == {}
+    committed.replace("Gladly", "Kindly", "shared/tone.jsonl")
+    assert affected(committed) == {"sales": (ALL, "datasets/tone.jsonl changed")}
+    commit()
+    assert affected(committed, since="HEAD~1") == {"sales": (ALL, "datasets/tone.jsonl changed")}
+    shutil.copy("shared/tone.jsonl", "shared/other.jsonl")
+    git("add", ".")
+    Path("datasets/tone.jsonl").unlink()
+    Path("datasets/tone.jsonl").symlink_to("../shared/other.jsonl")
+    assert affected(committed) == {}  # the same content
+    committed.replace("Kindly", "Softly", "shared/other.jsonl")
+    assert affected(committed) == {"sales": (ALL, "datasets/tone.jsonl changed")}
+
+
+@pytest.mark.parametrize("named", ["data/tone.jsonl", "data/*.jsonl", "d*/tone.jsonl"])
+def test_a_folder_that_is_a_link_is_followed(committed: Repo, named: str) -> None:
+    Path("shared/a").mkdir(parents=True)
+    Path("shared/b").mkdir()
+    Path("datasets/tone.jsonl").rename("shared/a/tone.jsonl")
+    shutil.copy("shared/a/tone.jsonl", "shared/b/tone.jsonl")
+    committed.replace("Gladly", "Kindly", "shared/b/tone.jsonl")
+    Path("data").symlink_to("shared/a")
+    committed.replace("datasets/tone.jsonl", named)
+    commit()
+    assert affected(committed) == {}
+    Path("data").unlink()
+    Path("data").symlink_to("shared/b")
+    assert affected(committed) == {"sales": (ALL, "data/tone.jsonl changed")}
+    commit()
+    committed.replace("Kindly", "Softly", "shared/b/tone.jsonl")
+    Path("shared/b/more.jsonl").write_text(jsonl({"instruction": "More?", "output": "More."}), encoding="utf-8")
+    assert affected(committed)["sales"][1].startswith("data/more.jsonl is new; data/tone" if "*.j" in named else "data/tone.jsonl changed")
+
+
+def test_a_link_that_leads_out_of_the_clone_to_another_place_than_before_is_told(lockless: Repo, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    Path("datasets/tone.jsonl").rename(outside / "tone.jsonl")
+    Path("datasets/tone.jsonl").symlink_to(outside / "tone.jsonl")
+    commit()
+    result = lockless.doit("affected", "--since", "HEAD")
+    said = "neither git nor the lock of both sides has these, and they are taken for the same: base tiny, datasets/tone.jsonl\n"
+    assert (result.out, result.err) == ("", f"{said}no model is affected since {short()}\n")
+    Path("datasets/tone.jsonl").unlink()
+    Path("datasets/tone.jsonl").symlink_to(outside / "other.jsonl")
+    assert affected(lockless) == {"sales": (ALL, "datasets/tone.jsonl changed")}
+
+
+def test_a_catalog_that_is_a_link_is_read_as_it_was_then(committed: Repo) -> None:
+    Path("catalogs").mkdir()
+    Path("models.yaml").rename("catalogs/warm.yaml")
+    shutil.copy("catalogs/warm.yaml", "catalogs/cold.yaml")
+    committed.replace("temperature: 0.2", "temperature: 0.1", "catalogs/cold.yaml")
+    Path("models.yaml").symlink_to("catalogs/warm.yaml")
+    commit()
+    assert affected(committed) == {}
+    committed.replace("temperature: 0.2", "temperature: 0.4", "catalogs/warm.yaml")
+    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (models.yaml:16)')}
+    git("checkout", "catalogs")
+    Path("models.yaml").unlink()
+    Path("models.yaml").symlink_to("catalogs/cold.yaml")
+    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.1} (models.yaml:16)')}
+
+
+@pytest.mark.parametrize("named", ["tone.jsonl", "t*.jsonl"])
+@pytest.mark.parametrize("alias", ["", "/root", "/data"])
+def test_an_absolute_path_into_the_clone_is_compared_by_git(
+    committed: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, named: str, alias: str
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "root").symlink_to(committed.path)
+    (elsewhere / "data").symlink_to(committed.path / "datasets")
+    monkeypatch.setenv("DATA", {"": f"{committed.path}/datasets", "/root": f"{elsewhere}/root/datasets", "/data": f"{elsewhere}/data"}[alias])
+    committed.replace("version: 1\n", "version: 1\nenv: [DATA]\n")
+    committed.replace("datasets/tone.jsonl", f'"${{DATA}}/{named}"')
+    commit()
+    assert affected(committed) == {}
+    committed.replace("Gladly", "Kindly", "datasets/tone.jsonl")
+    assert affected(committed) == {"sales": (ALL, "${DATA}/tone.jsonl changed")}
+    commit()
+    if "*" in named:
+        Path("datasets/tone-2.jsonl").write_text(jsonl({"instruction": "More?", "output": "More."}), encoding="utf-8")
+        assert affected(committed) == {"sales": (ALL, "${DATA}/tone-2.jsonl is new")}
+        commit()
+        Path("datasets/tone-2.jsonl").unlink()
+        assert affected(committed) == {"sales": (ALL, "${DATA}/tone-2.jsonl is no longer read")}
+
+
+def test_an_absolute_path_out_of_the_clone_is_in_no_folder_of_it(tmp_path: Path) -> None:
+    from ollamake.git import Clone
+
+    (tmp_path / "in/data").mkdir(parents=True)
+    clone = Clone(root=tmp_path, prefix="in/", is_shallow=False)
+    assert clone.path("/data/a.jsonl") == "/data/a.jsonl"
+    assert (
+        clone.path("data/a.jsonl")
+        == clone.path(f"{tmp_path}/in/data/a.jsonl")
+        == clone.path(f"../../{tmp_path.name}/in/data/a.jsonl")
+        == "in/data/a.jsonl"
+    )
+    assert clone.path("../../a.jsonl") == f"{tmp_path.parent}/a.jsonl"
+
+
+@pytest.fixture
+def submodule(committed: Repo, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the submodule `sub` was cloned from, with a commit before the one that is checked out."""
+    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    source = tmp_path_factory.mktemp("source")
+    Path("datasets/tone.jsonl").rename(source / "tone.jsonl")
+    git("-C", str(source), "init", "-b", "main")
+    git("-C", str(source), "add", ".")
+    git("-C", str(source), "commit", "-m", "first")
+    git("submodule", "add", f"file://{source}", "sub")
+    committed.replace("datasets/tone.jsonl", "sub/tone.jsonl")
+    commit()
+    return source
+
+
+def bump(source: Path, *files: tuple[str, str, str]) -> None:
+    for file, old, new in files:
+        (source / file).write_text((source / file).read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    (source / "read.me").touch()
+    git("-C", str(source), "add", ".")
+    git("-C", str(source), "commit", "-m", "bump")
+    git("-C", "sub", "pull", "origin", "main")
+
+
+def test_files_of_a_submodule_are_compared_one_by_one(committed: Repo, submodule: Path) -> None:
+    assert affected(committed) == {}
+    bump(submodule)
+    assert affected(committed) == {}
+    bump(submodule, ("tone.jsonl", "Gladly", "Kindly"))
+    assert affected(committed) == {"sales": (ALL, "sub/tone.jsonl changed")}
+    commit()
+    assert affected(committed, since="HEAD~1") == {"sales": (ALL, "sub/tone.jsonl changed")}
+    committed.replace("Kindly", "Softly", "sub/tone.jsonl")
+    assert affected(committed) == {"sales": (ALL, "sub/tone.jsonl changed")}
+
+
+def test_files_of_a_submodule_that_is_not_here_are_compared_by_its_commit(committed: Repo, submodule: Path) -> None:
+    bump(submodule, ("tone.jsonl", "Gladly", "Kindly"))
+    commit()
+    git("submodule", "deinit", "-f", "sub")
+    assert affected(committed) == {}
+    assert affected(committed, since="HEAD~1") == {"sales": (ALL, "sub/tone.jsonl changed")}
+
+
+def test_a_pattern_into_a_submodule_that_is_not_here_and_was_bumped_is_refused(committed: Repo, submodule: Path) -> None:
+    committed.replace("sub/tone.jsonl", "sub/*.jsonl")
+    commit()
+    bump(submodule, ("tone.jsonl", "Gladly", "Kindly"))
+    commit()
+    assert affected(committed, since="HEAD~1") == {"sales": (ALL, "sub/tone.jsonl changed")}
+    git("submodule", "deinit", "-f", "sub")
+    assert affected(committed, since="HEAD") == {}
+    result = committed.doit("affected", "--since", "HEAD~1")
+    said = "sub/*.jsonl: git has another commit of the submodule sub since, and its files are not here"
+    assert (result.code, result.out, result.err) == (3, "", f"ERROR: \n{said}\n  fix: `git submodule update --init sub`\n")
+
+
+def test_included_catalogs_may_have_any_name(committed: Repo) -> None:
+    head, models = Path("models.yaml").read_text(encoding="utf-8").split("models:\n")
+    Path("models.yaml").write_text(f"{head}include: [more.json]\n", encoding="utf-8")
+    Path("more.json").write_text(f"version: 1\nmodels:\n{models}", encoding="utf-8")
+    commit()
+    assert affected(committed) == {}
+    committed.replace("temperature: 0.2", "temperature: 0.4", "more.json")
+    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (more.json:9)')}
+
+
+def test_what_neither_git_nor_a_lock_knows_is_taken_for_the_same_and_said(lockless: Repo) -> None:
+    lockless.replace("datasets/tone.jsonl", "data/*.jsonl")
+    Path("data").mkdir()
+    Path("datasets/tone.jsonl").rename("data/tone.jsonl")
+    lockless.replace("/build/", "/build/\n/data/", ".gitignore")
+    commit()
+    said = "neither git nor the lock of both sides has these, and they are taken for the same: base tiny, data/tone.jsonl\n"
+    result = lockless.doit("affected", "--since", "HEAD")
+    assert (result.code, result.out, result.err) == (0, "", f"{said}no model is affected since {short()}\n")
+    result = lockless.doit("ls", "since:HEAD")
+    assert (result.code, result.out, result.err) == (0, "", f"{said}no model is selected: since:HEAD\n")
+    lockless.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
+    assert affected(lockless) == dict.fromkeys(("legal", "sales"), (ALL, "datasets/shared.jsonl changed"))
+
+
+def test_a_catalog_that_git_ignores_is_taken_for_the_same_and_said(committed: Repo) -> None:
+    head, models = Path("models.yaml").read_text(encoding="utf-8").split("models:\n")
+    Path("models.yaml").write_text(f"{head}include: [own.yaml]\n", encoding="utf-8")
+    Path("own.yaml").write_text(f"version: 1\nmodels:\n{models}", encoding="utf-8")
+    committed.replace("/build/", "/build/\n/own.yaml", ".gitignore")
+    commit()
+    result = committed.doit("affected", "--since", "HEAD")
+    said = "neither git nor the lock of both sides has these, and they are taken for the same: own.yaml\n"
+    assert (result.out, result.err) == ("", f"{said}no model is affected since {short()}\n")
+
+
+def test_data_that_comes_into_git_is_compared_with_what_the_lock_said(committed: Repo) -> None:
+    committed.replace("/build/", "/build/\n/datasets/", ".gitignore")
+    git("rm", "-q", "-r", "--cached", "datasets")
+    commit("data out of git")
+    assert affected(committed, since="HEAD~1") == {}  # it is the same
+    git("add", "-f", "datasets")
+    git("commit", "-m", "data in git")
+    assert affected(committed, since="HEAD~1") == {}
+    committed.replace("Gladly", "Kindly", "datasets/tone.jsonl")
+    assert affected(committed, since="HEAD~1") == {"sales": (ALL, "datasets/tone.jsonl changed")}
+    committed.doit()
+    git("commit", "-am", "kinder")
+    assert {name: why for name, (_, why) in affected(committed, since="HEAD~2").items()} == {"sales": "datasets/tone.jsonl changed"}
+    git("rm", "-q", "-r", "--cached", "datasets")
+    committed.replace("Kindly", "Softly", "datasets/tone.jsonl")
+    assert affected(committed, since="HEAD") == {"sales": (ALL, "datasets/tone.jsonl changed")}
+
+
+def test_a_model_that_is_gone_is_told_as_the_former_name_of_one_alone(committed: Repo) -> None:
+    commit_ = short()
+    committed.replace("  legal:\n", "  lawyer:\n    base: tiny\n    data: [shared]\n  notary:\n")
+    result = committed.doit("affected", "--since", "main")
+    assert result.out == (
+        f"lawyer  convert train package register  new since {commit_}; it was legal\nnotary  convert train package register  new since {commit_}\n"
+    )
+
+
+def test_of_two_models_that_are_gone_each_is_told(committed: Repo) -> None:
+    committed.replace("  legal:\n", "  lawyer:\n    base: tiny\n    data: [shared]\n  notary:\n")
+    commit()
+    committed.replace("  lawyer:\n    base: tiny\n    data: [shared]\n  notary:\n", "  legal:\n")
+    facts = as_json(committed)
+    assert ([(model["model"], model["was"]) for model in facts["models"]], facts["gone"]) == ([("legal", "lawyer")], ["notary"])
+
+
+@pytest.mark.parametrize("name", ['"tone.jsonl', "to\nne.jsonl", "tone\r", 'tone "é".jsonl'])
+def test_files_may_have_any_name(committed: Repo, name: str) -> None:
+    Path("datasets/tone.jsonl").rename(name)
+    committed.replace("[datasets/tone.jsonl]", f"[{json.dumps(name)}]")
+    commit()
+    assert affected(committed) == {}
+    Path(name).touch()
+    assert affected(committed) == {}
+    committed.replace("Gladly", "Kindly", name)
+    (sales,) = as_json(committed)["models"]
+    assert sales["steps"][0]["reasons"][0]["text"] == f"{name} changed"
+
+
+def test_a_catalog_that_moved_is_said_to_have_been_elsewhere(committed: Repo) -> None:
+    git("mv", "models.yaml", "other.yaml")
+    git("commit", "-m", "away")
+    git("mv", "other.yaml", "models.yaml")
+    result = committed.doit("affected", "--since", "HEAD")
+    assert result.err == f"models.yaml was not there at {short()}: all of its models are new\n2 models are affected since {short()}\n"
+
+
+def test_only_files_that_patterns_ask_for_are_laid_out(committed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ollamake.git import clone_here
+    from ollamake.mirror import Mirror
+
+    for path in ("sources/a.py", "sources/b.jsonl", "datasets/deep/c.jsonl", "datasets/c.txt"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).touch()
+    Path("datasets/linked").symlink_to("../sources")
+    commit()
+    monkeypatch.chdir("datasets")
+    top = tmp_path / "mirror"
+    mirror = Mirror(str(top), clone_here().tree_at("HEAD"), beside=["datasets/known.jsonl"], content=lambda _: b"")
+
+    def laid_out() -> list[str]:
+        return sorted(path.name for path in top.rglob("*") if path.is_file() and not path.is_symlink())
+
+    assert laid_out() == []
+    assert mirror.matching("tone.jsonl") == ["tone.jsonl"]
+    assert laid_out() == ["tone.jsonl"]
+    assert mirror.matching("*.jsonl") == ["known.jsonl", "shared.jsonl", "tone.jsonl"]
+    assert mirror.matching("*/*.jsonl") == ["deep/c.jsonl", "linked/b.jsonl"]
+    assert mirror.matching("../*/c.*") == ["../datasets/c.txt"]
+    assert mirror.matching(f"{Path.cwd()}/c.*") == [f"{Path.cwd()}/c.txt"]
+    assert "a.py" not in laid_out()
+    assert mirror.matching("no*.jsonl") == mirror.matching("/no/*.jsonl") == mirror.matching("no.jsonl") == []
+
+
+@pytest.mark.parametrize("place", ["data", "{outside}"])
+def test_data_that_a_variable_names_is_compared_by_the_lock_be_it_there_or_not(
+    committed: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, place: str
+) -> None:
+    folder = Path(place.format(outside=tmp_path_factory.mktemp("outside") / "data"))
+    folder.mkdir()
+    monkeypatch.setenv("DATA", str(folder))
+    Path("datasets/tone.jsonl").rename(folder / "tone.jsonl")
+    committed.replace("version: 1\n", "version: 1\nenv: [DATA]\n")
+    committed.replace("datasets/tone.jsonl", '"${DATA}/*.jsonl"')
+    committed.replace("/build/", "/build/\n/data/", ".gitignore")
+    committed.doit()
+    commit()
+    assert affected(committed) == {}
+    committed.replace("Gladly", "Kindly", str(folder / "tone.jsonl"))
+    committed.doit()
+    said = {"sales": (ALL.replace("train?", "train"), "${DATA}/tone.jsonl changed")}
+    assert affected(committed) == said
+    shutil.rmtree(folder)
+    assert affected(committed) == said

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,61 +15,70 @@ from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
-from ollamake.git import EDITED, Clone
+from ollamake.git import EDITED, Clone, Tree
 from ollamake.graph import Step
+from ollamake.mirror import MAGIC, Mirror
 from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
 from ollamake.tasks import steps_in
 from ollamake.trainers.port import trainer_names
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has not fetched
+ENDINGS = (".yaml", ".yml")  # of files that catalogs most likely are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A repo at one time: which files there are, and what the lock says."""
 
-    clone: Clone
+    tree: Tree
     is_now: bool
-    files: Mapping[str, str]  # path from the clone's root -> git's id of its content
     blocks: Mapping[str, Block]
     locked: Mapping[str, set[str]]  # input or target as a record names it -> its digests in the lock
 
-    def id(self, path: str) -> str | None:
-        """What is another where the file's content is; None where it is not in git."""
-        return self.files.get(self.clone.path(path))
+    def place(self, path: str) -> str:
+        """Where a path of the catalog leads: from the clone's root, or absolute."""
+        return self.tree.place(self.tree.clone.path(path))
 
-    @property
-    def beside_git(self) -> set[str]:
-        """The files that git does not have and the lock names as inputs, by their paths from the clone's root."""
-        names = {name for block in self.blocks.values() for name in block["inputs"] if not name.startswith("base ")}
+    def id(self, path: str) -> str | None:
+        """What is another where the file's content is; None where it is not in git. Of a submodule that can't be looked into: its commit."""
+        place = self.place(path)
+        submodule = self.tree.submodule(place)
+        return self.tree.files.get(place) if submodule in {"", *self.tree.opened} else self.tree.submodules[submodule]
+
+    def beside_git(self, but: Collection[str] = ()) -> set[str]:
+        """The files that git does not have and the lock names as inputs, by their paths from the clone's root; without those of steps in `but`."""
         made = {name for block in self.blocks.values() for name in block["targets"]}
-        return {self.clone.path(name) for name in names - made} - self.files.keys()
+        names = {name for step, block in self.blocks.items() if step not in but for name in block["inputs"] if not name.startswith("base ")}
+        paths = (re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), name) for name in names - made)
+        return {self.tree.clone.path(path) for path in paths if "${" not in path and self.id(path) is None}
 
     def digest(self, name: str, path: str) -> str | None:
         """The digest of a file as a record has it by this name, also where git-lfs has not fetched it; None where nobody knows it. Raises BuildError and OSError."""
-        id_ = self.id(path)
+        place = self.place(path)
+        id_ = self.tree.files.get(place)
         if id_ is None:
             known = self.locked.get(name, set())
             return next(iter(known)) if len(known) == 1 else None
-        if not self.is_now:
-            return _digest_in_git(self.clone, id_)
-        try:
-            with Path(path).open("rb") as file:
-                start = file.read(len(POINTER) + 100)
-        except FileNotFoundError:
-            return None
-        return _pointed_to(start) or file_digest(path)
+        if self.is_now:
+            try:
+                with Path(path).open("rb") as file:
+                    start = file.read(len(POINTER) + 100)
+                return _pointed_to(start) or file_digest(path)
+            except FileNotFoundError:
+                if id_ == EDITED:
+                    return None
+        return _digest_in_git(self.tree.holder(place), id_)
 
 
-def snapshot(clone: Clone, files: Mapping[str, str], blocks: Mapping[str, Block], *, is_now: bool) -> Snapshot:
+def snapshot(tree: Tree, blocks: Mapping[str, Block], *, is_now: bool) -> Snapshot:
     """The repo with these files and this lock."""
     locked: dict[str, set[str]] = {}
     for block in blocks.values():
         for kind in ("inputs", "targets"):
             for name, digest in block[kind].items():
                 locked.setdefault(name, set()).add(digest)
-    return Snapshot(clone=clone, is_now=is_now, files=files, blocks=blocks, locked=locked)
+    return Snapshot(tree=tree, is_now=is_now, blocks=blocks, locked=locked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +98,67 @@ def blocks_at(text: bytes | None, path: str) -> dict[str, Block]:
         return {}
 
 
-def catalogs_of(snapshot: Snapshot, now: Mapping[str, str], paths: Collection[str]) -> list[Loaded]:
-    """The catalogs at these paths. `now`: the files of the working tree, where those with the same id are read. Raises BuildError and OSError."""
-    clone = snapshot.clone
-    catalogs = {clone.path(path) for path in paths}
-    texts: dict[str, bytes] = {}
-    to_ask: dict[str, str] = {}
-    for path, id_ in snapshot.files.items():
-        if path in catalogs or path.endswith((".yaml", ".yml")):
-            here = clone.root / path
-            if id_ == now.get(path) and here.is_file():
-                texts[path] = here.read_bytes()
-            elif id_ != EDITED:
-                to_ask[path] = id_
-    found = clone.contents(to_ask.values())
-    texts.update({path: found[id_] for path, id_ in to_ask.items()})
-    with _folder(clone, {path: texts.get(path, b"") for path in (*snapshot.files, *snapshot.beside_git)}):
-        return [_load(path, is_there=clone.path(path) in texts) for path in paths]
+def catalogs_of(snapshot: Snapshot, now: Tree, paths: Iterable[str], beside: Iterable[str]) -> list[Loaded]:
+    """The catalogs at these paths. `now`: the working tree, where files with the same id are read. Raises BuildError and OSError.
+
+    `beside`: files that are there beside git, by their paths from the clone's root.
+    """
+    outside = set(beside)
+    with TemporaryDirectory(prefix="ollamake-") as top:
+        files = Mirror(top, snapshot.tree, beside=outside, content=_reader(snapshot.tree, now, outside))
+        return [_load(path, files, is_there=not {snapshot.place(path)}.isdisjoint({*snapshot.tree.files, *outside})) for path in paths]
+
+
+def taken_for_there(catalog: Catalog | None, before: Snapshot, after: Snapshot) -> Iterable[str]:
+    """Files of now that git has neither then nor now, and of which no lock says that they were not there then."""
+    if catalog is None:
+        return
+    datasets = [dataset for dataset in catalog.datasets if f"validate:{dataset.name}" not in before.blocks]
+    for path in chain(catalog.digests, *(dataset.files for dataset in datasets)):
+        if before.id(path) is None and after.id(path) is None:
+            yield before.place(path)
+
+
+def refuse_closed(catalog: Catalog | None, before: Snapshot, after: Snapshot) -> None:
+    """Raise BuildError where a pattern leads into a submodule that is of another commit and can't be looked into."""
+    closed = {path: commit for tree in (before.tree, after.tree) for path, commit in tree.submodules.items() if path not in tree.opened}
+    edited = [path for path in closed if before.tree.submodules.get(path) != after.tree.submodules.get(path)]
+    for pattern in catalog.patterns if catalog and edited else ():
+        for path in edited:
+            if any(_may_lead_into(pattern, path, snapshot) for snapshot in (before, after)):
+                msg = f"{pattern}: git has another commit of the submodule {path} since, and its files are not here"
+                raise BuildError(msg, fix=f"`git submodule update --init {path}`")
+
+
+def _may_lead_into(pattern: str, submodule: str, snapshot: Snapshot) -> bool:
+    """May a file that the pattern means be in the submodule?"""
+    parts = pattern.split("/")
+    fixed = next((size for size, part in enumerate(parts) if MAGIC.intersection(part)), None)
+    if fixed is None:
+        return False  # a name: the commit of the submodule tells
+    folder = snapshot.place("/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else "."))
+    return folder == "." or f"{folder}/".startswith(f"{submodule}/") or f"{submodule}/".startswith(f"{folder}/")
+
+
+def _reader(tree: Tree, now: Tree, beside: Collection[str]) -> Callable[[str], bytes]:
+    """What gives the content of a file: by git, of many files at once, where that of the working tree is another."""
+    fetched: dict[str, bytes] = {}
+
+    def content(place: str) -> bytes:
+        id_, here = tree.files.get(place), tree.clone.root / place
+        if (id_ == now.files.get(place) and here.is_file()) or (id_ is None and place in beside):
+            return here.read_bytes()
+        if id_ is None or id_ == EDITED:
+            raise FileNotFoundError(2, os.strerror(2), place)
+        if place not in fetched:
+            holder = tree.holder(place)
+            alike = {path: other for path, other in tree.files.items() if path.endswith(ENDINGS) and other not in {now.files.get(path), EDITED}}
+            asked = {path: other for path, other in alike.items() if path not in fetched and tree.holder(path) == holder} | {place: id_}
+            found = holder.contents(asked.values())
+            fetched.update({path: found[other] for path, other in asked.items()})
+        return fetched[place]
+
+    return content
 
 
 @cache
@@ -118,35 +172,11 @@ def _pointed_to(content: bytes) -> str | None:
     return content.removeprefix(POINTER).partition(b"\n")[0].decode() if content.startswith(POINTER) else None
 
 
-def _load(path: str, *, is_there: bool) -> Loaded:
+def _load(path: str, files: Mirror, *, is_there: bool) -> Loaded:
     if not is_there:
         return Loaded(catalog=None, steps=(), fault="")
     try:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=True)
+        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=True, files=files)
         return Loaded(catalog=catalog, steps=steps_in(catalog), fault="")
     except BuildError as error:
         return Loaded(catalog=None, steps=(), fault=str(error).partition("\n")[0])
-
-
-@contextmanager
-def _folder(clone: Clone, files: Mapping[str, bytes]) -> Iterator[None]:
-    """Work in a folder that holds these files, by their paths from the clone's root."""
-    here = os.getcwd()
-    with TemporaryDirectory(prefix="ollamake-") as top:
-        work = Path(top, clone.prefix)
-        work.mkdir(parents=True, exist_ok=True)
-        made = {work}
-        for path, text in files.items():
-            if path.startswith("../") or os.path.isabs(path):
-                continue
-            place = Path(top, path)
-            with suppress(FileExistsError, IsADirectoryError, NotADirectoryError):  # the lock may name what git has otherwise since
-                if place.parent not in made:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    made.add(place.parent)
-                place.write_bytes(text)
-        os.chdir(work)
-        try:
-            yield
-        finally:
-            os.chdir(here)

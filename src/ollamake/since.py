@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
+from ollamake.catalog.expanded import written
 from ollamake.digest import digest_value
 from ollamake.errors import BuildError, Mark
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.git import clone_here
 from ollamake.graph import Step
-from ollamake.past import Loaded, Snapshot, blocks_at, catalogs_of, snapshot
+from ollamake.past import Loaded, Snapshot, blocks_at, catalogs_of, refuse_closed, snapshot, taken_for_there
 from ollamake.plan import Planned, planned
 from ollamake.sights import Sights
+from ollamake.state.digests import file_digest
 
 LOCKED = "by the lock"  # the identity of a file that is not in git
+ELSEWHERE = "elsewhere"  # that of one of which nobody knows more than that a link leads to another place
+SHOWN = 5  # names in a note
 NOWHERE = Mark("", 0)
 
 
@@ -30,6 +35,7 @@ class Difference:
     models: Mapping[str, Model]  # that there are now
     added: Mapping[str, str | None]  # models that are new -> the name that they had before, where they had one
     gone: tuple[str, ...]  # models that there are no more, under any name
+    notes: tuple[str, ...]  # what a reader has to know beside that
 
     @property
     def by_model(self) -> dict[str, list[Planned]]:
@@ -50,25 +56,39 @@ def common_commit(rev: str) -> str:
 def differences(commit: str, catalogs: Sequence[tuple[Sights, tuple[Step, ...]]]) -> list[Difference]:
     """What is different in each catalog since this commit; files that are not committed count. Raises BuildError and OSError."""
     clone = clone_here()
-    files = clone.files_at(commit)
-    now = clone.files_now(commit, files)
+    tree = clone.tree_at(commit)
+    now = clone.tree_now(commit, tree)
     database = catalogs[0][0].database
     lock = clone.path(database.name)
-    text = clone.contents([files[lock]])[files[lock]] if lock in files else None
-    before = snapshot(clone, files, blocks_at(text, lock), is_now=False)
-    after = snapshot(clone, now, database.memory.blocks, is_now=True)
+    text = clone.contents([tree.files[lock]])[tree.files[lock]] if lock in tree.files else None
+    before = snapshot(tree, blocks_at(text, lock), is_now=False)
+    after = snapshot(now, database.memory.blocks, is_now=True)
+    loaded = _loaded_now(catalogs, before, after)
+    beside = {path for known in loaded for path in taken_for_there(known.catalog, before, after)}
     paths = [sights.catalog.path for sights, _ in catalogs]
-    then = catalogs_of(before, now, paths)
-    loaded = [Loaded(catalog=sights.catalog, steps=steps, fault="") for sights, steps in catalogs]
-    if not all(os.path.lexists(clone.root / path) for path in (*now, *after.beside_git)):  # a pattern of files would not come to these
-        loaded = catalogs_of(after, now, paths)
-        for known in loaded:
-            if known.fault:
-                raise BuildError(known.fault)
+    then = catalogs_of(before, now, paths, before.beside_git() | beside)
+    for known in chain(loaded, then):
+        refuse_closed(known.catalog, before, after)
     return [
         Since(sights, commit=commit[:8], before=before, after=after, then=old, now=new).difference()
         for (sights, _), old, new in zip(catalogs, then, loaded, strict=True)
     ]
+
+
+def _loaded_now(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]], before: Snapshot, after: Snapshot) -> list[Loaded]:
+    """The catalogs as they are now, where a pattern comes to files that are in git, or known to the lock, though they are not here."""
+    tree = after.tree
+    beside = after.beside_git() | before.beside_git(but=after.blocks)
+    if all(os.path.lexists(tree.clone.root / path) for path in (*tree.files, *tree.links, *beside)):
+        return [Loaded(catalog=sights.catalog, steps=steps, fault="") for sights, steps in catalogs]
+    here = {path for sights, _ in catalogs for dataset in sights.catalog.datasets for path in dataset.files if os.path.isfile(path)}
+    here.update(path for sights, _ in catalogs for path in sights.catalog.digests)
+    beside |= {after.place(path) for path in here if after.id(path) is None}
+    loaded = catalogs_of(after, tree, [sights.catalog.path for sights, _ in catalogs], beside)
+    for known in loaded:
+        if known.fault:
+            raise BuildError(known.fault)
+    return loaded
 
 
 class Since:
@@ -83,17 +103,28 @@ class Since:
         self.now = now
         self.steps_then = {step.id: step for step in then.steps}
         self.unproven: set[str] = set()  # targets of which nobody knows what they will be
+        self.made = {path for step in (*then.steps, *now.steps) for path in step.writes}
+        self.unseen: set[str] = set()  # inputs of which nobody knows whether they are the same
 
     def difference(self) -> Difference:
         """What is different."""
         models, old = _models(self.now.catalog), _models(self.then.catalog)
-        gone = {_content(model): name for name, model in old.items() if name not in models}
-        added = {name: gone.get(_content(model)) for name, model in models.items() if name not in old}
+        gone: dict[str, list[str]] = {}
+        for name in old.keys() - models.keys():
+            gone.setdefault(_content(old[name]), []).append(name)
+        added: dict[str, str | None] = {}
+        for name in (name for name in models if name not in old):
+            same = sorted(gone.get(_content(models[name]), ()))
+            added[name] = same[0] if same else None
+            if same:
+                gone[_content(models[name])].remove(same[0])
+        plans = planned(self.now.steps, self)
         return Difference(
-            plans=planned(self.now.steps, self),
+            plans=plans,
             models=models,
             added=added,
             gone=tuple(name for name in old if name not in models and name not in added.values()),
+            notes=tuple(self._notes()),
         )
 
     def remembered(self, step: Step) -> Record | None:
@@ -114,11 +145,33 @@ class Since:
         now = self.after.id(path)
         if before is None:
             return now or LOCKED
-        if before != LOCKED:
-            return now
-        known = self.before.locked.get(name)
-        news = self.after.locked.get(name, set()) - known if known and now is None else ()
-        return min(news, default=LOCKED)
+        if before == LOCKED and now is None:
+            return self._by_the_locks(name, path)
+        return now if before != LOCKED and now is not None else self._crossed(name, path, before)
+
+    def _by_the_locks(self, name: str, path: str) -> str:
+        """The same of a file that is not in git, neither then nor now."""
+        known, news = self.before.locked.get(name), self.after.locked.get(name)
+        if known and news:
+            return min(news - known, default=LOCKED)
+        if self.before.place(path) != self.after.place(path):
+            return ELSEWHERE
+        if path not in self.made:
+            self.unseen.add(name)
+        return LOCKED
+
+    def _crossed(self, name: str, path: str, before: str) -> str | None:
+        """The same of a file that came into git or left it: by its content, and where nobody knows that, it is another."""
+        now = self.after.id(path)
+        if now is None and not os.path.isfile(path):
+            return None
+        old, new = self.before.digest(name, path), self._digest_now(name, path)
+        return before if old is not None and old == new else now or new
+
+    def _digest_now(self, name: str, path: str) -> str | None:
+        """The digest of a file; of one that has left git, and that the lock may know as it was in git, by its content."""
+        has_left = self.after.id(path) is None and self.before.id(path) is not None and os.path.isfile(path)
+        return file_digest(path) if has_left else self.after.digest(name, path)
 
     def brought(self, step: Step, now: Sight) -> bool:  # noqa: ARG002 - the plan's
         """Adapters are not looked at."""
@@ -154,8 +207,22 @@ class Since:
         if step is None or step.id not in snapshot.blocks or self.unproven.intersection(step.reads):
             return False
         same = {path for path in step.reads if self.before.id(path) == self.after.id(path) is not None}  # and mostly known already
-        inputs = {name: (self.after if path in same else snapshot).digest(name, path) for name, path in step.named_reads.items()}
+        is_now = snapshot is self.after
+        inputs = {
+            name: self._digest_now(name, path) if is_now or path in same else snapshot.digest(name, path) for name, path in step.named_reads.items()
+        }
         return not freshness.reasons(Record.of(snapshot.blocks[step.id]), Sight(inputs=inputs, keys=self.sights.keys(step)))
+
+    def _notes(self) -> Iterable[str]:
+        path = self.sights.catalog.path
+        if self.then.catalog is None and not self.then.fault:
+            yield f"{path} was not there at {self.commit}: all of its models are new"
+            return
+        catalogs = self.now.catalog.digests if self.now.catalog else ()
+        names = sorted(self.unseen.union(written(path) for path in catalogs if self.before.id(path) is None and self.after.id(path) is None))
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"neither git nor the lock of both sides has these, and they are taken for the same: {', '.join(names[:SHOWN])}{more}"
 
     def seconds(self, step: Step) -> float | None:  # noqa: ARG002 - the plan's
         """Times are not asked for."""

@@ -13,28 +13,43 @@ from typing import Any
 
 from ollamake.catalog.advice import TOO_LONG, Advice, is_too_long, shown
 from ollamake.catalog.expanded import digest_of, written
-from ollamake.catalog.files import matching
+from ollamake.catalog.files import Files
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import Names, Scope
 from ollamake.catalog.sources import Source, Sources
-from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train
+from ollamake.catalog.unused import unused
+from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train, share_of
 from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.spelling import closest
 
 
 def load_catalog(
-    path: Path, *, trainers: Iterable[str], only_looks: bool = False, environ: Mapping[str, str] = os.environ, kept: Kept | None = None
+    path: Path,
+    *,
+    trainers: Iterable[str],
+    only_looks: bool = False,
+    environ: Mapping[str, str] = os.environ,
+    kept: Kept | None = None,
+    files: Files | None = None,
 ) -> Catalog:
     """The catalog in this file and what it includes; `trainers` are the names of those installed. Raises BuildError, FaultyFileError where it has faults.
 
     `only_looks`: files of datasets need not be there. `environ`: values for `${NAME}`. `kept`: what loads before this one have read.
+    `files`: where they are looked for, if not on this disk.
     """
-    sources = Sources(environ, kept or Kept())
+    sources = Sources(environ, kept or Kept(), files or Files())
     sources.read(path.as_posix())
     if not sources.faults:
-        shared = _Shared(trainers=tuple(trainers), only_looks=only_looks, patterns=sources.patterns, faults=sources.faults, advice=sources.advice)
+        shared = _Shared(
+            trainers=tuple(trainers),
+            only_looks=only_looks,
+            files=sources.files,
+            patterns=sources.patterns,
+            faults=sources.faults,
+            advice=sources.advice,
+        )
         catalog = _catalog(sources, [_Reading(source=source, shared=shared) for source in sources.found], shared)
     if sources.faults:
         order = {written(file): place for place, file in enumerate(sources.digests)}
@@ -66,17 +81,12 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         host=first.value.get("ollama", {}).get("host"),
         datasets=tuple(datasets.values()),
         models=tuple(models.values()),
-        warnings=tuple(_unused(models.values(), bases.values(), datasets.values(), libraries)),
+        warnings=tuple(unused(models.values(), bases.values(), datasets.values(), libraries)),
         layers=layers,
         digests=sources.digests,
         patterns=shared.patterns,
         environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
     )
-
-
-def share_of(value: str | float) -> float:
-    """The share that `5%` or 0.05 says."""
-    return float(value.removesuffix("%")) / 100 if isinstance(value, str) else float(value)
 
 
 @dataclass(kw_only=True)
@@ -85,6 +95,7 @@ class _Shared:
 
     trainers: tuple[str, ...]
     only_looks: bool
+    files: Files
     faults: list[Fault]
     patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
     advice: Advice
@@ -146,7 +157,7 @@ class _Reading:
         found: dict[str, None] = {}
         for index, pattern in enumerate(entry["files"]):
             path = self.path(("datasets", name, "files"), index, entry["files"], f"dataset {name!r}: files")
-            matches = matching(path)
+            matches = self.shared.files.matching(path)
             if matches != [path]:
                 self.shared.patterns[path] = matches
             if not matches and self.shared.only_looks:
@@ -234,13 +245,3 @@ class _Reading:
                 meant = closest(place, COMMAND_PLACES)
                 if place not in COMMAND_PLACES and meant is not None:
                     self.fault((*layers[0].at, "train"), f"model {name!r}: command: {{{place}}} stands for nothing", f"write {{{meant}}}")
-
-
-def _unused(models: Iterable[Model], bases: Iterable[Base], datasets: Iterable[Dataset], libraries: set[str]) -> Iterator[Fault]:
-    """Warnings of entries that nothing uses; of `libraries`, files that offer what others may use, none is expected to be."""
-    used = {("base", model.base.name) for model in models}
-    used |= {("dataset", dataset.name) for model in models for dataset in model.data}
-    for kind, entries in (("base", bases), ("dataset", datasets)):
-        for entry in entries:
-            if (kind, entry.name) not in used and entry.mark.path not in libraries:
-                yield Fault(mark=entry.mark, text=f"warning: no model uses the {kind} {entry.name!r}")

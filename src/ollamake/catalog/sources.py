@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.environment import Environment, listed
 from ollamake.catalog.expanded import joined, like, written
-from ollamake.catalog.files import matching
+from ollamake.catalog.files import Files
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.values import KeyPath, Layer, mark_of
 from ollamake.digest import digest_bytes
@@ -60,8 +58,9 @@ class Source:
 class Sources:
     """All files of a catalog, in the order in which they are named, and what is wrong with them."""
 
-    def __init__(self, environ: Mapping[str, str], kept: Kept) -> None:
+    def __init__(self, environ: Mapping[str, str], kept: Kept, files: Files) -> None:
         self.environ = environ
+        self.files = files
         self.kept = kept
         self.found: list[Source] = []
         self.faults: list[Fault] = []
@@ -73,11 +72,11 @@ class Sources:
     def read(self, path: str) -> None:
         """Read the first file, and all that are included. Raises BuildError where it can't be read."""
         try:
-            content = Path(path).read_bytes()
+            content = self.files.read(path)
         except OSError as error:
             msg = f"{path}: can't be read: {error.strerror}"
             raise BuildError(msg, fix="write a catalog there, or name another in dodo.py: tasks_from(...)") from error
-        self._named[os.path.realpath(path)] = Mark(path, 1)
+        self._named[self.files.real(path)] = Mark(path, 1)
         self._take(path, content, None, "")
 
     def _fault(self, source: Source, at: KeyPath, text: str, fix: str | None) -> None:
@@ -120,11 +119,11 @@ class Sources:
     def _include(self, source: Source, at: KeyPath, entry: Mapping[str, str]) -> None:
         """Take the files of one entry of `include`."""
         pattern = source.below(entry["files"])
-        matches = matching(pattern)
+        matches = self.files.matching(pattern)
         if matches != [pattern]:
             self.patterns[pattern] = matches
-            above = {os.path.realpath(one.path) for one in source.around()}  # a pattern means no file that it stands in
-            matches = [path for path in matches if os.path.realpath(path) not in above]
+            above = {self.files.real(one.path) for one in source.around()}  # a pattern means no file that it stands in
+            matches = [path for path in matches if self.files.real(path) not in above]
         if not matches:
             fix = self.advice.file(source, pattern, "**/*.y*ml")
             self._fault(source, at, f"include: no file matches {entry['files']!r}", fix)
@@ -133,16 +132,16 @@ class Sources:
             self._include_one(source, at, path, entry.get("prefix", ""))
 
     def _include_one(self, source: Source, at: KeyPath, path: str, prefix: str) -> None:
-        shown, real = written(path), os.path.realpath(path)
+        shown, real = written(path), self.files.real(path)
         if real in self._named:
-            if any(os.path.realpath(one.path) == real for one in source.around()):
+            if any(self.files.real(one.path) == real for one in source.around()):
                 self._fault(source, at, f"include: {shown} would include itself", "remove it")
             else:
                 self._fault(source, at, f"include: {shown} is included twice; the first time at {self._named[real]}", "keep one of the two")
             return
         self._named[real] = source.mark(at)
         try:
-            content = Path(path).read_bytes()
+            content = self.files.read(path)
         except OSError as error:
             self._fault(source, at, f"include: {shown}: can't be read: {error.strerror}", "give yourself the right to read it, or leave it out")
             return

@@ -176,3 +176,8 @@ class Catalog:
         """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where none of them has it."""
         marks = (layer.mark(tuple(key.split("."))) for layer in self.layers.get(model, ()))
         return next(filter(None, marks), None)
+
+
+def share_of(value: str | float) -> float:
+    """The share that `5%` or 0.05 says."""
+    return float(value.removesuffix("%")) / 100 if isinstance(value, str) else float(value)

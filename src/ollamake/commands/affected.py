@@ -10,7 +10,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.commands.look import AS_JSON, Look
-from ollamake.commands.select import EXCLUDE, selected
+from ollamake.commands.select import EXCLUDE, say_notes, selected
 from ollamake.plan import YES, Planned
 from ollamake.since import Difference, common_commit, differences
 
@@ -44,7 +44,9 @@ class AffectedCommand(Look):
         catalogs = self.catalogs()
         wanted = set(selected(pos_args, exclude)) if pos_args or exclude else None
         commit = common_commit(since)
-        found = [of_models(difference, wanted) for difference in differences(commit, catalogs)]
+        different = differences(commit, catalogs)
+        say_notes(different)
+        found = [of_models(difference, wanted) for difference in different]
         facts: dict[str, Any] = {"since": since, "commit": commit}
         facts.update({kind: [fact for one in found for fact in one[kind]] for kind in ("models", "datasets", "gone")})
         if json:

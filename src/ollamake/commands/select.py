@@ -13,7 +13,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.plan import planned
 from ollamake.selection import select
-from ollamake.since import common_commit, differences
+from ollamake.since import Difference, common_commit, differences
 
 EXCLUDE = {
     "name": "exclude",
@@ -41,7 +41,15 @@ def looked_up(method: str, value: str, names: Sequence[str]) -> Collection[str]:
     if method == "state":
         return in_state(value, names)
     catalogs = [(run.sights, steps) for run, steps in current().catalogs.values()]
-    return {name for found in differences(common_commit(value), catalogs) for name in found.by_model}
+    different = differences(common_commit(value), catalogs)
+    say_notes(different)
+    return {name for found in different for name in found.by_model}
+
+
+def say_notes(different: Sequence[Difference]) -> None:
+    """Say what could not be seen, each once."""
+    for note in dict.fromkeys(note for one in different for note in one.notes):
+        print(note, file=sys.stderr)
 
 
 def in_state(state: str, names: Sequence[str]) -> set[str]:
