@@ -135,6 +135,7 @@ models:
     data: [support, alpaca]
     train: {rank: 8, alpha: 16, learning_rate: 0.0002, epochs: 3, max_tokens: 2048, seed: 7, batch_size: 8}
 """
+DATASETS = "datasets: [{path: a.jsonl, type: alpaca}, {path: b.jsonl, type: alpaca}]\n"
 FILES = {"legal/Modelfile": (MODELFILE, FROM_MODELFILE), "recipe.yaml": (RECIPE, FROM_RECIPE), "desk.yml": (AXOLOTL, FROM_AXOLOTL)}
 
 
@@ -254,6 +255,9 @@ def test_what_a_modelfile_says_and_a_catalog_does_not(text: str, said: list[str]
         ("", ["adapter: none: a LoRA is trained instead"]),
         ("adapter: lora\nlora_r: 1.5\n", ["lora_r: 1.5 is no value of train.rank"]),
         ("adapter: lora\nmicro_batch_size: -1\n", ["micro_batch_size: -1 is no number of records"]),
+        ("adapter: lora\nmicro_batch_size: 2\ngradient_accumulation_steps: auto\n", ["gradient_accumulation_steps: 'auto' is no number of steps"]),
+        ("adapter: lora\nval_set_size: 200\n", ["val_set_size: `holdout` of a dataset takes a share of its records, above 0 and below 1"]),
+        ("adapter: lora\nval_set_size: 0.0\n", []),
         ("adapter: lora\nlora_target_linear: false\n", ["lora_target_linear: all linear layers get a LoRA, unless train.target_modules names some"]),
     ],
 )
@@ -271,6 +275,84 @@ def test_what_a_configuration_of_axolotl_leaves_out_is_as_axolotl_has_it() -> No
         "no datasets: write records into datasets/desk.jsonl",
         "bf16: there is nothing like it here",
     ]
+
+
+def test_a_key_of_axolotl_without_a_value_is_as_axolotl_has_it() -> None:
+    one = imported("desk.yml", "base_model: org/base\nnum_epochs: null\nmicro_batch_size:\n", name="", folder="")
+    assert one.model["train"] == {"epochs": 1, "max_tokens": 512, "batch_size": 1}
+
+
+@pytest.mark.parametrize("base", ["./models/llama/", "models/llama/", "/srv/models/llama/"])
+def test_a_base_of_axolotl_in_a_folder_is_named_by_it(base: str) -> None:
+    one = imported("desk.yml", f"base_model: {base}\n", name="", folder="")
+    assert one.base == {"llama": {"gguf": "bases/llama.gguf", "hf": base if base.startswith("/") else "models/llama"}}
+
+
+def test_the_share_that_axolotl_validates_by_is_held_out() -> None:
+    one = imported("desk.yml", f"base_model: org/base\nadapter: lora\n{DATASETS}val_set_size: 0.05\n", name="", folder="")
+    assert one.datasets == {"a": {"files": ["a.jsonl"], "holdout": 0.05}, "b": {"files": ["b.jsonl"], "holdout": 0.05}}
+    assert [note.text for note in one.notes if not note.text.startswith("base_model: ")] == []
+    catalog_text([one])  # by the schema
+
+
+def test_datasets_of_axolotl_of_another_path_or_type_are_other_datasets() -> None:
+    entries = [
+        ("a/train.jsonl", "alpaca"),
+        ("b/train.jsonl", "sharegpt"),
+        ("a/train.jsonl", "sharegpt"),
+        ("b/b/train.jsonl", "alpaca"),
+        ("a/train.jsonl", "alpaca"),
+    ]
+    datasets = "".join(f"  - {{path: {path}, type: {kind}}}\n" for path, kind in entries)
+    one = imported("desk.yml", f"base_model: org/base\ndatasets:\n{datasets}", name="", folder="")
+    assert one.datasets == {
+        "train": {"files": ["a/train.jsonl"]},
+        "b-train": {"files": ["b/train.jsonl"]},
+        "a-train": {"files": ["a/train.jsonl"]},
+        "train-2": {"files": ["b/b/train.jsonl"]},
+    }
+    assert one.model["data"] == list(one.datasets)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "files", "said"),
+    [
+        (
+            "path: https://h.org/v1.2.jsonl.gz?x=1",
+            "v1.2",
+            ["datasets/v1.2.jsonl.gz"],
+            "https://h.org/v1.2.jsonl.gz?x=1 is not on this machine: fetch it to datasets/v1.2.jsonl.gz",
+        ),
+        ("path: s3://bucket/set", "set", ["datasets/set.jsonl"], "s3://bucket/set is not on this machine: write its records into datasets/set.jsonl"),
+        ("path: org/set", "set", ["datasets/set.jsonl"], "org/set is no file of records: write them into datasets/set.jsonl"),
+        (
+            "path: org/set, data_files: [d/x.jsonl, ../y.jsonl]",
+            "set",
+            ["datasets/set/d/x.jsonl", "datasets/set/y.jsonl"],
+            "org/set is a dataset of Hugging Face: fetch d/x.jsonl to datasets/set/d/x.jsonl, ../y.jsonl to datasets/set/y.jsonl",
+        ),
+        ("path: json, data_files: https://h.org/x.jsonl", "json", ["datasets/json/x.jsonl"], "fetch https://h.org/x.jsonl to datasets/json/x.jsonl"),
+        ("path: json, data_files: d/x.jsonl", "json", ["d/x.jsonl"], None),
+        ("path: ./set, data_files: set/x.jsonl", "set", ["set/x.jsonl"], None),
+        (
+            "path: ./set, data_files: x.jsonl",
+            "set",
+            ["x.jsonl"],
+            "data_files: taken from the working directory, as Axolotl does; where they are in ./set, write that before them",
+        ),
+        ("path: org/set, data_files: x.arrow", "set", ["datasets/set.jsonl"], "org/set is no file of records: write them into datasets/set.jsonl"),
+    ],
+)
+def test_where_the_records_of_axolotl_are_to_be_put(entry: str, name: str, files: list[str], said: str | None) -> None:
+    one = imported("desk.yml", f"base_model: org/base\nadapter: lora\ndatasets:\n  - {{{entry}, type: alpaca}}\n", name="", folder="")
+    assert one.datasets == {name: {"files": files}}
+    assert [note.text for note in one.notes][1:] == ([f"datasets: {said}"] if said else [])
+
+
+def test_a_folder_that_is_here_is_no_dataset_of_hugging_face(repo: Repo) -> None:
+    Path("org/set").mkdir(parents=True)
+    one = imported("desk.yml", "base_model: org/base\ndatasets: [{path: org/set, data_files: org/set/x.jsonl, type: alpaca}]\n", name="", folder="")
+    assert one.datasets == {"set": {"files": ["org/set/x.jsonl"]}}
 
 
 def test_a_modelfile_is_read_as_ollama_reads_it() -> None:
@@ -377,7 +459,19 @@ WORDS = st.sampled_from(
     ]
 )
 AXOLOTL_KEYS = st.sampled_from(
-    ["base_model", "datasets", "adapter", "lora_r", "lora_target_modules", "num_epochs", "micro_batch_size", "seed", "learning_rate", "x"]
+    [
+        "base_model",
+        "datasets",
+        "adapter",
+        "lora_r",
+        "lora_target_modules",
+        "num_epochs",
+        "micro_batch_size",
+        "val_set_size",
+        "seed",
+        "learning_rate",
+        "x",
+    ]
 )
 RECIPE_KEYS = st.sampled_from(["name", "base", "gguf", "hf_repo", "gguf_file", "system", "temperature", "adapter", "variables", "x"])
 

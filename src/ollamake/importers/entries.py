@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,15 @@ def fits(place: str, key: str, value: Any) -> bool:
         node = node[part]
     known = node["properties"]
     return key in known and Draft202012Validator({**known[key], "$defs": whole["$defs"]}).is_valid(value)
+
+
+def not_carried(
+    source: Source, said: Iterable[tuple[str, Any, int]], why_not: Mapping[str, str], *, otherwise: str = "there is nothing like it here"
+) -> Iterator[Note]:
+    """Notes on what is said and has no place in a catalog: key, value and line of each. What is empty, off or 0 says nothing."""
+    for key, value, line in said:
+        if value not in (None, False, "", 0, [], {}):
+            yield source.note(line, f"{key}: {why_not.get(key, otherwise)}")
 
 
 def base_in_ollama(source: Source, line: int, name: str) -> tuple[dict[str, dict[str, Any]], list[Note]]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollamake.errors import Fault, FaultyFileError, Mark
-from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, served_model
+from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, not_carried, served_model
 
 FROM = re.compile(r"^\s*from\s+(?!\S+\s+import\b)\S", re.IGNORECASE | re.MULTILINE)
 IS_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*\.gguf$", re.IGNORECASE)
+WHY_NOT = {"MESSAGE": "there are no example messages here", "LICENSE": "a catalog has no licences"}
 WHOLE, NUMBER = re.compile(r"[-+]?[0-9]{1,18}"), re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,2})?")
 
 
@@ -67,6 +68,7 @@ def from_modelfile(source: Source) -> Imported:
     notes: list[Note] = []
     parameters: dict[str, Any] = {}
     last: dict[str, Instruction] = {}  # word -> the one that counts, as in Ollama
+    left: list[tuple[str, str, int]] = []
     for said in instructions(source.text, source.path):
         if said.word == "parameter":
             notes.extend(_take_parameter(source, said, parameters))
@@ -76,10 +78,7 @@ def from_modelfile(source: Source) -> Imported:
             else:
                 last[said.word] = said
         else:
-            why = {"message": "there are no example messages here", "license": "a catalog has no licences"}.get(
-                said.word, "there is nothing like it here"
-            )
-            notes.append(source.note(said.line, f"{said.word.upper()}: {why}"))
+            left.append((said.word.upper(), said.key or said.value, said.line))
     if "from" not in last:
         raise FaultyFileError([Fault(mark=Mark(source.path, 1), text="a Modelfile without FROM", fix="write FROM and the base")])
     base, more = _base(source, last["from"])
@@ -97,7 +96,7 @@ def from_modelfile(source: Source) -> Imported:
         system=last["system"].value if "system" in last else None,
         serve={"template": last["template"].value if "template" in last else None, "parameters": parameters},
     )
-    notes.extend(more)
+    notes.extend([*more, *not_carried(source, left, WHY_NOT)])
     return Imported(kind="Modelfile", path=source.path, name=source.name, base=base, datasets=datasets, model=model, notes=_sorted(notes))
 
 
