@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,13 @@ from hypothesis import strategies as st
 
 from conftest import CATALOG, Repo, jsonl
 from ollamake.catalog.load import load_catalog
+from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import BuildError
 from ollamake.importers.modelfile import instructions
 from ollamake.importers.recognise import default_name, imported
 from ollamake.importers.write import added_to, catalog_text
+from ollamake.locks import try_lock
+from ollamake.state.run_lock import RunLock
 
 MODELFILE = '''\
 # The lawyer.
@@ -209,6 +215,62 @@ def test_a_catalog_that_is_not_there_is_written(repo: Repo) -> None:
     assert Path("sub/new.yaml").read_text(encoding="utf-8") == (
         "version: 1\nbases:\n  base: {gguf: ../base.gguf}\nmodels:\n  # From Modelfile.desk, a Modelfile.\n  front-desk: {base: base, adapter: ../lora}\n"
     )
+
+
+@pytest.mark.parametrize("below", ["", "# none yet\n", "  # none yet\n", "\n# The end.\n"])
+def test_a_section_with_nothing_in_it_gets_its_first_entry(below: str) -> None:
+    one = imported("Modelfile", "FROM ./base.gguf\nADAPTER lora\n", name="desk", folder="")
+    text = added_to(f"version: 1\nbases:\n  base: {{gguf: base.gguf}}\nmodels:\n{below}", "models.yaml", [one])
+    assert parse(text, "models.yaml")[0]["models"] == {"desk": {"base": "base", "adapter": "lora"}}
+    assert below in text
+
+
+def test_a_catalog_that_is_a_link_stays_one_and_its_file_keeps_its_mode_and_byte_order_mark(repo: Repo) -> None:
+    Path("Modelfile.desk").write_text("FROM ./base.gguf\nADAPTER lora\n", encoding="utf-8")
+    Path("shared").mkdir()
+    Path("models.yaml").rename("shared/real.yaml")
+    real = Path("shared/real.yaml")
+    real.write_text(CATALOG, encoding="utf-8-sig")
+    real.chmod(0o640)
+    Path("models.yaml").symlink_to(real)
+    assert repo.doit("import", "--write", "Modelfile.desk").code == 0
+    assert Path("models.yaml").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert real.read_bytes().startswith(codecs.BOM_UTF8 + b"version: 1\n")
+    assert "  desk: {base: base, adapter: lora}\n" in real.read_text(encoding="utf-8-sig")
+
+
+def test_nothing_is_written_while_a_build_is_on(repo: Repo) -> None:
+    Path("Modelfile.desk").write_text("FROM ./base.gguf\nADAPTER lora\n", encoding="utf-8")
+    build = RunLock(Path.cwd())
+    build.hold()
+    try:
+        result = repo.doit("import", "--write", "Modelfile.desk")  # started by the build, as its environment says: to wait would be for ever
+        assert (result.code, result.out) == (3, "")
+        assert "this repo is being built" in result.err
+        assert Path("models.yaml").read_text(encoding="utf-8") == CATALOG
+        assert repo.doit("import", "Modelfile.desk").code == 0
+    finally:
+        build.release()
+    assert repo.doit("import", "--write", "Modelfile.desk").code == 0
+    assert try_to_hold(repo.path)
+
+
+def try_to_hold(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        return try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_files_that_do_not_go_together_are_said_to_be_imported_by_themselves(repo: Repo) -> None:
+    for name in ("one", "two"):
+        Path(f"{name}.yml").write_text(f"base_model: a/b\ndatasets: [{{path: {name}/train.jsonl, type: alpaca}}]\n", encoding="utf-8")
+    for more in ((), ("--write",)):
+        assert repo.doit("import", "one.yml", "two.yml", *more).err == (
+            "ERROR: \nthere is another dataset 'train' already, and two.yml has one\n  fix: import each file by itself, and rename one of the two\n"
+        )
 
 
 def test_line_ends_stay_as_they_are() -> None:
@@ -426,6 +488,17 @@ def test_mistakes_are_said(repo: Repo, text: str, arguments: tuple[str, ...], sa
             "models.yaml:2: bases are written in one line\n  fix: give each of them a line of its own; or paste what `doit import` prints without --write",
         ),
         (
+            "version: 1\nmodels: {}\n",
+            "models.yaml:2: models are written in one line\n  fix: give each of them a line of its own; or paste what `doit import` prints without --write",
+        ),
+        ("version: 1\nbases: [a]\n", 'models.yaml:2: bases: ["a"] is not a mapping'),
+        (
+            "version: 1\nmodels: abc\nmodel: {}\n",
+            "models.yaml:2: models: \"abc\" is not a mapping\nmodels.yaml:3: unknown key 'model'\n"
+            "  fix: write 'models' (known: bases, datasets, defaults, env, include, models, ollama, version)",
+        ),
+        ("- version\n", 'models.yaml:1: ["version"] is not a mapping'),
+        (
             "{version: 1}\n",
             "models.yaml: there is no place in it where entries could be written\n  fix: paste what `doit import` prints without --write",
         ),
@@ -474,6 +547,14 @@ AXOLOTL_KEYS = st.sampled_from(
     ]
 )
 RECIPE_KEYS = st.sampled_from(["name", "base", "gguf", "hf_repo", "gguf_file", "system", "temperature", "adapter", "variables", "x"])
+
+
+@given(TEXT | st.text(st.sampled_from("a #:-'\"|>\\\n\r\t\x07\x85\xa0\u2028\u2029\ufeff"), min_size=1, max_size=8))
+def test_any_text_comes_back_as_it_was(text: str) -> None:
+    one = imported("Modelfile", "FROM ./x.gguf\nADAPTER a\n", name="desk", folder="")
+    model = {**one.model, "serve": {"system": f"{text}.", "template": f".{text}", "parameters": {"stop": [f"{text}."]}}}
+    written = added_to(CATALOG, "models.yaml", [replace(one, model=model)])
+    assert parse(written, "models.yaml")[0]["models"]["desk"] == model
 
 
 def never_a_traceback(path: str, text: str) -> None:

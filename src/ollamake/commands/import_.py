@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from ollamake.importers.entries import Imported
 from ollamake.importers.recognise import imported
 from ollamake.importers.write import added_to, catalog_text
 from ollamake.state.files import remedy, write_whole
+from ollamake.state.run_lock import RunLock
 
 WRITE = {"name": "write", "long": "write", "type": bool, "default": False, "help": "add the entries to the catalog, whose text stays as it is"}
 NAME = {"name": "name", "long": "name", "type": str, "default": "", "help": "of the model, where one file is imported [default: the file's]"}
@@ -39,8 +44,7 @@ class ImportCommand(OptionsAnywhere):
             if not opt_values["write"]:
                 print(catalog_text(found), end="")
                 return 0
-            text = added_to(catalog.read_bytes().decode("utf-8-sig"), str(catalog), found) if catalog.exists() else catalog_text(found)
-            write_whole(catalog, text)
+            _write(catalog, found)
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
         except UnicodeDecodeError as error:
@@ -52,6 +56,23 @@ class ImportCommand(OptionsAnywhere):
             for note in one.notes:
                 print(f"  {note.mark}: {note.text}")
         return 0
+
+
+def _write(catalog: Path, found: Sequence[Imported]) -> None:
+    """Add the entries to the catalog; where it is a link, to the file that it leads to. Waits for a build that is on. Raises BuildError and OSError."""
+    lock = RunLock(Path.cwd())
+    lock.hold()
+    try:
+        file = Path(os.path.realpath(catalog))
+        if not file.exists():
+            write_whole(file, catalog_text(found))
+            return
+        before = file.read_bytes()
+        mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
+        text = added_to(before.decode("utf-8-sig"), str(catalog), found)
+        write_whole(file, mark + text.encode(), mode=stat.S_IMODE(file.stat().st_mode))
+    finally:
+        lock.release()
 
 
 def _read(path: str, name: str, catalog: Path) -> Imported:

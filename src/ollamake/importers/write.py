@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ollamake.importers.entries import Imported
 SECTIONS = ("bases", "datasets", "models")
 LONGEST = 100  # characters of a mapping or list in one line
 PASTE = "or paste what `doit import` prints without --write"
+NO_PLAIN_LETTER = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,7 +39,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None))
+def _style(text: str) -> str | None:
+    """How a text is written: in double quotes, with escapes, where a reader would take one of its characters for an end of line, or leave it out."""
+    return '"' if NO_PLAIN_LETTER.search(text) else "|" if "\n" in text else None
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text)))
 
 
 def _is_short(nodes: Sequence[yaml.Node]) -> bool:
@@ -46,14 +53,27 @@ def _is_short(nodes: Sequence[yaml.Node]) -> bool:
 
 
 def catalog_text(found: Iterable[Imported]) -> str:
-    """A catalog of these models alone. Raises BuildError where two of them have one name and are not the same."""
+    """A catalog of these models alone. Raises BuildError where two of them have one name, or two bases or datasets that are not the same."""
     return added_to("version: 1\n", "the catalog", found)
 
 
 def added_to(text: str, path: str, found: Iterable[Imported]) -> str:
-    """The catalog's text with the entries in it. Raises BuildError where something else has such a name, or where there is no place for them."""
+    """The catalog's text with the entries in it.
+
+    Raises FaultyFileError where the catalog has faults, and BuildError where something else has such a name, or where there is no place for them.
+    """
     value, lines = parse(text, path)
-    wanted, new = _merged(value if isinstance(value, dict) else {}, {at: Mark(path, line) for at, line in lines.items()}, found)
+    value = {} if value is None else value
+    if isinstance(value, dict):  # a section with nothing in it is where the first entry goes
+        value = {key: below for key, below in value.items() if key not in SECTIONS or below not in (None, {})}
+    faults, _ = schema_faults(value, lines, path)
+    if faults:
+        raise FaultyFileError(sorted(faults, key=lambda fault: fault.mark))
+    marks = {at: Mark(path, line) for at, line in lines.items()}
+    wanted, new = _merged(value, marks, found)
+    for section in SECTIONS:
+        if new[section] and (section,) in marks:
+            _check_lines(text, section, marks[(section,)])
     try:
         for section in SECTIONS:
             if new[section]:
@@ -81,25 +101,36 @@ def _merged(value: Mapping[str, Any], marks: Mapping[KeyPath, Mark], found: Iter
                 if name not in there:
                     new[section] += [*(_comments(one) if section == "models" else []), *_lines({name: entry})]
                 elif section == "models" or there[name] != entry:
-                    at = f"{marks[(section, name)]}: " if (section, name) in marks else ""
-                    fix = f"name the model otherwise, with --name; {PASTE}" if section == "models" else f"rename that one; {PASTE}"
-                    msg = f"{at}there is another {section[:-1]} {name!r} already, and {one.path} has one"
-                    raise BuildError(msg, fix=fix)
+                    raise _taken(section, name, marks.get((section, name)), one)
             if entries:
                 wanted[section] = {**there, **entries}
     return wanted, new
 
 
+def _taken(section: str, name: str, mark: Mark | None, one: Imported) -> BuildError:
+    """A name that another one has; `mark`: where, in the catalog; None where that one is imported too."""
+    at = "" if mark is None else f"{mark}: "
+    if mark is None:
+        fix = "import each file by itself, this one with --name" if section == "models" else "import each file by itself, and rename one of the two"
+    else:
+        fix = f"name the model otherwise, with --name; {PASTE}" if section == "models" else f"rename that one; {PASTE}"
+    return BuildError(f"{at}there is another {section[:-1]} {name!r} already, and {one.path} has one", fix=fix)
+
+
+def _check_lines(text: str, section: str, mark: Mark) -> None:
+    """Raise BuildError where the entries of a section begin in the line of its key: there is no line to write others before or behind."""
+    if text.split("\n")[mark.line - 1].partition(":")[2].partition("#")[0].strip():
+        msg = f"{mark}: {section} are written in one line"
+        raise BuildError(msg, fix=f"give each of them a line of its own; {PASTE}")
+
+
 def _inserted(text: str, path: str, section: str, entries: Sequence[str]) -> str:
-    """The text with these lines at the end of the section, which is made before those that come after it. Raises BuildError."""
+    """The text with these lines at the end of the section, which is made before those that come after it."""
     value, at = parse(text, path)
     lines, end_of_line = text.removesuffix("\n").split("\n"), "\r" if "\r\n" in text else ""
     if value and section in value:
         start = at[(section,)]  # counted from 1: the index of the line behind it
-        if lines[start - 1].partition(":")[2].partition("#")[0].strip():
-            msg = f"{Mark(path, start)}: {section} are written in one line"
-            raise BuildError(msg, fix=f"give each of them a line of its own; {PASTE}")
-        first = lines[at[(section, next(iter(value[section])))] - 1]
+        first = lines[at[(section, next(iter(value[section])))] - 1] if value[section] else "  -"
         head, indent = [], first[: len(first) - len(first.lstrip())]
         end = min((at[(key,)] - 1 for key in value if at[(key,)] > start), default=len(lines))
         while not lines[end - 1].strip() or lines[end - 1].startswith("#"):  # what stands before the next section is of that

@@ -14,8 +14,10 @@ JOURNAL = "journal.jsonl"  # there, while a build is on, or was killed
 RECEIPT = "receipt.json"  # in an adapter's folder
 
 
-def write_whole(path: Path, content: str | bytes | Iterable[str], *, durable: bool = False) -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[str], *, durable: bool = False, mode: int | None = None) -> None:
     """Write the file so that nobody ever sees a part of it; `durable`: it is on the disk when this returns. Raises OSError, and leaves the old one.
+
+    `mode`: who may read and write it; by default, as with any new file.
 
     Pieces of text are written as they come; where one fails to, the old file stays.
 
@@ -25,6 +27,8 @@ def write_whole(path: Path, content: str | bytes | Iterable[str], *, durable: bo
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
+            if mode is not None:
+                partial.chmod(mode)
             for piece in [content] if isinstance(content, (str, bytes)) else content:
                 file.write(piece.encode() if isinstance(piece, str) else piece)
             if durable:
