@@ -16,7 +16,7 @@ from conftest import CATALOG, Repo, jsonl
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import BuildError
-from ollamake.importers.modelfile import instructions
+from ollamake.importers.modelfile import FROM, instructions
 from ollamake.importers.recognise import default_name, imported
 from ollamake.importers.write import added_to, catalog_text
 from ollamake.locks import try_lock
@@ -280,6 +280,26 @@ def test_line_ends_stay_as_they_are() -> None:
     assert text.endswith("  desk: {base: base, adapter: lora}\r\n")
 
 
+def test_an_adapter_beside_the_catalog_is_that_folder() -> None:
+    one = imported("Modelfile", "FROM ./base.gguf\nADAPTER ./adapter_model.safetensors\n", name="desk", folder="")
+    assert one.model == {"base": "base", "adapter": "."}
+    catalog_text([one])  # by the schema
+
+
+def test_a_modelfile_may_say_where_the_home_of_its_user_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    one = imported("legal/Modelfile", "FROM ~/models/x.gguf\nADAPTER ~/ad\n", name="desk", folder="")
+    assert one.base == {"x": {"gguf": "/home/ada/models/x.gguf"}}
+    assert one.model == {"base": "x", "adapter": "/home/ada/ad"}
+
+
+def test_FROM_is_looked_for_in_each_line_by_itself() -> None:  # noqa: N802
+    found = FROM.search("\n \n\tFROM x\n")
+    assert found is not None
+    assert found.start() == 3
+    assert FROM.search("\nfrom\n\nx\n") is None
+
+
 def test_a_modelfile_without_an_adapter_is_to_be_trained() -> None:
     one = imported("Modelfile", "FROM ./base.gguf\nSYSTEM You are the desk.\n", name="desk", folder="")
     assert one.model == {"base": "base", "data": ["desk"], "train": {"system": "You are the desk."}}
@@ -434,8 +454,13 @@ def test_a_modelfile_is_read_as_ollama_reads_it() -> None:
     ("path", "name"),
     [
         ("legal/Modelfile", "legal"),
-        ("Modelfile", "model"),
+        ("/srv/legal/Modelfile", "legal"),
+        ("/Modelfile", "model"),
+        ("legal/modelfile.yml", "legal"),
         ("Modelfile.legal", "legal"),
+        ("llama3.2-legal.Modelfile", "llama3.2-legal"),
+        ("Modelfile.llama3.2-legal", "llama3.2-legal"),
+        ("llama3.2-legal.yml", "llama3.2-legal"),
         ("x/legal.Modelfile", "legal"),
         ("Legal Desk.yml", "legal-desk"),
         ("§.yml", "model"),
@@ -443,6 +468,12 @@ def test_a_modelfile_is_read_as_ollama_reads_it() -> None:
 )
 def test_a_model_is_named_by_its_file(path: str, name: str) -> None:
     assert default_name(path) == name
+
+
+def test_a_modelfile_where_one_works_is_named_by_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "front-desk").mkdir()
+    monkeypatch.chdir(tmp_path / "front-desk")
+    assert default_name("Modelfile") == "front-desk"
 
 
 @pytest.mark.parametrize(
@@ -466,6 +497,22 @@ def test_a_model_is_named_by_its_file(path: str, name: str) -> None:
         ("", ("/dev/null",), "\n/dev/null: no file\n  fix: name a file: a Modelfile, a recipe, or an Axolotl configuration"),
         ('FROM x\nSYSTEM """no end\n', ("file",), '\nfile:2: SYSTEM: its quotes are not closed\n  fix: close them: """'),
         ('SYSTEM """\nfrom x\n"""\n', ("file",), "\nfile:1: a Modelfile without FROM\n  fix: write FROM and the base"),
+        (
+            "FROM x\nADAPTER a\n",
+            ("file", "--name", "datasets"),
+            "\nfile: model 'datasets': build/datasets is where the markers of datasets are\n  fix: give the model another name, with --name",
+        ),
+        (
+            'name: x\nbase: "{{b}}"\nvariables: {b: ""}\n',
+            ("file",),
+            "\nfile:2: base: nothing is left of it when the recipe's variables are in their places\n"
+            "  fix: write the base's name, or give the variable a value",
+        ),
+        (
+            "FROM ./tiny.gguf\nADAPTER a\n",
+            ("file", "file"),
+            "\nthere is another model 'file' already, and file has one\n  fix: import each file by itself, this one with --name",
+        ),
         (
             "FROM ./tiny.gguf\nADAPTER a\n",
             ("file", "--write"),

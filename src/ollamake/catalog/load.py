@@ -17,7 +17,7 @@ from ollamake.catalog.files import Files
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
-from ollamake.catalog.names import Names, Scope
+from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.unused import unused
 from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train, share_of
@@ -139,7 +139,7 @@ class _Reading:
                 own = self.source.layer(("models", label), variant.entry, variant.moved)
                 name = self.whole(variant.name)
                 if name == MARKERS:
-                    self.fault(own.at, f"model {name!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
+                    self.fault(own.at, *FAULT_OF_MARKERS)
                 yield name, *self.model(label, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:

@@ -8,8 +8,11 @@ from typing import TypeVar
 
 from ollamake.catalog.matrix import BAD_NAME, NAME
 from ollamake.catalog.sources import Source
-from ollamake.catalog.values import Base, Dataset, Model
+from ollamake.catalog.values import MARKERS, Base, Dataset, Model
 from ollamake.errors import Fault
+
+# What is wrong with a model that is named as that folder is, and what to do.
+FAULT_OF_MARKERS = (f"model {MARKERS!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
 
 T = TypeVar("T", bound=Base | Dataset | Model)
 

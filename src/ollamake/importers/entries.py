@@ -49,8 +49,9 @@ class Source:
     is_renamed: bool = False  # is the name asked for, whatever the file says?
 
     def beside(self, path: str) -> str:
-        """A path that is relative to the file, as the catalog has it."""
-        return self.here(os.path.join(os.path.dirname(self.path), path))
+        """A path that is relative to the file, or to `~`, the user's home, as the catalog has it."""
+        whole = os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+        return self.here(os.path.join(os.path.dirname(self.path), whole))
 
     def here(self, path: str) -> str:
         """A path that is relative to the working directory, as the catalog has it."""

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ollamake.catalog.values import KeyPath
-from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, name_of, served_model
+from ollamake.errors import Fault, FaultyFileError, Mark
+from ollamake.importers.entries import (
+    PARAMETERS,
+    Imported,
+    Note,
+    Source,
+    base_in_file,
+    base_in_ollama,
+    fits,
+    name_of,
+    not_carried,
+    served_model,
+)
 
 SOURCES = ("base", "gguf", "hf_repo")
 SAMPLING = ("temperature", "num_ctx", "top_p", "repeat_penalty")
@@ -26,11 +38,15 @@ def is_recipe(value: Any) -> bool:
 
 
 def from_recipe(source: Source, value: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> Imported:
-    """The model that a recipe describes."""
+    """The model that a recipe describes. Raises FaultyFileError."""
     variables = value.get("variables") if isinstance(value.get("variables"), dict) else {}
     recipe = {key: _filled_in(said, variables or {}) for key, said in value.items() if key != "variables"}
     name = source.name if source.is_renamed else name_of(str(recipe["name"]))
-    kind = next(key for key in SOURCES if recipe.get(key))
+    kind = next((key for key in SOURCES if recipe.get(key)), None)
+    if kind is None:
+        empty = next(key for key in SOURCES if value.get(key))
+        text = f"{empty}: nothing is left of it when the recipe's variables are in their places"
+        raise FaultyFileError([Fault(mark=Mark(source.path, lines[(empty,)]), text=text, fix="write the base's name, or give the variable a value")])
     line = lines[(kind,)]
     notes: list[Note] = []
     if kind == "base":
@@ -54,9 +70,8 @@ def from_recipe(source: Source, value: Mapping[str, Any], lines: Mapping[KeyPath
         serve={"parameters": parameters},
     )
     carried = {"name", "adapter", "gguf_file", kind, *parameters, *(["system"] if system else [])}
-    for key, said in recipe.items():
-        if key not in carried and said not in (None, False, ""):
-            notes.append(source.note(lines[(key,)], f"{key}: {WHY_NOT.get(key, 'there is nothing like it here, or not with this value')}"))
+    left = ((key, said, lines[(key,)]) for key, said in recipe.items() if key not in carried)
+    notes.extend(not_carried(source, left, WHY_NOT, otherwise="there is nothing like it here, or not with this value"))
     return Imported(
         kind="ollama-forge recipe",
         path=source.path,

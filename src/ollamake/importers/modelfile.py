@@ -11,7 +11,7 @@ from typing import Any
 from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.importers.entries import PARAMETERS, Imported, Note, Source, base_in_file, base_in_ollama, fits, not_carried, served_model
 
-FROM = re.compile(r"^\s*from\s+(?!\S+\s+import\b)\S", re.IGNORECASE | re.MULTILINE)
+FROM = re.compile(r"^[ \t]*from[ \t]+(?!\S+[ \t]+import\b)\S", re.IGNORECASE | re.MULTILINE)
 IS_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*\.gguf$", re.IGNORECASE)
 WHY_NOT = {"MESSAGE": "there are no example messages here", "LICENSE": "a catalog has no licences"}
 WHOLE, NUMBER = re.compile(r"[-+]?[0-9]{1,18}"), re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,2})?")
@@ -131,7 +131,7 @@ def _adapter(source: Source, said: Instruction) -> tuple[str | None, list[Note]]
     path = source.beside(said.value)
     if path.endswith((".gguf", ".bin")):
         return None, [source.note(said.line, f"ADAPTER {said.value}: only folders of a PEFT adapter are taken")]
-    return (os.path.dirname(path) if path.endswith(".safetensors") else path), []
+    return (os.path.dirname(path) or "." if path.endswith(".safetensors") else path), []
 
 
 def _sorted(notes: list[Note]) -> tuple[Note, ...]:

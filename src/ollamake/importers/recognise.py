@@ -7,16 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 from ollamake.catalog.marked_yaml import parse
+from ollamake.catalog.names import FAULT_OF_MARKERS
+from ollamake.catalog.values import MARKERS
 from ollamake.errors import BuildError, FaultyFileError
 from ollamake.importers.axolotl import from_axolotl, is_axolotl
 from ollamake.importers.entries import Imported, Source, name_of
 from ollamake.importers.forge import from_recipe, is_recipe
 from ollamake.importers.modelfile import from_modelfile, is_modelfile
 
+ENDINGS = ("yaml", "yml", "json")
+
 
 def imported(path: str, text: str, *, name: str, folder: str) -> Imported:
     """The entries that a file comes to; `name`: that the model gets, or empty; `folder`: of the catalog. Raises BuildError."""
     found = _imported(path, text, name=name, folder=folder)
+    if found.name == MARKERS:
+        said, fix = FAULT_OF_MARKERS
+        msg = f"{path}: {said}"
+        raise BuildError(msg, fix=f"{fix}, with --name")
     return replace(found, base=_escaped(found.base), datasets=_escaped(found.datasets), model=_escaped(found.model))
 
 
@@ -49,7 +57,9 @@ def _imported(path: str, text: str, *, name: str, folder: str) -> Imported:
 
 
 def default_name(path: str) -> str:
-    """The name that a file gives to its model: `legal` of legal.Modelfile, Modelfile.legal, legal.yml and legal/Modelfile."""
-    folder, file = os.path.split(os.path.normpath(path))
-    parts = [part for part in file.split(".") if part.lower() != "modelfile"]
-    return name_of(parts[0] if parts else os.path.basename(folder))
+    """The name that a file gives to its model: `legal` of legal.Modelfile, Modelfile.legal and legal.yml, and of Modelfile in a folder legal."""
+    folder, file = os.path.split(os.path.abspath(path))
+    parts = file.split(".")
+    if parts[-1].lower() in ENDINGS:
+        parts.pop()
+    return name_of(".".join(part for part in parts if part.lower() != "modelfile") or os.path.basename(folder))
