@@ -63,13 +63,54 @@ def test_a_value_is_told_by_its_name_and_another_one_by_its_digest() -> None:
     assert {step for step in before if before[step] != after[step]} == {"convert:legal", "register:legal"}
 
 
+NAMES = [  # a file of the catalog's own folder, or of another's
+    ("models.yaml", "${DATA}/shared.jsonl", ["${DATA}/shared.jsonl"]),
+    ("models.yaml", "${DATA}/*.jsonl", ["${DATA}/as.jsonl", "${DATA}/shared.jsonl"]),
+    ("models.yaml", "${DATA}/**/*.jsonl", ["${DATA}/as.jsonl", "${DATA}/s/s.jsonl", "${DATA}/shared.jsonl"]),
+    ("models.yaml", "./${DATA}//shared.jsonl", ["${DATA}/shared.jsonl"]),
+    ("models.yaml", "${DATA}/s/../*ed.jsonl", ["${DATA}/s/../shared.jsonl"]),
+    ("models.yaml", "*/${TEAM}/s.jsonl", ["deep/${TEAM}/s.jsonl"]),
+    ("models.yaml", "**/${TEAM}/?.[a-z]sonl", ["deep/${TEAM}/s.jsonl"]),
+    ("models.yaml", "dee?/${TEAM}-*.jsonl", ["deep/${TEAM}-s.jsonl"]),
+    ("team/models.yaml", "../${DATA}/*.jsonl", ["${DATA}/as.jsonl", "${DATA}/shared.jsonl"]),
+    ("team/models.yaml", "s/../../${DATA}/shared.jsonl", ["${DATA}/shared.jsonl"]),
+    ("${DATA}/part.yaml", "*.jsonl", ["${DATA}/as.jsonl", "${DATA}/shared.jsonl"]),
+    ("${DATA}/${FILE}", "s/s.jsonl", ["${DATA}/${FILE}/../s/s.jsonl"]),
+]
+
+
+@pytest.mark.parametrize(("catalog", "said", "names"), NAMES, ids=[f"{catalog}: {said}" for catalog, said, _ in NAMES])
+@pytest.mark.parametrize("data", ["s", "./s/", "elsewhere/data", "jsonl", "s/../s"])
+def test_the_names_of_files_are_the_same_wherever_a_variable_leads(data: str, catalog: str, said: str, names: list[str]) -> None:
+    for name in ("as.jsonl", "shared.jsonl", "s/s.jsonl"):
+        write({f"{data}/{name}": ""})
+    write({"deep/e/s.jsonl": "", "deep/e-s.jsonl": ""})
+    root = "version: 1\nenv: [DATA, TEAM, FILE]\n"
+    part = f"bases: {{s: {{gguf: s.gguf}}}}\ndatasets: {{t: {{files: ['{said}']}}}}\nmodels: {{m: {{base: s, data: [t]}}}}\n"
+    if catalog == "models.yaml":
+        root += part
+    else:
+        write({catalog.replace("${DATA}", data).replace("${FILE}", "part.yaml"): f"version: 1\n{part}"})
+        root += f"include: ['{catalog}']\n"
+    catalog_of_all = load({"models.yaml": root}, {"DATA": data, "TEAM": "e", "FILE": "part.yaml"})
+    assert list(steps_of(catalog_of_all, {"peft": "chat"})[0].named_reads) == names
+
+
+def test_a_variable_that_leads_here_is_in_the_names_of_files() -> None:
+    write({"a.jsonl": ""})
+    assert list(steps_of(load({"models.yaml": ROOT}, {"DATA": "."}), {"peft": "chat"})[0].named_reads) == ["${DATA}/a.jsonl"]
+
+
+def test_files_that_a_value_matches_have_names_of_their_own() -> None:
+    catalog = load({"models.yaml": ROOT.replace("${DATA}/*.jsonl", "${DATA}")}, {"DATA": "secret/*.jsonl"})
+    names = list(steps_of(catalog, {"peft": "chat"})[0].named_reads)
+    assert len(set(names)) == 2
+    assert "secret" not in repr(names)
+
+
 def test_a_catalog_that_is_included_by_a_value_does_not_tell_it() -> None:
     files = {"models.yaml": "version: 1\nenv: [DATA]\ninclude: ['${DATA}/models.yaml']\n"}
-    write(
-        {
-            "secret/models.yaml": "version: 1\nbases: {s: {gguf: s.gguf}}\ndatasets: {t: {files: ['../secret/a.jsonl']}}\nmodels: {m: {base: s, data: [t]}}\n"
-        }
-    )
+    write({"secret/models.yaml": "version: 1\nbases: {s: {gguf: s.gguf}}\ndatasets: {t: {files: [a.jsonl]}}\nmodels: {m: {base: s, data: [t]}}\n"})
     catalog = load(files, {"DATA": "secret"})
     assert str(catalog.models[0].mark) == "${DATA}/models.yaml:4"
     assert list(steps_of(catalog, {"peft": "chat"})[0].named_reads) == ["${DATA}/a.jsonl"]

@@ -596,8 +596,11 @@ AXOLOTL_KEYS = st.sampled_from(
 RECIPE_KEYS = st.sampled_from(["name", "base", "gguf", "hf_repo", "gguf_file", "system", "temperature", "adapter", "variables", "x"])
 
 
-@given(TEXT | st.text(st.sampled_from("a #:-'\"|>\\\n\r\t\x07\x85\xa0\u2028\u2029\ufeff"), min_size=1, max_size=8))
+@given(
+    TEXT.filter(lambda text: "\0" not in text) | st.text(st.sampled_from("a #:-'\"|>\\\n\r\t\x07\x85\xa0\u2028\u2029\ufeff"), min_size=1, max_size=8)
+)
 def test_any_text_comes_back_as_it_was(text: str) -> None:
+    """But for U+0000, which no catalog takes."""
     one = imported("Modelfile", "FROM ./x.gguf\nADAPTER a\n", name="desk", folder="")
     model = {**one.model, "serve": {"system": f"{text}.", "template": f".{text}", "parameters": {"stop": [f"{text}."]}}}
     written = added_to(CATALOG, "models.yaml", [replace(one, model=model)])

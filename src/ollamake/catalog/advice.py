@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ollamake.catalog.files import matching
+from ollamake.catalog.files import Files
 from ollamake.spelling import nearest
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ TOO_LONG = f"write a path whose parts have at most {LONGEST} bytes"
 class Advice:
     """For the faults of one load."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files) -> None:
+        self.files = files
         self._given: Counter[str] = Counter()  # by kinds of faults
         self._files: dict[str, list[str]] = {}  # pattern -> what it comes to
 
@@ -42,7 +43,7 @@ class Advice:
     def _matching(self, source: Source, pattern: str) -> list[str]:
         whole = source.below(pattern)
         if whole not in self._files:
-            self._files[whole] = [path for path in matching(whole) if path != source.path]
+            self._files[whole] = [path for path in self.files.matching(whole) if path != source.path]
         return self._files[whole]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from ollamake.digest import digest_bytes
 
 _SHOWN = 16  # hex digits of a digest
+_PIECE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)  # of a pattern
+_WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 class Expanded(str):
@@ -30,26 +34,71 @@ class Expanded(str):
 
 
 def joined(folder: str, path: str) -> str:
-    """The path below the folder; its name tells no value of the environment that stands in either."""
-    values = {**getattr(folder, "values", {}), **getattr(path, "values", {})}
+    """The path below the folder; its name is how the two are written."""
     whole = PurePath(folder, path).as_posix()
-    return _named(whole, f"{written(folder)}/{written(path)}", values) if values else whole
+    if not isinstance(folder, Expanded) and not isinstance(path, Expanded):
+        return whole
+    values = {**getattr(folder, "values", {}), **getattr(path, "values", {})}
+    return Expanded(whole, PurePath(written(folder), written(path)).as_posix(), values)
 
 
-def like(path: str, made_of: str) -> str:
-    """A path that was made of this text, with a name that tells what the text tells."""
-    return _named(path, made_of.written, made_of.values) if isinstance(made_of, Expanded) else path
+def normal(path: str) -> str:
+    """The path without `..`, as far as that can be; in its name, what stands before the `..` may be many folders where it is a variable."""
+    if not isinstance(path, Expanded):
+        return posixpath.normpath(path)
+    parts: list[str] = []
+    for part in path.written.split("/"):
+        if part == ".." and parts and parts[-1] not in {"", ".."} and "${" not in parts[-1]:
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return Expanded(posixpath.normpath(path), "/".join(parts), path.values)
 
 
-def _named(path: str, spelling: str, values: Mapping[str, str]) -> Expanded:
-    """Each value is told by its variable; where that can't be, all of the path by the spelling and a digest."""
+def folder_of(path: str) -> str:
+    """The folder that a file is in. Where a variable is all or part of the file's name, that may have folders in it."""
+    folder = posixpath.dirname(path)
+    if not isinstance(path, Expanded):
+        return folder
+    head, _, last = path.written.rpartition("/")
+    return Expanded(folder, f"{path.written}/.." if "${" in last or last.endswith("]") else head, path.values)
+
+
+def like(path: str, pattern: str) -> str:
+    """A path that the pattern matches: a variable stands in its name where the pattern has it, and the rest is the path's own."""
+    if not isinstance(pattern, Expanded) or path == pattern:
+        return pattern if path == pattern else path
+    spelled, parts = pattern.written.split("/"), path.split("/")
+    behind = next((place for place, part in enumerate(reversed(spelled)) if "${" in part or part == ".."), len(spelled))
+    before = pattern.count("/") + 1 - behind  # parts that the pattern's values are in
+    if parts[:before] == pattern.split("/")[:before]:
+        name: str | None = "/".join((*spelled[: len(spelled) - behind], *parts[before:]))
+    else:
+        name = _in_place(path, pattern)
+    return Expanded(path, name or f"{pattern.written} [{_short(path)}]", pattern.values)
+
+
+def _in_place(path: str, pattern: Expanded) -> str | None:
+    """The path with variables at their own places, behind or between wildcards; None where a value has wildcards itself."""
+    variables: list[str] = []
+
+    def as_regex(match: re.Match[str]) -> str:
+        text, variable = match[0], match[1]
+        if variable is not None:
+            variables.append(match[0])
+            value = pattern.values.get(variable, "")
+            return f"({re.escape(PurePath(value).as_posix() if value else '')})"
+        if text in _WILDCARDS:
+            return _WILDCARDS[text]
+        return "[^/]" if len(text) > 1 and text[0] == "[" else re.escape(text.removeprefix("$") if text == "$${" else text)
+
+    found = re.fullmatch(_PIECE.sub(as_regex, pattern.written), path, re.DOTALL)
+    if found is None:
+        return None
     name = path
-    for variable, value in values.items():
-        if value:
-            name = name.replace(PurePath(value).as_posix(), f"${{{variable}}}")
-    if any(value and (value in name or f"${{{variable}}}" not in name) for variable, value in values.items()):
-        name = f"{spelling} [{_short(path)}]"
-    return Expanded(path, name, values)
+    for place, variable in reversed(list(enumerate(variables, start=1))):
+        name = f"{name[: found.start(place)]}{variable}{name[found.end(place) :]}"
+    return name
 
 
 def written(text: str) -> str:

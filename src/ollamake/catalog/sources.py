@@ -10,7 +10,7 @@ from typing import Any
 
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.environment import Environment, listed
-from ollamake.catalog.expanded import joined, like, written
+from ollamake.catalog.expanded import folder_of, joined, normal, written
 from ollamake.catalog.files import Files
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.values import KeyPath, Layer, mark_of
@@ -35,9 +35,9 @@ class Source:
 
     def below(self, path: str) -> str:
         """A path that this file says, as seen from the working directory."""
-        whole = joined(like(posixpath.dirname(self.path), self.path), path)
+        whole = joined(folder_of(self.path), path)
         # One file has one path, whichever catalog says it; the first catalog's paths are as they are written.
-        return whole if self.parent is None else like(posixpath.normpath(whole), whole)
+        return whole if self.parent is None else normal(whole)
 
     def said(self, path: str) -> str:
         """How this file says a path below its folder."""
@@ -64,7 +64,7 @@ class Sources:
         self.kept = kept
         self.found: list[Source] = []
         self.faults: list[Fault] = []
-        self.advice = Advice()
+        self.advice = Advice(files)
         self.digests: dict[str, str] = {}  # path of each file that was read -> digest
         self.patterns: dict[str, list[str]] = {}  # of `include` -> what they come to
         self._named: dict[str, Mark] = {}  # real path -> where it was named first
@@ -128,8 +128,7 @@ class Sources:
             fix = self.advice.file(source, pattern, "**/*.y*ml")
             self._fault(source, at, f"include: no file matches {entry['files']!r}", fix)
         for match in matches:
-            path = like(posixpath.normpath(match), match)
-            self._include_one(source, at, path, entry.get("prefix", ""))
+            self._include_one(source, at, normal(match), entry.get("prefix", ""))
 
     def _include_one(self, source: Source, at: KeyPath, path: str, prefix: str) -> None:
         shown, real = written(path), self.files.real(path)
