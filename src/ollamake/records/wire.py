@@ -111,7 +111,7 @@ def _others(records: list[Any], extras: int) -> Others:
     """What is in this many keys beyond the layout's. Raises _NotPlainError and UnicodeDecodeError."""
     places, quotes, count = np.zeros(len(records), np.bool_), 0, 0
     for number in range(extras):
-        values = list(map(bytes, _column(records, f"extra_{number}")))
+        values = list(map(bytes, map(attrgetter(f"extra_{number}"), records)))
         if any(value[:1] != b'"' and (len(value) > LONGEST_PLAIN or _NOT_PLAIN.search(value) or value.count(b"[") >= DEEPEST) for value in values):
             raise _NotPlainError
         joined = b"".join(values)
@@ -135,16 +135,15 @@ def _struct(name: str, fields: Sequence[Any], layout: Layout, extras: Sequence[s
     return msgspec.defstruct(name, safe, rename=names, forbid_unknown_fields=True, gc=False)
 
 
-def _column(records: list[Any], field: str) -> list[Any]:
-    return list(map(attrgetter(field), records))
-
-
 def _any_blank(*columns: Texts) -> bool:
-    return any("" in column or any(map(str.isspace, column)) for column in columns)
+    return any(not all(column) or any(map(str.isspace, column)) for column in columns)
 
 
 def _alpaca(records: list[Any]) -> _Read | None:
-    instructions, given, outputs = (_column(records, f"field_{key}") for key in ("instruction", "input", "output"))
+    # Loops that name the field: twice as fast as any other way.
+    instructions = [record.field_instruction for record in records]
+    given = [record.field_input for record in records]
+    outputs = [record.field_output for record in records]
     if _any_blank(instructions, outputs):
         return None
     absent, null = given.count(UNSET), given.count(None)
@@ -154,14 +153,14 @@ def _alpaca(records: list[Any]) -> _Read | None:
 
 
 def _prompt_completion(records: list[Any]) -> _Read | None:
-    prompts, completions = _column(records, "field_prompt"), _column(records, "field_completion")
+    prompts, completions = [record.field_prompt for record in records], [record.field_completion for record in records]
     if _any_blank(prompts, completions):
         return None
     return _Read((prompts, [""] * len(records), completions), 8 * len(records))
 
 
 def _text(records: list[Any]) -> _Read | None:
-    texts = _column(records, "field_text")
+    texts = [record.field_text for record in records]
     if _any_blank(texts):
         return None
     nothing = [""] * len(records)
@@ -180,7 +179,7 @@ def _sharegpt(records: list[Any]) -> _Read | None:
         ]
         for record in records
     ]
-    systems = _column(records, "field_system")
+    systems = [record.field_system for record in records]
     absent, null = systems.count(UNSET), systems.count(None)
     # A prompt under `system` has the quotes of two texts; as a message, those of four are counted for it.
     prompts = sum(map(bool, systems))
