@@ -488,6 +488,14 @@ def test_what_has_no_fault_of_form_goes_the_fast_way(name: str, value: dict[str,
     assert columns_of(lines_of([value] * 3), Layout(FORMATS[name])) is not None
 
 
+@pytest.mark.parametrize("beside", [b"", b"no\n"])
+def test_what_is_no_white_space_of_json_has_one_verdict_and_is_read_by_none(beside: bytes) -> None:
+    content = b'  {"instruction": "a", "output": "b"}\n\x0c{"instruction": "c", "output": "d"}\n' + beside
+    block = check_block(content, Layout(FORMATS["alpaca"]))
+    assert (block.rows["line"].tolist(), block.left_out) == ([1], 1 + bool(beside))
+    assert [record.line for record in read_block(content, Layout(FORMATS["alpaca"]))[0]] == [1]
+
+
 @given(st.lists(pairs, min_size=1, max_size=5), st.data())
 @example([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}], None)
 def test_the_digest_is_of_the_records_alone(values: list[dict[str, Any]], data: st.DataObject | None) -> None:

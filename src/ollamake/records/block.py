@@ -42,15 +42,25 @@ def check_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None
     columns = columns_of(content, layout) if schema is None else None
     if columns is not None:
         return _plain(columns, content, numbers or range(1, len(columns.characters) + 1), layout)
+    told, count = _numbered(content, numbers)
+    return replace(_parted(told, layout, schema), lines=count)
+
+
+def _numbered(content: bytes, numbers: Sequence[int] | None) -> tuple[list[Line], int]:
+    """The lines that are not blank, and how many there are with those that are."""
     lines = content.removesuffix(b"\n").split(b"\n")
-    told = [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.rstrip, lines), strict=True) if line[1]]
-    return replace(_parted(told, layout, schema), lines=len(lines))
+    return [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.rstrip, lines), strict=True) if line[1]], len(lines)
+
+
+def _joined(lines: Sequence[Line]) -> bytes:
+    """Lines as the decoder takes them, without the white space of JSON before the records."""
+    return b"\n".join(line.lstrip(b" \t\r") for _, line in lines)
 
 
 def _parted(lines: Sequence[Line], layout: Layout, schema: SchemaFaults | None) -> Block:
     """The block of these lines, none of them blank: with care there alone where something may be wrong."""
     if schema is None:
-        content = b"\n".join(line.lstrip() for _, line in lines)
+        content = _joined(lines)
         columns = columns_of(content, layout)
         if columns is not None:
             return _plain(columns, content, [number for number, _ in lines], layout)
@@ -120,9 +130,8 @@ def _content_of(record: Record | None, value: Any, number: int, layout: Layout) 
 
 def read_block(content: bytes, layout: Layout, *, numbers: Sequence[int] | None = None) -> tuple[list[Record], int]:
     """The records of these lines, those left out that are none, and how many lines there are. The rules are for check_block."""
-    lines = content.removesuffix(b"\n").split(b"\n")
-    told = [line for line in zip(numbers or range(1, len(lines) + 1), map(bytes.strip, lines), strict=False) if line[1]]
-    return list(_records(told, layout)), len(lines)
+    told, count = _numbered(content, numbers)
+    return list(_records(told, layout)), count
 
 
 def prints_of(records: Sequence[Record]) -> NDArray[np.uint64]:
@@ -132,7 +141,7 @@ def prints_of(records: Sequence[Record]) -> NDArray[np.uint64]:
 
 
 def _records(lines: Sequence[Line], layout: Layout) -> Iterator[Record]:
-    columns = columns_of(b"\n".join(line for _, line in lines), layout)
+    columns = columns_of(_joined(lines), layout)
     if columns is not None:
         make = _makers[layout.format.name]
         for (number, _), *parts in zip(lines, *columns.parts, strict=True):

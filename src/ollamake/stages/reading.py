@@ -38,7 +38,7 @@ def examples_of(dataset: Dataset, read: dict[str, str]) -> Iterator[Example]:
     for path in dataset.files:
         source, before = Source(path), 0
         for piece in source.pieces():
-            first = range(before + 1, before + piece.lines.count(b"\n") + 2)
+            first = range(before + 1, before + piece.lines.removesuffix(b"\n").count(b"\n") + 2)
             records, lines = read_block(piece.lines, layout, numbers=piece.numbers or first)
             before += lines
             for record in records:
