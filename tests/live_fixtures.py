@@ -86,14 +86,16 @@ def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any
         "target_modules": list(ALL_LINEAR),
     }
     job = Job(
+        name="m",
         folder=folder,
         text=folder / "text.jsonl",
+        records=len(records),
         base={"gguf": str(base), "digest": file_digest(base)},
         recipe={**settings, **recipe},
         cache=cache_folder(),
     )
     (folder / "job.json").write_text(json.dumps(job.as_json()), encoding="utf-8")
-    command = PeftTrainer().command(job)
+    command = PeftTrainer().plan(job)
     environment = {**os.environ, **command.environment}
     with (
         (folder / "log").open("w", encoding="utf-8") as log,

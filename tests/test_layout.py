@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "locks": "",
     "call": "",
     "state": "errors digest catalog graph freshness call locks",
-    "trainers": "errors records",
+    "trainers": "errors records spelling",
     "progress": "duration spelling say trainers",
     "engines": "errors say locks",
     "ollama": "errors digest logs folders locks progress",

@@ -10,15 +10,16 @@ from conftest import DODO, HERE, Repo
 
 PLUGIN = f"""
 import sys
-from ollamake.trainers.port import Command, json_event
+from ollamake.trainers.port import Command, Trainer
 
-class Plain:
+class Plain(Trainer):
+    name = "plain"
     text_format = "text"
-    def missing(self): return None
-    def versions(self): return {{"plain-engine": "1.2"}}
-    def command(self, job):
-        return Command(argv=(sys.executable, r"{HERE}/counting_trainer.py", str(job.text), str(job.out), str(job.folder / "job.json")), environment={{}})
-    def event(self, line): return json_event(line)
+    def missing(self, environment): return None
+    def versions(self, environment): return {{"plain-engine": "1.2"}}
+    def plan(self, job):
+        argv = (sys.executable, r"{HERE}/counting_trainer.py", str(job.text), str(job.out), str(job.folder / "job.json"))
+        return Command(argv=argv, in_job=False)
 """
 
 
@@ -66,7 +67,7 @@ def test_a_plugin_that_can_not_run_says_what_to_install(repo: Repo) -> None:
 
 
 def test_a_plugin_that_is_no_trainer_is_named(repo: Repo) -> None:
-    install(repo.path / "plugins", PLUGIN.replace("def versions", "def other"))
+    install(repo.path / "plugins", PLUGIN.replace("(Trainer)", "").replace("def versions", "def other"))
     done = doit(repo, "train:legal")
-    said = "trainer 'plain' is not a trainer of this ollamake: it has no versions\n  fix: install a version of the package that provides 'plain' which fits ollamake "
+    said = "trainer 'plain' is not a trainer of this ollamake: it has no capabilities, versions, objections, checkpoint, progress, collect\n  fix: install a version of the package that provides 'plain' which fits ollamake "
     assert (done.returncode, done.stderr.startswith(f"ERROR: \n{said}")) == (3, True), done.stderr

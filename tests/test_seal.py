@@ -113,12 +113,12 @@ def test_a_seal_does_not_break_with_anything_else(with_seal: Repo, change: Calla
 def test_pinned_versions_are_in_the_seal(with_seal: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     from ollamake.trainers.command import CommandTrainer
 
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "2"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "2"})
     assert sealed("models.yaml") is not None
     with_seal.replace("rank: 2,", "rank: 2, pin: versions,")
     with_seal.doit()
     assert sealed("models.yaml") is not None
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "3"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "3"})
     assert sealed("models.yaml") is None
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.sights import Sights
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Seal:
     address: str
     server: str | None  # its version, where that decides what is packaged
     models: Mapping[str, str]  # name in Ollama -> digest
-    trainers: Mapping[str, Any]  # name -> what it reads, and its versions where they are pinned
+    trainers: list[dict[str, Any]]  # name, environment, what it reads and makes, and its versions where they are pinned
     files: Mapping[str, Signature]
     patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
     environment: Mapping[str, str | None]  # variable that the catalog may use -> digest of its value; None: it is not set
@@ -62,7 +62,7 @@ class Seal:
             return False
         if any(digest_of(os.environ.get(name)) != digest for name, digest in self.environment.items()):
             return False
-        if any(facts_of_trainer(name, pinned=facts["versions"] is not None) != facts for name, facts in self.trainers.items()):
+        if any(facts_of_trainer(facts["name"], facts["env"], pinned=facts["versions"] is not None) != facts for facts in self.trainers):
             return False
         known = known_digests(address) if self.models else {}
         return known is not None and all(known.get(name) == digest for name, digest in self.models.items())
@@ -109,7 +109,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     if files is None or _journal().exists():
         return
     recipes = [model.train for model in sights.catalog.models if model.adapter is None]
-    pinning = {train.trainer for train in recipes if train.pins_versions}
+    used = sorted({(train.trainer, train.env, train.pins_versions) for train in recipes}, key=repr)
     by_server = any(model.serve.weights == "auto" for model in sights.catalog.models)
     seal = Seal(
         form=form(),
@@ -117,7 +117,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         address=str(sights.address),
         server=sights.expected_version if by_server else None,
         models=models,
-        trainers={name: facts_of_trainer(name, pinned=name in pinning) for name in {train.trainer for train in recipes}},
+        trainers=[facts_of_trainer(name, env, pinned=pinned) for name, env, pinned in used],
         files=files,
         patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
         environment=sights.catalog.environment,
@@ -144,12 +144,16 @@ def form() -> str:
     return f"{FORMAT} {version('ollamake')} {json.dumps(VERSIONS, sort_keys=True)}"
 
 
-def facts_of_trainer(name: str, *, pinned: bool) -> dict[str, Any]:
+def facts_of_trainer(name: str, env: str | Sequence[str] | None, *, pinned: bool) -> dict[str, Any]:
     """What of a trainer decides a step."""
+    from ollamake.trainers.environment import Environment
     from ollamake.trainers.port import trainer
 
     program = trainer(name)
-    return {"reads": program.text_format, "versions": dict(program.versions()) if pinned else None}
+    named = env if env is None or isinstance(env, str) else tuple(env)  # JSON knows no tuples
+    versions = dict(program.versions(Environment(named))) if pinned else None
+    said = named if named is None or isinstance(named, str) else list(named)
+    return {"name": name, "env": said, "reads": program.text_format, "makes": program.capabilities.makes, "versions": versions}
 
 
 def _journal() -> Path:

@@ -19,6 +19,7 @@ from ollamake.stages.served import read_served
 from ollamake.state.backend import LockBackend
 from ollamake.state.digests import digest_if_there
 from ollamake.state.receipts import Receipt, read_receipt, receipt_path
+from ollamake.trainers.environment import Environment, Named
 from ollamake.trainers.port import trainer
 
 HERE = "this-machine"  # what is remembered of a step for this machine, whichever server it talks to
@@ -33,7 +34,7 @@ class Sights:
         self.database = database
         # The server's name in what is kept: one that comes from the environment is told as the catalog writes it.
         self.host_name = catalog.host.written if isinstance(catalog.host, Expanded) else str(address)
-        self._versions: dict[str, Mapping[str, str]] = {}  # trainer -> those of its packages
+        self._versions: dict[tuple[str, Named], Mapping[str, str]] = {}  # trainer and its environment -> those of its packages
 
     @cached_property
     def expected_version(self) -> str | None:
@@ -114,13 +115,13 @@ class Sights:
         own: dict[str, Any] = {step.stage: VERSIONS[step.stage]}
         if step.stage == "train":
             assert isinstance(step.subject, Model)
-            own.update(self._versions_of(step.subject.train.trainer))
+            own.update(self._versions_of(step.subject.train.trainer, step.subject.train.env))
         return own
 
-    def _versions_of(self, name: str) -> Mapping[str, str]:
-        if name not in self._versions:
-            self._versions[name] = trainer(name).versions()
-        return self._versions[name]
+    def _versions_of(self, name: str, env: Named) -> Mapping[str, str]:
+        if (name, env) not in self._versions:
+            self._versions[name, env] = trainer(name).versions(Environment(env))
+        return self._versions[name, env]
 
     def kind(self, step: Step) -> str:
         """The kind of served weights to package: what the server takes; what there is where no server answers."""

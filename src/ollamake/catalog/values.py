@@ -87,6 +87,7 @@ class Train:
     seed: int = 42
     system: str | None = None  # system prompt of every record
     command: tuple[str, ...] = ()  # argv, for the trainer `command` alone
+    env: str | tuple[str, ...] | None = None  # where the trainer's packages are: folder of a venv, or words of a prefix; not part of the recipe
     gpus: int = 1  # that a training takes, where the machine has any; not part of the recipe
     pins_versions: bool = False  # does a new version of the trainer's packages train again?
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ollamake.state.files import remedy
+from ollamake.trainers.environment import Environment
 from ollamake.trainers.peft import PeftTrainer
 
 IMPORT, YIELD = "from ollamake import DOIT_CONFIG, tasks_from", 'yield from tasks_from("models.yaml")'
@@ -119,7 +120,7 @@ def next_steps(folder: Path, *, example: bool, new: bool) -> Iterator[str]:
     yield "next:"
     if folder.resolve() != Path.cwd():
         yield f"  cd {shlex.quote(str(folder))}"
-    missing = PeftTrainer().missing()
+    missing = PeftTrainer().missing(Environment())
     if missing:
         yield f"  {missing}"
     if example:

@@ -28,6 +28,7 @@ class Slots:
 
     files: tuple[int, ...]  # descriptors of its locks: who inherits them holds them too
     environment: Mapping[str, str]  # shows it those GPUs and no other
+    gpus: int  # how many; 0: it has the CPU
 
 
 @cache
@@ -73,7 +74,7 @@ def training_slots(wanted: int, folder: Path, name: str) -> Iterator[Slots]:
         held = _held(choice, count, folder, name, stack)
         # A machine without a GPU is left as it is: what a trainer finds there is its own affair.
         shown = {variable(): ",".join(held if kind == "gpu" else ())} if gpus() else {}
-        yield Slots(files=tuple(file.fileno() for file in held.values()), environment=shown)
+        yield Slots(files=tuple(file.fileno() for file in held.values()), environment=shown, gpus=len(held) if kind == "gpu" else 0)
 
 
 def _held(choice: tuple[str, ...], count: int, folder: Path, name: str, stack: ExitStack) -> dict[str, IO[Any]]:

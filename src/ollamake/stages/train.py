@@ -29,6 +29,7 @@ from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT, sync_folder, write_whole
 from ollamake.state.receipts import READ, Receipt, Sealed, read_receipt, write_receipt
 from ollamake.trainers import guard
+from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import Command, Event, Job, Trainer, trainer
 
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
@@ -41,7 +42,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     receipt is that of now.
     """
     program = trainer(model.train.trainer)
-    install = program.missing()
+    install = program.missing(Environment(model.train.env))
     if install is not None:
         msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} is not installed"
         raise BuildError(msg, fix=install)
@@ -56,10 +57,10 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
         if finished is not None:
             return finished
         sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
-        job = _job(step, model)
+        job = _job(step, model, slots.gpus)
         try:
             steps = _run(program, job, job.folder.parent / "train.log", model, slots)
-            read_peft_adapter(job.out, architecture)
+            read_peft_adapter(program.collect(job.folder), architecture)
         except BaseException:
             shutil.rmtree(job.folder, ignore_errors=True)
             raise
@@ -131,7 +132,7 @@ def _check_targets(model: Model, architecture: Architecture) -> None:
             raise BuildError(msg, fix=f"train.target_modules: {nearest(name, architecture.layers)}")
 
 
-def _job(step: Step, model: Model) -> Job:
+def _job(step: Step, model: Model, gpus: int) -> Job:
     """The job's folder, made anew, with the text and the job in it."""
     text = Path(step.reads[0])
     # A folder of its own for each training: a program that outlived its build can't write into the next one's.
@@ -140,23 +141,41 @@ def _job(step: Step, model: Model) -> Job:
     if model.base.source is not None:
         base["hf"] = model.base.source
     shutil.copyfile(text, folder / text.name)
-    job = Job(folder=folder, text=folder / text.name, base=base, recipe=model.train.recipe, cache=cache_folder())
+    job = Job(
+        name=model.name,
+        folder=folder,
+        text=folder / text.name,
+        records=_lines(text),
+        base=base,
+        recipe=model.train.recipe,
+        cache=cache_folder(),
+        env=model.train.env,
+        gpus=gpus,
+    )
     job.out.mkdir()
+    job.work.mkdir()
     write_whole(folder / "job.json", json.dumps(job.as_json(), indent=2) + "\n")
     return job
 
 
+def _lines(text: Path) -> int:
+    with text.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
 def _run(program: Trainer, job: Job, log: Path, model: Model, slots: Slots) -> int:
     """Run the training, show its progress, and return the number of steps that it told of."""
-    command = program.command(job)
+    command = program.plan(job)
+    for name, content in command.files.items():
+        write_whole(job.folder / name, content)
     last = Event(kind="loading")
     steps = 0
-    with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, output, slots) as process:
+    with log.open("w", encoding="utf-8") as output, TrainingProgress(model.name) as progress, _started(command, job.folder, output, slots) as process:
         assert process.stdout is not None  # it is a pipe
         read = process.stdout.readline
         try:
             for line in iter(lambda: read(LONGEST), ""):
-                event = program.event(line)
+                event = program.progress(line)
                 if event is None:
                     output.write(line)
                     output.flush()
@@ -178,7 +197,7 @@ def _run(program: Trainer, job: Job, log: Path, model: Model, slots: Slots) -> i
     return steps
 
 
-def _started(command: Command, log: Any, slots: Slots) -> subprocess.Popen[str]:
+def _started(command: Command, folder: Path, log: Any, slots: Slots) -> subprocess.Popen[str]:
     """The trainer, behind a guard that ends it when this process is gone or closes its standard input."""
     program = command.argv[0]
     if shutil.which(program) is None:
@@ -187,6 +206,7 @@ def _started(command: Command, log: Any, slots: Slots) -> subprocess.Popen[str]:
     inherited = " ".join(map(str, slots.files))
     return subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command.argv],
+        cwd=folder if command.in_job else None,
         env={**os.environ, **slots.environment, **command.environment, "OLLAMAKE_INHERITED": inherited},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

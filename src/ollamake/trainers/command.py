@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ollamake.trainers.port import Command, Event, Job, json_event
+from ollamake.trainers.port import Capabilities, Command, Job, Trainer
 
 
-class CommandTrainer:
-    """Runs `train.command`, with {text}, {base}, {out} and {recipe} replaced by paths; the program writes a PEFT adapter into {out}."""
+class CommandTrainer(Trainer):
+    """Runs `train.command`, with {text}, {base}, {out} and {recipe} replaced by paths; the program writes a PEFT adapter into {out}.
 
+    Nobody knows what the program is made of, so it has no versions. One that wants to show its progress writes JSON objects in Event's words.
+    """
+
+    name = "command"
     text_format = "chat"
+    capabilities = Capabilities(reports_progress=True)
 
-    def missing(self) -> str | None:
-        """Nothing: whether the program is there shows when it is started."""
-        return None
-
-    def versions(self) -> Mapping[str, str]:
-        """None: nobody knows what the program is made of."""
-        return {}
-
-    def command(self, job: Job) -> Command:
+    def plan(self, job: Job) -> Command:
         """The catalog's argv. {recipe} is the job.json, which holds the recipe under `recipe`."""
         places = {
             "{text}": str(job.text),
@@ -28,11 +23,7 @@ class CommandTrainer:
             "{out}": str(job.out),
             "{recipe}": str(job.folder / "job.json"),
         }
-        return Command(argv=tuple(_filled(word, places) for word in job.recipe["command"]), environment={})
-
-    def event(self, line: str) -> Event | None:
-        """A program that wants to show its progress writes JSON objects in Event's words; all else is for its log."""
-        return json_event(line)
+        return Command(argv=tuple(_filled(word, places) for word in job.recipe["command"]), in_job=False)
 
 
 def _filled(word: str, places: dict[str, str]) -> str:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from importlib.metadata import version
-from importlib.util import find_spec
 
-from ollamake.trainers.port import Command, Event, Job, json_event
+from ollamake.trainers.environment import Environment
+from ollamake.trainers.port import Capabilities, Command, Job, Trainer
 
 NEEDS = ("torch", "transformers", "peft")
 
 
-class PeftTrainer:
+class PeftTrainer(Trainer):
     """Trains a LoRA on the GGUF that is served, on a GPU where there is one, else on the CPU."""
 
+    name = "peft"
     text_format = "chat"
+    capabilities = Capabilities(reports_progress=True, deterministic=True)
 
-    def missing(self) -> str | None:
+    def missing(self, environment: Environment) -> str | None:
         """`pip install`, where torch, transformers or peft is not there."""
-        return None if all(find_spec(name) for name in NEEDS) else "pip install 'ollamake[peft]'"
+        return environment.pip("ollamake[peft]") if environment.missing(NEEDS) else None
 
-    def versions(self) -> Mapping[str, str]:
+    def versions(self, environment: Environment) -> Mapping[str, str]:
         """Those of torch, transformers and peft, as installed."""
-        return {name: version(name) for name in NEEDS if find_spec(name)}
+        return environment.versions(NEEDS)
 
-    def command(self, job: Job) -> Command:
-        """Python, the same that runs here, with `peft_training` and the job's folder."""
-        argv = (sys.executable, "-m", "ollamake.trainers.peft_training", str(job.folder))
+    def plan(self, job: Job) -> Command:
+        """Python with `peft_training` and the job's folder."""
+        argv = job.environment.python("-m", "ollamake.trainers.peft_training", str(job.folder))
         # Nothing is fetched for a base that is there as a GGUF, and nobody is told of the training.
         offline = {} if "hf" in job.base else {"HF_HUB_OFFLINE": "1"}
-        environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **offline}
-        return Command(argv=argv, environment=environment)
-
-    def event(self, line: str) -> Event | None:
-        """The training tells in Event's own words."""
-        return json_event(line)
+        return Command(argv=argv, environment={"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **offline})

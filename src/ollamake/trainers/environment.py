@@ -1,0 +1,98 @@
+"""Where a trainer's packages are: beside ollamake, in a venv, or behind a command prefix. What `train.env` of the catalog names."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import TypeAlias
+
+Named: TypeAlias = str | tuple[str, ...] | None  # as the catalog says it: the folder of a venv, the words of a prefix, or nothing
+PATIENCE = 120.0  # seconds: what a prefix names may have to start a container first
+# Prints the versions of the packages that it is given, as a JSON object.
+_ASK = (
+    "import json,sys;from importlib.metadata import version,PackageNotFoundError as E\n"
+    "def v(n):\n try: return version(n)\n except E: return None\n"
+    "print(json.dumps({n:v(n) for n in sys.argv[1:]}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment of Python in which a trainer runs."""
+
+    named: Named = None
+
+    def program(self, name: str, *arguments: str) -> tuple[str, ...]:
+        """The argv that runs a program of this environment."""
+        if isinstance(self.named, tuple):
+            return (*self.named, name, *arguments)
+        return (str(self._programs / name), *arguments)
+
+    def python(self, *arguments: str) -> tuple[str, ...]:
+        """The argv that runs this environment's Python."""
+        return (sys.executable, *arguments) if self.named is None else self.program("python", *arguments)
+
+    def versions(self, packages: Iterable[str]) -> dict[str, str]:
+        """The versions of those of these packages that are installed there. Imports none of them; behind a prefix, Python is started once to ask."""
+        wanted = tuple(packages)
+        if isinstance(self.named, tuple):
+            return dict(_asked(self.named, wanted))
+        return {name: found for name in wanted if (found := self._version(name)) is not None}
+
+    def missing(self, packages: Sequence[str]) -> tuple[str, ...]:
+        """Those of these packages that are not there; all of them, where there is no such environment."""
+        there = self.versions(packages)
+        return tuple(name for name in packages if name not in there)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it as an environment, if it is seen from outside: `no such venv: envs/trl`."""
+        if isinstance(self.named, str) and not any((self._programs / name).exists() for name in ("python", "python.exe")):
+            return f"no such venv: {self.named}"
+        return None
+
+    def pip(self, *packages: str) -> str:
+        """The command to type that installs packages there."""
+        quoted = " ".join(f"'{package}'" if re.search(r"[\[<>=]", package) else package for package in packages)
+        if self.named is None:
+            return f"pip install {quoted}"
+        if isinstance(self.named, tuple):
+            return f"{' '.join(self.named)} python -m pip install {quoted}"
+        made = "" if self.fault is None else f"python3 -m venv {self.named} && "
+        return f"{made}{self.named}/bin/pip install {quoted}"
+
+    @property
+    def _programs(self) -> Path:
+        if self.named is None:
+            return Path(sys.executable).parent
+        assert isinstance(self.named, str)
+        folder = Path(self.named).absolute()
+        return folder / "Scripts" if (folder / "Scripts").is_dir() else folder / "bin"
+
+    def _version(self, package: str) -> str | None:
+        found: Iterator[Distribution]
+        if self.named is None:
+            found = iter(distributions(name=package))
+        else:
+            places = [*Path(str(self.named)).glob("lib/python3*/site-packages"), *Path(str(self.named)).glob("Lib/site-packages")]
+            found = iter(distributions(name=package, path=[str(place) for place in places]))
+        return next((distribution.version for distribution in found), None)
+
+
+@functools.cache
+def _asked(prefix: tuple[str, ...], packages: tuple[str, ...]) -> Mapping[str, str]:
+    try:
+        done = subprocess.run(
+            [*prefix, "python", "-c", _ASK, *packages], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE
+        )
+        told = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return {}
+    return {name: str(found) for name, found in told.items() if found is not None} if isinstance(told, dict) else {}
