@@ -17,6 +17,7 @@ from ollamake.trainers.environment import Environment, Named
 GROUP = "ollamake.trainers"
 PARTS = ("name", "text_format", "capabilities", "missing", "versions", "objections", "checkpoint", "plan", "progress", "collect")  # of a Trainer
 ADAPTER, WEIGHTS = "adapter", "weights"
+GGUF, FLOAT_GGUF, HF = "gguf", "float-gguf", "hf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Capabilities:
     """What a trainer can do, and what it needs."""
 
     makes: str = ADAPTER  # or WEIGHTS: a whole model, as a GGUF
+    reads_base: str = GGUF  # the base as its GGUF is; or FLOAT_GGUF, its weights in float32; or HF, a folder or id that transformers loads
     needs_gpu: bool = False  # can't run on a machine without one
     resumes: bool = False  # goes on from a checkpoint of its own, after it was killed
     reports_progress: bool = False  # tells each step: there is a bar, and events.jsonl
@@ -45,7 +47,9 @@ class Job:
     folder: Path  # absolute; holds job.json, the text, `out` and `work`
     text: Path  # absolute
     records: int  # of the text
-    base: Mapping[str, Any]  # {"gguf": absolute path, "digest": str}; "hf" where the catalog gives it
+    base: Mapping[
+        str, Any
+    ]  # "gguf": absolute path, "digest": of it, "path": what the trainer reads, in the form that it asks for; "hf" where the catalog gives it
     recipe: Mapping[str, Any]  # as Train.recipe has it
     cache: Path  # absolute; for what the trainer wants to keep between trainings
     env: Named = None  # the environment, as the catalog names it
