@@ -13,7 +13,7 @@ BUILD = "build"
 ADAPTERS = "adapters"
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
-VERSIONS = {"validate": 2, "convert": 2, "train": 1, "package": 1, "register": 1}
+VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 1, "register": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,10 @@ def steps_of(catalog: Catalog, text_formats: Mapping[str, str]) -> tuple[Step, .
     `text_formats` says of each trainer what it reads: one of TEXT_FORMATS.
     """
     steps = [validate_step(dataset) for dataset in catalog.datasets]
+    models = {model.name: model for model in catalog.models}
     for model in catalog.models:
-        steps.extend(model_steps(model, text_formats))
+        start = models.get(model.train.start.model or "") if model.train.start else None
+        steps.extend(model_steps(model, text_formats, start=adapter_folder(start) if start else None))
     return tuple(steps)
 
 
@@ -84,8 +86,8 @@ def validate_step(dataset: Dataset) -> Step:
     )
 
 
-def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]:
-    """A model's steps, in their order."""
+def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | None = None) -> Iterator[Step]:
+    """A model's steps, in their order; `start` is the folder of another's adapter that its training begins with."""
     folder = f"{BUILD}/{model.name}"
     adapter = model.adapter
     if adapter is None:
@@ -95,7 +97,7 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             stage="convert",
             name=model.name,
             reads=(*(path for dataset in model.data for path in (marker_of(dataset), *dataset.files)), model.base.gguf),
-            writes=(text,),
+            writes=(text, *([holdout_path(text)] if holds_out(model) else [])),
             keys={
                 "data": {dataset.name: [written(path) for path in dataset.files] for dataset in model.data},
                 **{f"{portion.dataset.name}: {key}": value for portion in model.portions for key, value in portion.mixing.items()},
@@ -107,11 +109,16 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
             },
             subject=model,
         )
-        adapter = f"{ADAPTERS}/{model.name}"
+        adapter = adapter_folder(model)
         yield Step(
             stage="train",
             name=model.name,
-            reads=(text, model.base.gguf),
+            reads=(
+                text,
+                model.base.gguf,
+                *([holdout_path(text)] if model.train.is_held_to_the_holdout else []),
+                *(adapter_files(start) if start is not None else []),
+            ),
             writes=adapter_files(adapter),
             keys={
                 "train.trainer": told(model.train.trainer),
@@ -141,6 +148,22 @@ def model_steps(model: Model, text_formats: Mapping[str, str]) -> Iterator[Step]
         },
         subject=model,
     )
+
+
+def holds_out(model: Model) -> bool:
+    """Is there a text of records that the model is not trained on?"""
+    return any(dataset.holdout for dataset in model.data)
+
+
+def holdout_path(text: str) -> str:
+    """The file beside a model's text with the records that it is not trained on."""
+    folder, _, name = text.rpartition("/")
+    return f"{folder}/holdout.{name.rpartition('.')[2]}"
+
+
+def adapter_folder(model: Model) -> str:
+    """Where the model's adapter is, or will be."""
+    return model.adapter or f"{ADAPTERS}/{model.name}"
 
 
 def adapter_files(folder: str) -> tuple[str, str]:

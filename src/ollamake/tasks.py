@@ -17,6 +17,7 @@ from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of
 from ollamake.ollama.address import address_of
+from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
 from ollamake.sights import Sights
 from ollamake.state.backend import LockBackend
@@ -41,6 +42,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         backend = database()
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
+        catalog = held_against_trainers(catalog)
         run = Run(Sights(catalog, address_of(catalog.host), backend))
         steps = steps_in(catalog)
     except BuildError as error:

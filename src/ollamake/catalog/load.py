@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
 from ollamake.catalog.sources import Source, Sources
+from ollamake.catalog.training import with_starts, wrong_with_holdout, wrong_with_trainer
 from ollamake.catalog.unused import unused
-from ollamake.catalog.values import COMMAND_PLACES, MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, Train, share_of
+from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, share_of
 from ollamake.errors import Fault, FaultyFileError, Mark
-from ollamake.spelling import closest
 
 
 def load_catalog(
@@ -71,6 +70,13 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         for name, model, said_by in reading.models(Scope(bases, reading.source), Scope(datasets, reading.source)):
             models.add(reading.source, name, model)
             layers.setdefault(name, said_by)
+
+    def fault(model: str, key: str, text: str, fix: str) -> None:
+        marks = (layer.mark(tuple(key.split("."))) for layer in layers[model])
+        mark = next(filter(None, marks), models[model].mark)
+        shared.faults.append(Fault(mark=mark, text=f"model {model!r}: {key}: {text}", fix=fix))
+
+    whole = with_starts(models, shared.advice, fault)
     first = sources.found[0]
     if not models and not shared.faults:
         fix = "write models, or include a catalog that has some"
@@ -80,7 +86,8 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         path=first.path,
         host=first.value.get("ollama", {}).get("host"),
         datasets=tuple(datasets.values()),
-        models=tuple(models.values()),
+        models=tuple(whole.values()),
+        policy=first.value.get("policy", {}),
         warnings=tuple(unused(models.values(), bases.values(), datasets.values(), libraries)),
         layers=layers,
         digests=sources.digests,
@@ -197,12 +204,17 @@ class _Reading:
         base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
         layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
         train = train_of(layers)
+        portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            self.check_trainer(name, train, layers)
+            train = replace(train, env=self.source.below(train.env)) if isinstance(train.env, str) else train
+            for key, text, fix in (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_holdout(train, portions)):
+                said = (layer.mark(tuple(key.split("."))) for layer in layers)
+                mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
+                self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
         model = Model(
             name=name,
             base=base,
-            portions=self.portions(name, own, datasets),
+            portions=portions,
             shuffle=entry.get("shuffle", False),
             train=train,
             adapter=self.path(own.at, "adapter", entry, f"model {name!r}: adapter") if "adapter" in entry else None,
@@ -230,18 +242,3 @@ class _Reading:
     def defaults(self) -> Layers:
         """What this file says of all its models, then what those say that include it."""
         return tuple(source.layer(("defaults",), source.value["defaults"]) for source in self.source.around() if "defaults" in source.value)
-
-    def check_trainer(self, name: str, train: Train, layers: Layers) -> None:
-        if train.trainer not in self.shared.trainers:
-            mark = next(filter(None, (layer.mark(("train", "trainer")) for layer in layers)), self.mark(layers[0].at))
-            fix = f"{self.shared.advice.name('trainer', train.trainer, self.shared.trainers)}, or install a package that provides {train.trainer!r}"
-            self.shared.faults.append(Fault(mark=mark, text=f"model {name!r}: unknown trainer {train.trainer!r}", fix=fix))
-        elif (train.trainer == "command") != bool(train.command):
-            text = "trainer 'command' without a command" if train.trainer == "command" else f"a command for trainer {train.trainer!r}"
-            fix = "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`"
-            self.fault((*layers[0].at, "train"), f"model {name!r}: {text}", fix)
-        for word in train.command or ():
-            for place in re.findall(r"\{([a-z]+)\}", word):
-                meant = closest(place, COMMAND_PLACES)
-                if place not in COMMAND_PLACES and meant is not None:
-                    self.fault((*layers[0].at, "train"), f"model {name!r}: command: {{{place}}} stands for nothing", f"write {{{meant}}}")

@@ -17,6 +17,8 @@ from ollamake.catalog.values import KeyPath, Layer, mark_of
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
 
+ONE_FOR_ALL = {"ollama": "server", "policy": "policy"}  # keys of the first catalog alone -> what they say
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -102,8 +104,9 @@ class Sources:
             missing = (key for key in ("bases", "models") if (key,) not in lines)
             self.faults.extend(Fault(mark=Mark(written(path), 1), text=f"missing key {key!r}", fix=f"add {key!r}") for key in missing)
         source = self._source(path, value, lines, parent, prefix)
-        if parent is not None and "ollama" in value:
-            self._fault(source, ("ollama",), "the server is one for all catalogs", f"move it to {written([*source.around()][-1].path)}")
+        for key, what in ONE_FOR_ALL.items() if parent is not None else ():
+            if key in value:
+                self._fault(source, (key,), f"the {what} is one for all catalogs", f"move it to {written([*source.around()][-1].path)}")
         self.found.append(source)
         for index, entry in enumerate(source.value.get("include", [])):
             self._include(source, ("include", index), {"files": entry} if isinstance(entry, str) else entry)

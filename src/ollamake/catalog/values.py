@@ -73,6 +73,22 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """An adapter that a training begins with, in the place of the base alone."""
+
+    model: str | None = None  # whose; None: the model's own, of the training before
+    always: bool = False  # of its own: even where records were changed or removed since
+    limit: int = 10  # of its own: so many trainings at most, one upon the other
+
+    @property
+    def said(self) -> str | dict[str, Any]:
+        """As the catalog says it."""
+        if self.model is not None:
+            return self.model
+        return "previous" if self == Start() else {"limit": self.limit, "previous": "always" if self.always else "added"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
     """How an adapter is trained: with the text and the base, the whole recipe."""
 
@@ -87,6 +103,10 @@ class Train:
     seed: int = 42
     system: str | None = None  # system prompt of every record
     command: tuple[str, ...] = ()  # argv, for the trainer `command` alone
+    options: Mapping[str, Any] = field(default_factory=dict)  # what the trainer's own keys say
+    keep: str = "last"  # or best: the adapter of which epoch, by the loss of the holdout
+    patience: int | None = None  # epochs without a better loss of the holdout after which the training ends
+    start: Start | None = None  # None: the base alone
     env: str | tuple[str, ...] | None = None  # where the trainer's packages are: folder of a venv, or words of a prefix; not part of the recipe
     gpus: int = 1  # that a training takes, where the machine has any; not part of the recipe
     pins_versions: bool = False  # does a new version of the trainer's packages train again?
@@ -104,7 +124,19 @@ class Train:
             "seed": self.seed,
             "target_modules": list(self.target_modules),
         }
-        return {**recipe, "command": list(self.command)} if self.command else recipe
+        more = {
+            "command": list(self.command),
+            "keep": self.keep if self.keep != "last" else None,
+            "options": dict(self.options),
+            "patience": self.patience,
+            "start_from": self.start.said if self.start else None,
+        }
+        return {**recipe, **{key: value for key, value in more.items() if value}}
+
+    @property
+    def is_held_to_the_holdout(self) -> bool:
+        """Do the records that are held out decide the adapter?"""
+        return self.keep == "best" or self.patience is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +199,8 @@ class Catalog:
     host: str | None  # of Ollama; None: $OLLAMA_HOST, else this machine
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
-    warnings: tuple[Fault, ...]  # entries that nothing uses
+    policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
+    warnings: tuple[Fault, ...]  # entries that nothing uses, and recipes that are better otherwise
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first
     digests: Mapping[str, str]  # of each of its files
     patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read

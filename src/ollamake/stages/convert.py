@@ -15,7 +15,7 @@ from ollamake.records.verdict import faults_of
 from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.stages.lengths import Lengths, rendering_of
-from ollamake.stages.mixture import leaks, mixture
+from ollamake.stages.mixture import held, leaks, mixture
 from ollamake.stages.reading import Example
 from ollamake.stages.validate import read_marker
 from ollamake.state.digests import file_digest
@@ -28,12 +28,14 @@ def convert(step: Step, model: Model) -> dict[str, Any]:
 
     The markers are not asked: they stand for the datasets' being without fault, unless a file was edited since.
     """
-    (text,) = step.writes
+    text, *holdout = step.writes
     read: dict[str, str] = {}
     lengths = lengths_of(model)
     for warning in leaks_of(model):
         say(warning)
     write_whole(Path(text), text_of(step, model, lengths, read))
+    for path in holdout:  # one at most
+        write_whole(Path(path), holdout_of(step, model))
     if lengths.warning is not None:
         say(lengths.warning)
     say(f"   {model.name}: {said(lengths)}")
@@ -65,6 +67,12 @@ def leaks_of(model: Model) -> list[Fault]:
 def text_of(step: Step, model: Model, lengths: Lengths, read: dict[str, str]) -> Iterator[str]:
     """The text, piece by piece. Raises FaultyFileError where records are too long, and BuildError where one can't be said in the trainer's format."""
     for example in lengths.fitted(mixture(model, read)):
+        yield _line(example, step.keys["text format"], model.train.system)
+
+
+def holdout_of(step: Step, model: Model) -> Iterator[str]:
+    """The text of the records that are held out, as that of the others; those that are too long are left out without a word, for nothing is learnt of them."""
+    for example in lengths_of(model).short(held(model)):
         yield _line(example, step.keys["text format"], model.train.system)
 
 

@@ -66,6 +66,12 @@ class Lengths:
                 [Fault(mark=self.model.mark, text=text, fix="look at `holdout`, `weight`, and `too-long` of the datasets' `rules`")]
             )
 
+    def short(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """The examples that are not too long, as far as that can be known."""
+        for example in examples:
+            if self._surely_fits(example.record) or (self.count(self._capped(example.record)) or 0) <= self.limit:
+                yield example
+
     def count(self, record: Record) -> int | None:
         """The tokens of the record, as the base reads it; None where that can't be known."""
         try:

@@ -26,25 +26,31 @@ def mixture(model: Model, read: dict[str, str]) -> Iterator[Example]:
     return chosen
 
 
+def held(model: Model) -> Iterator[Example]:
+    """The records of the model's datasets that are held out. Raises OSError."""
+    for dataset in model.data:
+        yield from (example for example in examples_of(dataset, {}) if dataset.holdout and _is_held(example))
+
+
 def leaks(model: Model) -> list[Breach]:
     """The records that the model is trained on though another of its datasets holds them out. Raises OSError."""
     if len(model.data) < 2:
         return []
-    held: dict[str, Mark] = {}
+    there: dict[str, Mark] = {}
     for dataset in model.data:
         for example in examples_of(dataset, {}) if dataset.holdout else ():
             if _is_held(example):
-                held.setdefault(_said(example.record), example.mark)
-    if not held:
+                there.setdefault(_said(example.record), example.mark)
+    if not there:
         return []
     found = []
     for portion in model.portions:
         severity = severities(portion.dataset.rules)["leaks"]
         for example in _portion(portion, {}):
-            there = held.get(_said(example.record))
-            if there is not None:
-                text, fix = f"the same record as {there}, which is held out", "delete one of the two"
-                if there == example.mark:
+            first = there.get(_said(example.record))
+            if first is not None:
+                text, fix = f"the same record as {first}, which is held out", "delete one of the two"
+                if first == example.mark:
                     text, fix = (
                         "another dataset has this file too, and holds this record out",
                         "give both the same `holdout`, or the file to one of them",

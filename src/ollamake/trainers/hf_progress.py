@@ -30,7 +30,7 @@ def fail(reason: str, *, fix: str = "", key: str = "") -> None:
 
 
 class Telling(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
-    """Tells the start, each step that is logged, and each checkpoint."""
+    """Tells the start, each step that is logged, and each checkpoint. Its methods are transformers' hooks."""
 
     def __init__(self, *, examples: int = 0, tokens: int = 0) -> None:
         self.examples, self.tokens = examples, tokens
@@ -38,6 +38,7 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # transformers is not the
         self.first = 0  # step that this process began behind
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Say how many steps there are, and whether some are done."""
         self.begun, self.first = time.monotonic(), state.global_step
         if not state.is_world_process_zero:
             return
@@ -46,6 +47,7 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # transformers is not the
             tell("resumed", step=self.first, steps=state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Tell the loss of a step, or of the holdout."""
         if not state.is_world_process_zero or not logs:
             return
         if "eval_loss" in logs:
@@ -67,5 +69,6 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # transformers is not the
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Tell that a checkpoint is whole."""
         if state.is_world_process_zero:
             tell("checkpoint", step=state.global_step, steps=state.max_steps)

@@ -1,0 +1,65 @@
+"""Recipes, held against what their trainers can do and the catalog's policy: before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ollamake.catalog import Catalog, Model
+from ollamake.errors import Fault, FaultyFileError, Mark
+from ollamake.trainers.port import ADAPTER, Objection, Trainer, trainer
+from ollamake.trainers.refused import targets_refused
+
+
+def held_against_trainers(catalog: Catalog) -> Catalog:
+    """The catalog, with a warning for each recipe that is better otherwise.
+
+    Raises FaultyFileError for those that can't be built, and BuildError for a trainer that can't be loaded.
+    """
+    found: dict[tuple[Mark, Objection], list[str]] = {}
+    models = {model.name: model for model in catalog.models}
+    for model in catalog.models:
+        if model.adapter is None:
+            for objection in _objections(models, model, trainer(model.train.trainer)):
+                mark = catalog.mark_of(model.name, f"train.{objection.key}") or model.mark
+                found.setdefault((mark, objection), []).append(model.name)
+    policy = {"qlora": "warn", **catalog.policy}
+    errors: list[Fault] = []
+    warnings: list[Fault] = []
+    for (mark, objection), names in found.items():
+        said = "refuse" if objection.policy is None else policy[objection.policy]
+        if said == "allow":
+            continue
+        is_error = said == "refuse"
+        because = f"; `policy: {{{objection.policy}: refuse}}` of this catalog" if is_error and objection.policy else ""
+        text = f"{_of(names)}: {objection.text}{because}"
+        (errors if is_error else warnings).append(Fault(mark=mark, text=text if is_error else f"warning: {text}", fix=objection.fix))
+    if errors:
+        raise FaultyFileError(sorted(errors, key=lambda fault: (fault.mark.path, fault.mark.line)))
+    return replace(catalog, warnings=(*catalog.warnings, *warnings)) if warnings else catalog
+
+
+def _of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"model {names[0]!r}{more}"
+
+
+def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> Iterator[Objection]:
+    train, can = model.train, program.capabilities
+    yield from program.objections(train.recipe)
+    yield from targets_refused(train.recipe)
+    if train.is_held_to_the_holdout and not can.evaluates:
+        key = "keep" if train.keep == "best" else "patience"
+        yield Objection(key=key, text=f"{key}: trainer {train.trainer!r} does not read the records that are held out", fix=f"remove `{key}`")
+    if train.start is not None:
+        if not can.starts_from_adapter:
+            yield Objection(key="start_from", text=f"start_from: trainer {train.trainer!r} can't begin with an adapter", fix="remove `start_from`")
+        other = models.get(train.start.model or "")
+        if other is not None and other.adapter is None and trainer(other.train.trainer).capabilities.makes != ADAPTER:
+            yield Objection(key="start_from", text=f"start_from: {other.name!r} is no adapter, but a whole model", fix="start from `base`")
+        if other is not None and other.adapter is not None and other.adapter.endswith(".gguf"):
+            yield Objection(
+                key="start_from", text=f"start_from: the adapter of {other.name!r} is a GGUF, which no trainer reads", fix="start from `base`"
+            )
+    if train.env is not None and train.trainer == "command":
+        yield Objection(key="env", text="env: trainer 'command' runs what its command says", fix="name the program in `command` by its path")
