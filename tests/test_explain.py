@@ -319,16 +319,16 @@ def test_accept_refuses_what_does_not_fit(repo: Repo) -> None:
 def test_a_new_version_of_a_trainer_trains_only_where_it_is_pinned(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     from ollamake.trainers.command import CommandTrainer
 
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "1"})  # a package of somebody else's is installed anew
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "1"})  # a package of somebody else's is installed anew
     assert built.doit().ran == []
     built.replace("rank: 2,", "rank: 2, pin: versions,")
     assert "train:legal" in built.doit().ran  # it was not known what it was trained with
     assert json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["versions"] == {"train": 1, "engine": "1"}
     assert built.doit().ran == []
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "2"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "2"})
     assert ".  train:legal  (version of engine: 1 -> 2)\n" in built.doit().out
     built.replace("rank: 2, pin: versions,", "rank: 2,")
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "3"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "3"})
     built.doit()
     assert built.doit().ran == []
 
@@ -336,7 +336,7 @@ def test_a_new_version_of_a_trainer_trains_only_where_it_is_pinned(built: Repo, 
 def test_why_shows_the_versions_that_trained(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     from ollamake.trainers.command import CommandTrainer
 
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "1", "maths": "2.3"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "1", "maths": "2.3"})
     repo.doit()
     assert "    versions  engine 1, maths 2.3\n" in repo.doit("why", "legal").out
 
@@ -395,7 +395,7 @@ def test_where_something_else_answers_a_look_says_so(built: Repo, command: str, 
 def test_a_pin_alone_trains_nothing(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     from ollamake.trainers.command import CommandTrainer
 
-    monkeypatch.setattr(CommandTrainer, "versions", lambda _: {"engine": "1"})
+    monkeypatch.setattr(CommandTrainer, "versions", lambda *_: {"engine": "1"})
     repo.doit()
     repo.replace("rank: 2,", "rank: 2, pin: versions,")
     assert repo.doit().ran == []

@@ -199,7 +199,7 @@ def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Re
     assert (doit.returncode, err) == (128 + number, "")
     assert out.splitlines()[-1].startswith("2 models: 1 fresh, 1 unfinished in ")
     assert not Path(f"/proc/{trainer}").exists()
-    assert sorted(path.name for path in Path("build/sales").iterdir()) == ["convert-sales.receipt.json", "text.jsonl", "train.log"]
+    assert sorted(path.name for path in Path("build/sales").iterdir()) == ["convert-sales.receipt.json", "events.jsonl", "text.jsonl", "train.log"]
     assert repo.doit("train:legal").ran == []
 
 

@@ -63,6 +63,8 @@ class _PlainLines:
         elif event.kind == "step" and (now - self.shown >= QUIET or event.step == event.steps):
             self.shown = now
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
+        elif (text := _said(event)) is not None:
+            self.line(text)
 
     def line(self, text: str) -> None:
         say(f"   {self.name}: {text}")
@@ -73,6 +75,7 @@ class _PlainLines:
 
 class _LiveBar:
     def __init__(self, name: str) -> None:
+        self.name = name
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -91,6 +94,8 @@ class _LiveBar:
         elif event.kind == "step":
             facts = f"step {event.step}/{event.steps}  {step_facts(event)}"
             self.progress.update(self.task, completed=event.step, total=event.steps, facts=facts)
+        elif (text := _said(event)) is not None:
+            self.progress.console.print(f"   {self.name}: {text}", markup=False, highlight=False)
 
     def end(self) -> None:
         self.progress.stop()
@@ -98,6 +103,16 @@ class _LiveBar:
 
 def _read(event: Event) -> str:
     return f"{counted(event.examples, 'record')}, {event.tokens} tokens"
+
+
+def _said(event: Event) -> str | None:
+    """What is worth a line of its own, whatever else is shown."""
+    if event.kind == "resumed":
+        return f"goes on behind step {event.step} of {event.steps}"
+    if event.kind == "evaluation" and event.loss is not None:
+        epoch = "" if event.epoch is None else f"epoch {event.epoch:g}: "
+        return f"{epoch}loss of the records that are held out {event.loss:.4f}"
+    return event.reason if event.kind == "note" else None
 
 
 def step_facts(event: Event) -> str:

@@ -16,7 +16,7 @@ from ollamake import freshness
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
-from ollamake.errors import BuildError, with_fix
+from ollamake.errors import BuildError, Mark, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
 from ollamake.ollama import server as servers
@@ -66,7 +66,7 @@ class Run:
         adopted: Receipt | None = task.meta.get(ADOPTED)
         try:
             if adopted is not None:
-                from ollamake.stages.train import clear_jobs
+                from ollamake.stages.jobs import clear_jobs
 
                 clear_jobs(step)
                 return self.told(step, adopted, fresh=True)
@@ -130,7 +130,12 @@ class Run:
             return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
 
         assert isinstance(step.subject, Model)
-        return train(step, step.subject, lambda: self.begun(step, why), is_current)
+        model = step.subject
+
+        def mark_of(key: str) -> Mark:
+            return self.sights.catalog.mark_of(model.name, key) or model.mark
+
+        return train(step, model, lambda: self.begun(step, why), is_current, mark_of)
 
     def stage(self, step: Step) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""

@@ -1,0 +1,150 @@
+"""A training on this machine: its program behind a guard, its words in a log, its events in a file and on the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ollamake.engines.this_machine import Slots
+from ollamake.errors import BuildError
+from ollamake.progress import TrainingProgress
+from ollamake.trainers import guard
+from ollamake.trainers.port import Command, Event, Job, Trainer
+
+LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
+LOOK = 0.2  # seconds between two looks at a file that is followed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a training's program ended."""
+
+    code: int  # of its exit; negative: by a signal
+    steps: int  # the last one that it told of
+    failure: Event | None  # what it says is to be mended
+
+
+def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:
+    """Run the job until its program ends, and show its progress. It is ended with this process. Raises BuildError where it can't be started.
+
+    `held`: descriptor of the job's lock, which the program inherits. `log` and `events` are written anew, or added to where the job goes on.
+    """
+    command = program.plan(job)
+    for name, content in command.files.items():
+        (job.folder / name).write_text(content, encoding="utf-8")
+    how = "a" if job.checkpoint is not None else "w"
+    with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
+        hearing = _Hearing(program, said, told, progress)
+        with _started(command, job.folder, said, (*slots.files, held), slots) as process:
+            assert process.stdout is not None  # it is a pipe
+            read = process.stdout.readline
+            try:
+                with _followed(job.folder / command.follows if command.follows else None, hearing.hear):
+                    for line in iter(lambda: read(LONGEST), ""):
+                        hearing.hear(line)
+                    code = process.wait()
+            finally:
+                _end(process)
+    failure = hearing.last if hearing.last is not None and hearing.last.kind == "failed" else None
+    return Ended(code=code, steps=hearing.steps, failure=failure)
+
+
+class _Hearing:
+    """What is done with each line that a program writes."""
+
+    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress) -> None:
+        self.program, self.log, self.events, self.progress = program, log, events, progress
+        self.last: Event | None = None
+        self.steps = 0
+        self._one = threading.Lock()  # lines come from a pipe and from a file
+
+    def hear(self, line: str) -> None:
+        with self._one:
+            event = self.program.progress(line)
+            if event is None:
+                self.log.write(line)
+                self.log.flush()
+                return
+            self.last = event
+            self.steps = max(self.steps, event.step)
+            self.events.write(json.dumps(_facts(event)) + "\n")
+            self.events.flush()
+            self.progress.show(event)
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    """What the event says, and when."""
+    said = {name: value for name, value in asdict(event).items() if value or (name == "loss" and value is not None)}
+    return {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": said.pop("kind"), **said}
+
+
+def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int, ...], slots: Slots) -> subprocess.Popen[str]:
+    """The trainer, behind a guard that ends it when this process is gone or closes its standard input."""
+    program = command.argv[0]
+    if shutil.which(program) is None:
+        msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
+        fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
+        raise BuildError(msg, fix=fix)
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, *command.argv],
+        cwd=folder if command.in_job else None,
+        env={**os.environ, **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for us
+        pass_fds=inherited,
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the trainer and what it has started, if it still runs: this build is being ended."""
+    assert process.stdin is not None  # it is a pipe
+    process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3 * guard.PATIENCE)
+
+
+@contextmanager
+def _followed(path: Path | None, hear: Callable[[str], None]) -> Iterator[None]:
+    """Hear the whole lines that are added to a file, until the block ends."""
+    if path is None:
+        yield
+        return
+    ended = threading.Event()
+    begin = path.stat().st_size if path.exists() else 0  # what is there was told before
+    follower = threading.Thread(target=_follow, args=(path, begin, hear, ended), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _follow(path: Path, begin: int, hear: Callable[[str], None], ended: threading.Event) -> None:
+    rest = b""
+    while True:
+        is_last = ended.wait(LOOK)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(begin)
+            added = file.read()
+            begin += len(added)
+            *lines, rest = (rest + added).split(b"\n")
+            for line in lines:
+                hear(line.decode(errors="replace") + "\n")
+        if is_last:
+            return
