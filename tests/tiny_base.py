@@ -1,6 +1,7 @@
 """A GGUF base of the llama architecture, small enough for a test: two layers, 64 wide, four heads, two of them for keys."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, quantize
@@ -30,8 +31,15 @@ def bytes_to_unicode() -> dict[int, str]:
 
 
 def write_tiny_base(
-    path: Path, *, architecture: str = "llama", kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0, seed: int = 1, tokenizer: str = "gpt2"
+    path: Path,
+    *,
+    architecture: str = "llama",
+    kind: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
+    seed: int = 1,
+    tokenizer: str = "gpt2",
+    extra: Any = None,
 ) -> None:
+    """`extra`: more tensors, by name; in float32."""
     chance = np.random.default_rng(seed)
     writer = GGUFWriter(path, architecture)
     writer.add_type("model")
@@ -41,6 +49,7 @@ def write_tiny_base(
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
     writer.add_context_length(128)
+    writer.add_layer_norm_rms_eps(1e-5)
     writer.add_chat_template(CHATML)
     writer.add_tokenizer_model(tokenizer)
     writer.add_tokenizer_pre("smollm")
@@ -50,6 +59,8 @@ def write_tiny_base(
     writer.add_token_types([1] * 256 + [3, 3] + [1] * (VOCABULARY - 258))
     writer.add_token_merges(["h e"])
     writer.add_token_scores([0.5] * VOCABULARY)
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(257)
     writer.add_array("general.languages", ["en", "de"])
     matrices = {"token_embd.weight": (VOCABULARY, HIDDEN)}
     for layer in range(LAYERS):
@@ -60,8 +71,11 @@ def write_tiny_base(
             writer.add_tensor(name, weights)
         else:
             writer.add_tensor(name, quantize(weights, kind), raw_dtype=kind)
-    for layer in range(LAYERS):
-        writer.add_tensor(f"blk.{layer}.attn_norm.weight", chance.standard_normal(HIDDEN, dtype=np.float32))
+    norms = [f"blk.{layer}.{name}.weight" for layer in range(LAYERS) for name in ("attn_norm", "ffn_norm")]
+    for name in (*norms, "output_norm.weight"):
+        writer.add_tensor(name, chance.standard_normal(HIDDEN, dtype=np.float32))
+    for name, factors in (extra or {}).items():
+        writer.add_tensor(name, factors)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

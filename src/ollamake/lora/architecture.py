@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from gguf import MODEL_ARCH, get_tensor_name_map
@@ -17,6 +18,8 @@ from ollamake.lora.gguf_file import GgufHead, read_head
 KNOWN = {"llama": MODEL_ARCH.LLAMA}
 # The layers that may get a LoRA, as transformers names them.
 LAYERS = {"llama": frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})}
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,38 @@ class Architecture:
         name = self._names.get(module)
         return None if name is None or module.rpartition(".")[2] not in self.layers else f"{name}.weight"
 
-    def in_file_order(self, tensor: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def stored(self, module: str) -> str | None:
+        """The GGUF tensor of any module's weight, such as `model.norm` or `lm_head`, or None where the architecture has no such module."""
+        name = self._names.get(module)
+        return None if name is None else f"{name}.weight"
+
+    def in_file_order(self, tensor: str, rows: NDArray[Number]) -> NDArray[Number]:
         """The rows of a matrix as the GGUF has them: q and k of llama are permuted, so that their rotary halves lie side by side.
 
         Of a LoRA this goes for B, whose rows are the matrix's own; A is left alone. The permutation is that of llama.cpp's
         convert_hf_to_gguf.py (`LlamaModel.permute`).
         """
+        heads = self._rotary_heads(tensor)
+        return rows if heads is None else _swapped(rows, heads, 2, rows.shape[0] // heads // 2)
+
+    def in_model_order(self, tensor: str, rows: NDArray[Number]) -> NDArray[Number]:
+        """The rows of a matrix of the GGUF as transformers has them: `in_file_order` undone."""
+        heads = self._rotary_heads(tensor)
+        return rows if heads is None else _swapped(rows, heads, rows.shape[0] // heads // 2, 2)
+
+    def _rotary_heads(self, tensor: str) -> int | None:
+        """How many heads' rows are permuted in this tensor; None where its rows are as they were."""
         if tensor.endswith(".attn_q.weight"):
-            heads = self.head.count("attention.head_count")
-        elif tensor.endswith(".attn_k.weight"):
+            return self.head.count("attention.head_count")
+        if tensor.endswith(".attn_k.weight"):
             own = f"{self.head.architecture}.attention.head_count_kv" in self.head.keys
-            heads = self.head.count("attention.head_count_kv" if own else "attention.head_count")
-        else:
-            return rows
-        halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
-        return np.asarray(halves.swapaxes(1, 2).reshape(rows.shape), dtype=np.float32)
+            return self.head.count("attention.head_count_kv" if own else "attention.head_count")
+        return None
+
+
+def _swapped(rows: NDArray[Number], heads: int, first: int, second: int) -> NDArray[Number]:
+    parts = rows.reshape(heads, first, second, *rows.shape[1:])
+    return np.ascontiguousarray(parts.swapaxes(1, 2).reshape(rows.shape))
 
 
 def read_architecture(path: Path) -> Architecture:
