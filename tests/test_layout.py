@@ -35,7 +35,6 @@ MAY_IMPORT = {
     "fetch": "say",
     "locks": "",
     "call": "",
-    "bases": "errors records lora locks",
     "state": "errors digest catalog graph freshness call locks",
     "trainers": "errors records spelling",
     "progress": "duration spelling say trainers",

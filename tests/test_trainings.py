@@ -1,0 +1,262 @@
+"""What is around a training: it goes on where it was killed, begins where it is told to, and leaves what it told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import DODO, Repo
+from ollamake.trainers import port
+from stepping_trainer import PLUGIN
+
+TRAIN = "{trainer: stepping, batch_size: 4, epochs: 2, rank: 2, target_modules: [q_proj]}"
+
+
+@pytest.fixture
+def stepping(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
+    """A repo whose models train by the stepping trainer: legal has 8 records, and so 4 steps."""
+    plugins = repo.path / "plugins"
+    info = plugins / "stepping-1.0.dist-info"
+    info.mkdir(parents=True)
+    (plugins / "stepping_plugin.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stepping\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[ollamake.trainers]\nstepping = stepping_plugin:Stepping\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(plugins))
+    monkeypatch.setenv("PYTHONPATH", str(plugins))
+    port.trainer.cache_clear()
+    port.trainer_names.cache_clear()
+    (line,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: ")]
+    repo.replace(line, f"  train: {TRAIN}")
+    repo.records("shared").write_text("".join(record(number) for number in range(8)), encoding="utf-8")
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    yield repo
+    port.trainer.cache_clear()
+    port.trainer_names.cache_clear()
+
+
+def record(number: int) -> str:
+    return json.dumps({"instruction": f"Question {number}?", "output": f"Answer {number}."}) + "\n"
+
+
+def steps() -> list[str]:
+    """What the trainer did since this was asked last."""
+    log = Path("steps.log")
+    found = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return found
+
+
+def receipt() -> dict[str, object]:
+    found: dict[str, object] = json.loads(Path("adapters/legal/receipt.json").read_text(encoding="utf-8"))["outcome"]
+    return found
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(stepping: Repo) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert result.code == 1
+    assert "trainer 'stepping' was ended by signal 9 (out of memory?)" in result.out
+    assert steps() == ["legal base all", "legal 1", "legal 2", "legal 3"]
+    result = stepping.doit("train:legal")
+    assert result.code == 0, result.out
+    assert "   legal: goes on from checkpoint-3 of a training that was ended\n" in result.out
+    assert steps() == ["legal base all", "legal 4"]
+    assert receipt()["steps"] == 4
+    assert not list(Path("build/legal").glob("job-*"))
+    assert stepping.doit("train:legal").ran == []
+
+
+def test_a_training_whose_build_was_killed_goes_on_as_well(stepping: Repo) -> None:
+    Path("die").write_text("2 build", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "train:legal"], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert steps() == ["legal base all", "legal 1", "legal 2"]
+    assert stepping.doit("train:legal").code == 0
+    assert steps() == ["legal base all", "legal 3", "legal 4"]
+    events = [json.loads(line) for line in Path("build/legal/events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(event["event"], event.get("step", 0)) for event in events] == [
+        *(("start", 0), ("step", 1), ("step", 2)),
+        *(("start", 0), ("resumed", 2), ("step", 3), ("step", 4)),
+    ]
+    assert all(event["time"].endswith("Z") for event in events)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(("epochs: 2", "epochs: 3", "models.yaml"), id="recipe"),
+        pytest.param(("Answer 7.", "Answer seven.", "datasets/shared.jsonl"), id="record"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(stepping: Repo, change: tuple[str, str, str]) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    assert stepping.doit("train:legal").code == 1
+    steps()
+    stepping.replace(*change)
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[:2] == ["legal base all", "legal 1"]
+    assert not list(Path("build/legal").glob("job-*"))
+
+
+def test_what_a_trainer_says_is_wrong_has_the_line_of_its_key(stepping: Repo) -> None:
+    Path("die").write_text("1 fail", encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert result.code == 1
+    assert "\ntrain:legal failed:\nmodels.yaml:3: model 'legal': this is no good rank\n  fix: write another\n" in result.out
+
+
+PREVIOUS = TRAIN.replace("rank: 2", "rank: 2, start_from: previous")
+
+
+@pytest.fixture
+def previous(stepping: Repo) -> Repo:
+    """The same, with models that go on from their own adapters; legal is trained."""
+    stepping.replace(TRAIN, PREVIOUS)
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[0] == "legal base all"
+    return stepping
+
+
+def test_added_records_are_learnt_on_top_of_the_adapter(previous: Repo) -> None:
+    with previous.records("shared").open("a", encoding="utf-8") as file:
+        file.write(record(8))
+    result = previous.doit("train:legal")
+    assert "   legal: begins with its own adapter of before: training 2 of at most 10 upon one another\n" in result.out
+    assert steps()[0].startswith("legal start ")
+    start = receipt()["start"]
+    assert isinstance(start, dict)
+    assert (start["from"], start["chain"]) == ("previous", 2)
+    assert start["adapter"].startswith("sha256:")
+
+
+def test_records_that_were_changed_are_learnt_from_the_base(previous: Repo) -> None:
+    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
+    result = previous.doit("train:legal")
+    said = "begins with the base: 1 record of before was changed or removed; `start_from: {previous: always}` begins with it all the same"
+    assert f"   legal: {said}\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_records_that_were_changed_are_learnt_on_top_where_that_is_forced(previous: Repo) -> None:
+    previous.replace("start_from: previous", "start_from: {previous: always}")
+    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
+    assert previous.doit("train:legal").code == 0
+    assert steps()[0].startswith("legal start ")
+
+
+def test_another_recipe_begins_with_the_base(previous: Repo) -> None:
+    previous.replace("epochs: 2", "epochs: 1")
+    result = previous.doit("train:legal")
+    assert "   legal: begins with the base: the recipe is another one: train.epochs\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_a_chain_has_an_end(previous: Repo) -> None:
+    previous.replace("start_from: previous", "start_from: {previous: added, limit: 2}")
+    for number, begun in ((8, "legal start"), (9, "legal base"), (10, "legal start")):
+        with previous.records("shared").open("a", encoding="utf-8") as file:
+            file.write(record(number))
+        result = previous.doit("train:legal")
+        assert result.code == 0
+        assert steps()[0].startswith(begun), result.out
+
+
+def test_an_adapter_that_was_edited_is_not_begun_with(previous: Repo) -> None:
+    path = Path("adapters/legal/adapter_model.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    result = previous.doit("train:legal")
+    assert "   legal: begins with the base: its adapter is not as it was trained\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_a_model_that_starts_from_another_trains_after_it(stepping: Repo) -> None:
+    stepping.replace("  legal:\n    base: tiny\n", "  legal:\n    base: tiny\n    train: {start_from: sales}\n")
+    result = stepping.doit("train:legal")
+    assert [step for step in result.ran if step.startswith("train")] == ["train:sales", "train:legal"]
+    begun = [line for line in steps() if line.split()[1] in {"start", "base"}]
+    assert begun[0] == "sales base all"
+    assert begun[1].startswith("legal start ")
+    assert stepping.doit("train:legal").ran == []
+    stepping.records("tone").write_text(record(100), encoding="utf-8")
+    assert [step for step in stepping.doit("train:legal").ran if step.startswith("train")] == ["train:sales", "train:legal"]
+
+
+def test_held_out_records_are_given_to_who_reads_them_and_decide_nothing(stepping: Repo) -> None:
+    stepping.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], holdout: 40%}")
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[0] == "legal base holdout"
+    text, holdout = (Path(f"build/legal/{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("text", "holdout"))
+    assert len(text) + len(holdout) == 8
+    assert holdout
+    answer = json.loads(holdout[0])["messages"][-1]["content"]
+    lines = stepping.records("shared").read_text(encoding="utf-8").splitlines(keepends=True)
+    stepping.records("shared").write_text("".join(line for line in lines if answer not in line), encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert (result.code, result.ran) == (0, ["validate:shared", "convert:legal"])
+
+
+def test_held_out_records_decide_where_the_best_is_kept(stepping: Repo) -> None:
+    stepping.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], holdout: 40%}")
+    stepping.replace("epochs: 2", "epochs: 2, keep: best")
+    assert stepping.doit("train:legal").code == 0
+    assert "build/legal/holdout.jsonl" in json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "rank: 2",
+            "rank: 2, keep: best",
+            "models.yaml:3: model 'legal': keep is decided by records that are held out, and no dataset holds any out\n"
+            "  fix: write `holdout: 5%` into a dataset of the model",
+        ),
+        (
+            "rank: 2",
+            "rank: 2, start_from: selas",
+            "models.yaml:3: model 'legal': train.start_from: unknown model 'selas'\n  fix: write 'sales' (known: legal, sales)",
+        ),
+        (
+            "  legal:\n    base: tiny\n",
+            "  legal:\n    base: tiny\n    train: {start_from: legal}\n",
+            "models.yaml:12: model 'legal': train.start_from: models that start from each other\n  fix: let one of them start from `base`",
+        ),
+        (
+            "rank: 2, target_modules: [q_proj]",
+            "rank: 2, target_modules: [q_proj, lm_head]",
+            "models.yaml:3: model 'legal' and 1 more: target_modules: 'lm_head': Ollama serves no LoRA on the output layer: it accepts one, and does not load it\n"
+            "  fix: remove 'lm_head'",
+        ),
+    ],
+)
+def test_a_recipe_that_can_not_be_trained_is_said_before_anything_runs(stepping: Repo, old: str, new: str, said: str) -> None:
+    stepping.replace(old, new)
+    result = stepping.doit()
+    assert (result.code, result.out) == (3, "")
+    assert said in result.err
+
+
+def test_a_rank_above_a_matrix_is_said_before_it_trains(stepping: Repo) -> None:
+    stepping.replace("rank: 2", "rank: 65")
+    result = stepping.doit("train:legal")
+    said = "models.yaml:10: model 'legal': rank 65 is above the size of q_proj of base 'tiny', 64 x 64\n  fix: write `rank: 16` into the model's `train:`"
+    assert said in result.out
+    assert steps() == []
+
+
+def test_options_and_env_are_of_the_trainer_that_they_are_said_for(repo: Repo) -> None:
+    from ollamake.catalog.load import load_catalog
+
+    repo.replace("    base: tiny\n    data: [shared]\n", "    base: tiny\n    data: [shared]\n    train: {trainer: peft, options: {a: 1}}\n")
+    (line,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: ")]
+    repo.replace(line, "  train: {trainer: trl, env: envs/trl, options: {b: 2, c: 3}}")
+    repo.replace("    data: [shared, tone]\n", "    data: [shared, tone]\n    train: {options: {c: 4}}\n")
+    legal, sales = load_catalog(Path("models.yaml"), trainers=["peft", "trl"]).models
+    assert (legal.train.env, legal.train.options) == (None, {"a": 1})
+    assert (sales.train.env, sales.train.options) == ("envs/trl", {"b": 2, "c": 4})
