@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "freshness": "errors digest",
     "plan": "freshness graph",
     "lora": "errors",
-    "bases": "errors digest records lora",
+    "bases": "errors digest locks records lora",
     # edge
     "logs": "",
     "say": "",
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan call say state trainers ollama stages sights foresight seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan call say folders state trainers engines ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")

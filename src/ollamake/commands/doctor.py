@@ -1,0 +1,140 @@
+"""`doit doctor`: what is on this machine of all that a build may need, and what installs the rest."""
+
+from __future__ import annotations
+
+import json as to_json
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import InvalidCommand
+
+from ollamake.catalog import Catalog
+from ollamake.catalog.load import load_catalog
+from ollamake.commands.ask import CATALOG
+from ollamake.commands.look import AS_JSON, OptionsAnywhere
+from ollamake.engines.this_machine import gpus
+from ollamake.errors import BuildError, as_printed
+from ollamake.folders import cache_folder
+from ollamake.ollama.address import address_of, version_at
+from ollamake.ollama.server import expected_version
+from ollamake.spelling import counted
+from ollamake.trainers.environment import Environment, Named
+from ollamake.trainers.port import Trainer, trainer, trainer_names
+
+GB = 1e9
+
+
+class DoctorCommand(OptionsAnywhere):
+    """Say what is here, and what is missing."""
+
+    name = "doctor"
+    doc_purpose = "say which trainers, servers and GPUs are here, and what installs the rest"
+    doc_usage = ""
+    doc_description = "Exit code 1 where a trainer that the catalog uses can't run here."
+    cmd_options = (AS_JSON, CATALOG)
+
+    def execute(self, opt_values: Any, pos_args: list[str]) -> int:
+        """Look. Returns the exit code. Raises doit's InvalidCommand."""
+        if pos_args:
+            msg = f"doctor takes no argument: {pos_args[0]!r}"
+            raise InvalidCommand(msg)
+        path = Path(opt_values["catalog"])
+        try:
+            catalog = load_catalog(path, trainers=trainer_names(), only_looks=True) if path.exists() else None
+            facts = facts_of(catalog)
+        except BuildError as error:
+            raise InvalidCommand(as_printed(error)) from error
+        print(to_json.dumps(facts, indent=2, ensure_ascii=False) if opt_values["json"] else "\n".join(as_text(facts)))
+        return 1 if any(one["models"] and not one["runs_here"] for one in facts["trainers"]) else 0
+
+
+def facts_of(catalog: Catalog | None) -> dict[str, Any]:
+    """All that is found, for programs. Raises BuildError where Ollama's address can't be read."""
+    address = address_of(catalog.host if catalog else None)
+    there = version_at(address)
+    cache = cache_folder()
+    return {
+        "ollamake": version("ollamake"),
+        "python": platform.python_version(),
+        "ollama": {"address": str(address), "version": there or expected_version(address), "answers": there is not None},
+        "gpus": list(gpus()),
+        "free_gb": {"here": _free("."), "cache": _free(cache)},
+        "cache": str(cache),
+        "trainers": list(_trainers(catalog)),
+    }
+
+
+def as_text(facts: dict[str, Any]) -> Iterator[str]:
+    """The same for people."""
+    server, free = facts["ollama"], facts["free_gb"]
+    yield f"ollamake  {facts['ollamake']}, Python {facts['python']}"
+    if server["version"] is None:
+        yield f"Ollama    nothing answers at {server['address']}"
+    else:
+        how = "" if server["answers"] else ", started when it is needed"
+        yield f"Ollama    {server['version']} at {server['address']}{how}"
+    yield f"GPUs      {', '.join(facts['gpus']) or 'none: trainings run on the CPU, one at a time'}"
+    yield f"disk      {free['here']:.1f} GB free here, {free['cache']:.1f} GB in the cache, {facts['cache']}"
+    yield ""
+    width = max(len(one["trainer"]) for one in facts["trainers"])
+    for one in facts["trainers"]:
+        used = f", used by {counted(one['models'], 'model')}" if one["models"] else ""
+        place = "" if one["env"] is None else f" in {one['env'] if isinstance(one['env'], str) else ' '.join(one['env'])}"
+        versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+        yield f"{'+' if one['runs_here'] else '-'} {one['trainer']:<{width}}  {one['state']}{place}{used}{f': {versions}' if versions else ''}"
+        if one["install"]:
+            yield f"  {'':<{width}}  install: {one['install']}"
+
+
+def _trainers(catalog: Catalog | None) -> Iterator[dict[str, Any]]:
+    """Each trainer that is known, in each environment in which the catalog uses it; where it uses it in none, beside ollamake."""
+    used: Counter[tuple[str, Named]] = Counter(
+        (model.train.trainer, model.train.env) for model in (catalog.models if catalog else ()) if model.adapter is None
+    )
+    for name in trainer_names():
+        try:
+            program = trainer(name)
+        except BuildError as error:
+            yield _told(name, None, used[name, None], state=str(error).partition("\n")[0], runs=False)
+            continue
+        for env in sorted({env for other, env in used if other == name} or {None}, key=repr):
+            yield _state(program, name, env, used[name, env])
+
+
+def _state(program: Trainer, name: str, env: Named, models: int) -> dict[str, Any]:
+    environment = Environment(env)
+    install = program.missing(environment)
+    needs = program.capabilities.needs_gpu and not gpus()
+    state = environment.fault or "not installed" if install else "needs a GPU" if needs else "runs here"
+    versions = {} if environment.fault else dict(program.versions(environment))
+    return {
+        **_told(name, env, models, state=state, runs=install is None and not needs),
+        "versions": versions,
+        "install": install,
+        "capabilities": asdict(program.capabilities),
+    }
+
+
+def _told(name: str, env: Named, models: int, *, state: str, runs: bool) -> dict[str, Any]:
+    return {
+        "trainer": name,
+        "env": list(env) if isinstance(env, tuple) else env,
+        "models": models,
+        "runs_here": runs,
+        "state": state,
+        "versions": {},
+        "install": None,
+        "capabilities": {},
+    }
+
+
+def _free(folder: str | Path) -> float:
+    """Gigabytes that are free where this folder is, or will be."""
+    there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+    return round(shutil.disk_usage(there).free / GB, 1)
