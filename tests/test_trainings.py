@@ -260,3 +260,19 @@ def test_options_and_env_are_of_the_trainer_that_they_are_said_for(repo: Repo) -
     legal, sales = load_catalog(Path("models.yaml"), trainers=["peft", "trl"]).models
     assert (legal.train.env, legal.train.options) == (None, {"a": 1})
     assert (sales.train.env, sales.train.options) == ("envs/trl", {"b": 2, "c": 4})
+
+
+def test_a_plan_knows_that_held_out_records_train_nothing(stepping: Repo) -> None:
+    stepping.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], holdout: 40%}")
+    stepping.replace("epochs: 2", "epochs: 2, keep: best")
+    assert stepping.doit("train:legal").code == 0
+    held = [json.loads(line)["messages"][-1]["content"] for line in Path("build/legal/holdout.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = stepping.records("shared").read_text(encoding="utf-8").splitlines(keepends=True)
+    stepping.records("shared").write_text("".join(line for line in lines if held[0] not in line), encoding="utf-8")
+    assert "train:legal" in stepping.doit("plan", "legal").out  # for they decide which epoch is kept
+    stepping.replace("keep: best", "keep: last")
+    assert stepping.doit("train:legal").code == 0
+    stepping.records("shared").write_text("".join(line for line in lines if held[-1] not in line), encoding="utf-8")
+    told = {step["step"]: step["runs"] for step in json.loads(stepping.doit("plan", "--json", "legal").out)["steps"]}
+    assert "convert:legal" in told
+    assert "train:legal" not in told

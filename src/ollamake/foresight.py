@@ -22,7 +22,7 @@ from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.stages.checking import Checked, check
-from ollamake.stages.convert import leaks_of, lengths_of, text_of
+from ollamake.stages.convert import holdout_of, leaks_of, lengths_of, text_of
 from ollamake.stages.index_file import KnownIndex, RowFile
 from ollamake.stages.validate import read_marker
 from ollamake.state.digests import file_digest
@@ -36,7 +36,7 @@ class Foresight:
         self.sights = sights
         self.steps = steps
         self._counts: dict[str, int] = {}  # dataset -> records that it will have
-        self._texts: dict[str, str] = {}  # what decides a text -> its digest
+        self._texts: dict[str, tuple[str, ...]] = {}  # what decides a text -> its digest
         self._receipts: dict[str, Receipt | None] = {}
 
     def remembered(self, step: Step) -> Record | None:
@@ -69,7 +69,7 @@ class Foresight:
                 self._counts[step.name] = verdict.records
                 return {step.writes[0]: digest_bytes(verdict.marker.encode())} if not verdict.faults else _first(verdict.faults)
             if step.stage == "convert":
-                return {step.writes[0]: self._text_digest(step)}
+                return dict(zip(step.writes, self._text_digests(step), strict=True))
         except FaultyFileError as error:
             return _first(error.faults)
         except BuildError as error:
@@ -78,8 +78,8 @@ class Foresight:
             return None
         return None
 
-    def _text_digest(self, step: Step) -> str:
-        """The digest of the text; models that share their datasets mostly share it too."""
+    def _text_digests(self, step: Step) -> tuple[str, ...]:
+        """The digests of the text, and of that of the records that are held out; models that share their datasets mostly share them too."""
         model = step.subject
         assert isinstance(model, Model)
         known = canonical_json(
@@ -87,10 +87,8 @@ class Foresight:
         )
         if known not in self._texts:
             leaks_of(model)
-            digest = hashlib.sha256()
-            for piece in text_of(step, model, lengths_of(model), {}):
-                digest.update(piece.encode())
-            self._texts[known] = f"sha256:{digest.hexdigest()}"
+            pieces = (text_of(step, model, lengths_of(model), {}), holdout_of(step, model))
+            self._texts[known] = tuple(_digest(some) for some in pieces[: len(step.writes)])
         return self._texts[known]
 
     def seconds(self, step: Step) -> float | None:
@@ -127,6 +125,13 @@ class Foresight:
             if value is not None:
                 took.setdefault(f"train {step.keys['train.trainer']}" if step.stage == "train" else step.stage, []).append(value)
         return {what: median(values) for what, values in took.items()}
+
+
+def _digest(pieces: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece.encode())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _first(faults: Sequence[Fault]) -> str:
