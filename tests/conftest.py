@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,11 @@ class Result:
     def ran(self) -> list[str]:
         """The steps that ran, in their order."""
         return [line.split()[1] for line in self.out.splitlines() if line.startswith(".  ")]
+
+
+def without_times(out: str) -> str:
+    """What a run has said, without how much training it saved: on a busy machine a training of 0.1 s takes seconds."""
+    return re.sub(r"; [0-9.]+ s of training reused", "", out)
 
 
 class Repo:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Repo
+from conftest import Repo, without_times
 
 ALL = [
     *("validate:shared", "validate:tone"),
@@ -30,7 +30,7 @@ def test_nothing_runs_when_nothing_changed(built: Repo) -> None:
     creates = built.server.counts["create"]
     result = built.doit()
     assert (result.code, result.ran) == (0, [])
-    assert result.out == "2 models: 2 fresh\n"
+    assert without_times(result.out) == "2 models: 2 fresh\n"
     assert built.server.counts["create"] == creates
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import DODO, Repo
+from conftest import DODO, Repo, without_times
 from ollamake.seal import sealed
 from tiny_base import write_tiny_base
 
@@ -148,7 +148,7 @@ print(code, [name for name in ("yaml", "jsonschema", "numpy", "gguf", "httpx", "
 """
     before = dict(with_seal.server.counts)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("2 models: 2 fresh\n0 []\n", "")
+    assert (without_times(done.stdout), done.stderr) == ("2 models: 2 fresh\n0 []\n", "")
     assert with_seal.server.counts["/api/tags"] == before["/api/tags"] + 1
 
 
