@@ -1,0 +1,161 @@
+"""What the scripts of TRL and Unsloth have in common: a job's folder in, TRL's SFTTrainer, an adapter out. Runs in their environment, carried into the job.
+
+Reads `job.json`, and `train.json`: what the recipe says in TRL's own words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, EarlyStoppingCallback, TrainerCallback
+
+from datasets import Dataset
+from ollamake.errors import BuildError
+from ollamake.trainers.examples import Example, read_examples
+from ollamake.trainers.hf_progress import Telling, fail, tell
+from ollamake.trainers.native_options import fields_of, key_of
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# What two LoRAs have to have in common for one to begin with the other's weights, and the key of the catalog's `train` that says it.
+_SHAPE = {"r": "rank", "lora_alpha": "alpha", "use_rslora": "options.use_rslora", "target_modules": "target_modules"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job, as it is in its folder."""
+
+    job: Mapping[str, Any]
+    native: Mapping[str, Any]  # train.json: "arguments", "lora", "options", "save_every"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the catalog says in the trainer's own words."""
+        found: Mapping[str, Any] = self.native["options"]
+        return found
+
+
+def read_work() -> Work:
+    """The job in this folder. What is printed from here on goes to standard error, all but events."""
+    os.dup2(2, 1)
+    tell("loading")
+    return Work(*(json.loads(Path(name).read_text(encoding="utf-8")) for name in ("job.json", "train.json")))
+
+
+def failed(error: BuildError, *, key: str = "") -> NoReturn:
+    """End the training by an error of ollamake's own."""
+    reason, _, fix = str(error).partition("\n  fix: ")
+    fail(reason, fix=fix, key=key)
+    raise error  # fail has ended this process
+
+
+def arguments_of(work: Work, config: Any, **here: Any) -> Any:
+    """The trainer's configuration: the recipe's, then what is known `here` alone, then the options."""
+    try:
+        return config(**{**work.native["arguments"], **here, **{name: value for name, value in work.options.items() if name in fields_of(config)}})
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        fail(f"TRL does not take this configuration: {error}", fix="mend the model's train.options", key=key_of(error, work.options))
+        raise
+
+
+def examples_of(work: Work) -> tuple[list[Example], list[Example]]:
+    """The examples, and those that are held out, by the base's own tokenizer and chat template: what is served has these."""
+    path, max_tokens = work.job["base"]["path"], work.job["recipe"]["max_tokens"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        fail(f"the base's tokenizer can't be loaded from {path}: {error}")
+        raise
+    try:
+        text, holdout = (
+            read_examples(Path(work.job[name]), tokenizer, max_tokens=max_tokens) if work.job.get(name) else [] for name in ("text", "holdout")
+        )
+    except BuildError as error:
+        failed(error)
+    return text, holdout
+
+
+def start_from(model: Any, work: Work) -> None:
+    """Give the LoRA the weights of the adapter that the training begins with. Both have to be of one shape and scale."""
+    if not work.job.get("start"):
+        return
+    folder = Path(work.job["start"])
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    ours = model.peft_config["default"]
+    for name, key in _SHAPE.items():
+        theirs, mine = _plain(config.get(name)), _plain(getattr(ours, name))
+        if theirs != mine:
+            reason = f"start_from: that adapter has {name} {theirs!r}, and this recipe {mine!r}"
+            fail(reason, fix=f"write its train.{key}, or start from the base", key="start_from")
+    loaded = set_peft_model_state_dict(model, load_file(str(folder / WEIGHTS)))
+    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+        fail("start_from: that adapter's tensors are not those of this recipe's LoRA", fix="start from the base", key="start_from")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, (set, list)) else value or False
+
+
+def train(
+    trainer: Callable[..., Any], work: Work, arguments: Any, examples: tuple[list[Example], list[Example]], *, model: Any, tokenizer: Any
+) -> None:
+    """Train, and write the adapter of the last epoch or of the best one."""
+    text, holdout = examples
+    recipe = work.job["recipe"]
+    best = recipe.get("keep") == "best"
+    if (best or recipe.get("patience")) and not holdout:
+        fail(
+            "the best epoch is known by held out records, and there are none",
+            fix="write `holdout: 5%` into a dataset",
+            key="keep" if best else "patience",
+        )
+    told = Telling(examples=len(text), tokens=round(sum(len(example.ids) for example in text) * arguments.num_train_epochs))
+    callbacks: list[Any] = [told, *([_Saves(work.native["save_every"])] if best else [])]
+    if recipe.get("patience"):
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe["patience"]))
+    training = trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(text),
+        eval_dataset=_dataset(holdout) if holdout else None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    training.train(resume_from_checkpoint=work.job.get("checkpoint"))
+    if training.is_world_process_zero():
+        _save(training.accelerator.unwrap_model(training.model), work)
+        tell("done", step=training.state.global_step, steps=training.state.max_steps)
+
+
+class _Saves(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
+    """Saves every few steps beside the end of each epoch: TRL does one of the two, and the best epoch has to be among them."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers' signature
+        """Have a checkpoint written where it is time."""
+        if state.global_step % self.every == 0:
+            control.should_save = True
+
+
+def _dataset(examples: list[Example]) -> Any:
+    return Dataset.from_list([{"input_ids": list(example.ids), "labels": example.labels} for example in examples])
+
+
+def _save(model: Any, work: Work) -> None:
+    """Write the adapter, in the same bytes each time: peft writes sets in any order, and names the base by this machine's path."""
+    base, out = work.job["base"], Path(work.job["out"])
+    model.peft_config["default"].base_model_name_or_path = base.get("hf") or Path(base["gguf"]).name
+    model.save_pretrained(str(out), save_embedding_layers=False)  # else peft looks for the base at a hub
+    path = out / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""TRL: its SFTTrainer, in an environment of its own, on the base as transformers loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ollamake.trainers.environment import Environment
+from ollamake.trainers.hf_checkpoints import whole_checkpoint
+from ollamake.trainers.packages import install
+from ollamake.trainers.peft_folder import peft_folder
+from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.refused import (
+    DORA,
+    EMBEDDED,
+    NO_LORA,
+    PARAMETERS,
+    QUANTIZED,
+    WHOLE_MODULES,
+    Refusal,
+    instead,
+    only,
+    refused,
+    targets_refused,
+)
+from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
+
+# The oldest that were tried. TRL of 1.15 takes the labels that it is given.
+NEEDS = {"torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.15"}
+_LORA: Mapping[str, Refusal] = {
+    "load_in_4bit": QUANTIZED,
+    "load_in_8bit": QUANTIZED,
+    "use_bnb_nested_quant": QUANTIZED,
+    "model_init_kwargs.quantization_config": QUANTIZED,
+    "use_dora": DORA,
+    "lora_modules_to_save": WHOLE_MODULES,
+    "lora_target_parameters": PARAMETERS,
+    "trainable_token_indices": EMBEDDED,
+    "use_peft": NO_LORA,
+    "lora_task_type": only("CAUSAL_LM", "another task makes no chat model"),
+    "lora_r": instead("rank"),
+    "lora_alpha": instead("alpha"),
+    "lora_target_modules": instead("target_modules"),
+}
+
+
+class TrlTrainer(Trainer):
+    """Trains a LoRA by TRL's SFTTrainer; `options` are those of SFTConfig and ModelConfig."""
+
+    name = "trl"
+    text_format = "chat"
+    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
+
+    def missing(self, environment: Environment) -> str | None:
+        """`pip install`, where a package is not there, or is too old."""
+        return install(environment, NEEDS, f"trl[peft]>={NEEDS['trl']}")
+
+    def versions(self, environment: Environment) -> Mapping[str, str]:
+        """Those of TRL and of what it is built on."""
+        return environment.versions(NEEDS)
+
+    def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
+        """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
+        return (*targets_refused(recipe), *refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+
+    def checkpoint(self, folder: Path) -> Path | None:
+        """As transformers' Trainer wrote it."""
+        return whole_checkpoint(folder / "work")
+
+    def plan(self, job: Job) -> Command:
+        """Python of TRL's environment with a script of ours."""
+        recipe = job.recipe
+        lora = {"r": recipe["rank"], "lora_alpha": recipe["alpha"], "lora_dropout": 0.0, "target_modules": list(recipe["target_modules"])}
+        return sft_command(job, "trl_training", lora=lora)
+
+    def collect(self, folder: Path) -> Path:
+        """The PEFT directory."""
+        return peft_folder(folder / "out")

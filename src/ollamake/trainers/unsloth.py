@@ -1,0 +1,94 @@
+"""Unsloth: its FastLanguageModel below TRL's SFTTrainer, in an environment of its own, on the base as transformers loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ollamake.trainers.environment import Environment
+from ollamake.trainers.hf_checkpoints import whole_checkpoint
+from ollamake.trainers.packages import install
+from ollamake.trainers.peft_folder import peft_folder
+from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.refused import (
+    BIAS,
+    DORA,
+    EMBEDDED,
+    PARAMETERS,
+    PER_LAYER,
+    QUANTIZED,
+    STARTS_ELSEWHERE,
+    WHOLE_MODULES,
+    Refusal,
+    decided,
+    instead,
+    refused,
+    says_something,
+    targets_refused,
+)
+from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
+
+# The oldest that were tried.
+NEEDS = {"torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.15", "unsloth": "2026.10", "unsloth_zoo": "2026.10"}
+_LORA: Mapping[str, Refusal] = {
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit", "load_in_fp8", "qat_scheme", "quantization_config"), QUANTIZED),
+    "use_dora": DORA,
+    "modules_to_save": WHOLE_MODULES,
+    "bias": BIAS,
+    "init_lora_weights": STARTS_ELSEWHERE,
+    "loftq_config": Refusal(text=STARTS_ELSEWHERE.text),
+    "target_parameters": PARAMETERS,
+    "embedding_learning_rate": EMBEDDED,
+    "resize_model_vocab": EMBEDDED,
+    "ensure_weight_tying": EMBEDDED,
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), PER_LAYER),
+    "full_finetuning": Refusal(
+        text="full fine-tuning makes no LoRA",
+        fix="remove {key!r}, or train by `trainer: llama.cpp`, which makes whole weights",
+        when=says_something,
+    ),
+    "r": instead("rank"),
+    "lora_alpha": instead("alpha"),
+    "target_modules": instead("target_modules"),
+    "random_state": instead("seed"),
+    "fast_inference": decided("that nothing is asked of the model while it trains"),
+    "temporary_location": decided("where checkpoints and the adapter are"),
+}
+
+
+class UnslothTrainer(Trainer):
+    """Trains a LoRA by Unsloth; `options` are those of FastLanguageModel's from_pretrained and get_peft_model, and of TRL's SFTConfig."""
+
+    name = "unsloth"
+    text_format = "chat"
+    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
+
+    def missing(self, environment: Environment) -> str | None:
+        """`pip install`, where a package is not there, or is too old."""
+        return install(environment, NEEDS, f"unsloth>={NEEDS['unsloth']}")
+
+    def versions(self, environment: Environment) -> Mapping[str, str]:
+        """Those of Unsloth and of what it is built on."""
+        return environment.versions(NEEDS)
+
+    def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
+        """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
+        return (*targets_refused(recipe), *refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+
+    def checkpoint(self, folder: Path) -> Path | None:
+        """As transformers' Trainer wrote it."""
+        return whole_checkpoint(folder / "work")
+
+    def plan(self, job: Job) -> Command:
+        """Python of Unsloth's environment with a script of ours. Its CLI reads no records of ours, and can't resume."""
+        recipe = job.recipe
+        lora = {"r": recipe["rank"], "lora_alpha": recipe["alpha"], "lora_dropout": 0.0, "target_modules": list(recipe["target_modules"])}
+        environment = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_COMPILE_LOCATION": str(job.work / "compiled")}
+        if not job.gpus:
+            environment["UNSLOTH_FORCE_CPU"] = "1"
+        return sft_command(job, "unsloth_training", lora=lora, most_gpus=1, environment=environment)
+
+    def collect(self, folder: Path) -> Path:
+        """The PEFT directory."""
+        return peft_folder(folder / "out")
