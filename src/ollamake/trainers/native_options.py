@@ -79,8 +79,7 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     if not isinstance(value, plain) or isinstance(value, bool):
         return False
-    elements: list[Any] = value if origin is list and inner else []
-    return all(fits(each, inner[0]) for each in elements)
+    return not (isinstance(value, list) and inner) or all(fits(each, inner[0]) for each in value)
 
 
 def _told(hint: Any) -> str:

@@ -106,8 +106,7 @@ def _arguments(job: Job, gpus: int) -> dict[str, Any]:
     recipe, options = job.recipe, job.recipe.get("options", {})
     size, devices = int(recipe["batch_size"]), max(1, gpus)
     at_once = int(options.get("per_device_train_batch_size", size // devices))
-    best = recipe.get("keep") == "best" and job.holdout is not None
-    judged = best or bool(recipe.get("patience"))
+    judged = job.holdout is not None and (recipe.get("keep") == "best" or bool(recipe.get("patience")))
     return {
         "output_dir": job.work.relative_to(job.folder).as_posix(),
         "num_train_epochs": recipe["epochs"],
@@ -128,11 +127,12 @@ def _arguments(job: Job, gpus: int) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # a loss that is lost shall be seen
         "disable_tqdm": True,
         "report_to": "none",
-        "save_strategy": "epoch" if best else "steps",
+        "save_strategy": "steps" if job.holdout is None else "epoch",  # the script adds steps to the latter
         "save_steps": _save_every(job),
         "save_total_limit": 2,
         "eval_strategy": "no" if job.holdout is None else "epoch",
         "dataset_kwargs": {"skip_prepare_dataset": not options.get("packing", False)},
-        **({"load_best_model_at_end": best, "metric_for_best_model": "eval_loss", "greater_is_better": False} if judged else {}),
-        **({"restore_callback_states_from_checkpoint": True} if recipe.get("patience") else {}),
+        **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if judged else {}),
+        **({"load_best_model_at_end": True} if judged and recipe.get("keep") == "best" else {}),
+        **({"restore_callback_states_from_checkpoint": True} if judged and recipe.get("patience") else {}),
     }

@@ -116,7 +116,7 @@ def train(
             key="keep" if best else "patience",
         )
     told = Telling(examples=len(text), tokens=round(sum(len(example.ids) for example in text) * arguments.num_train_epochs))
-    callbacks: list[Any] = [told, *([_Saves(work.native["save_every"])] if best else [])]
+    callbacks: list[Any] = [told, *([_Saves(work.native["save_every"])] if holdout else [])]
     if recipe.get("patience"):
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe["patience"]))
     training = trainer(
@@ -134,14 +134,18 @@ def train(
 
 
 class _Saves(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
-    """Saves every few steps beside the end of each epoch: TRL does one of the two, and the best epoch has to be among them."""
+    """Saves every few steps beside the end of each epoch, of which TRL does one.
+
+    Not at an epoch's last step: what is written there has to know what the held out records said, so that a training which goes on from it does, too.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers' signature
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Have a checkpoint written where it is time."""
-        if state.global_step % self.every == 0:
+        epoch = max(1, round(state.max_steps / args.num_train_epochs))
+        if state.global_step % self.every == 0 and state.global_step % epoch:
             control.should_save = True
 
 
