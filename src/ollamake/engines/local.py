@@ -42,6 +42,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     """
     command = program.plan(job)
     for name, content in command.files.items():
+        (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_text(content, encoding="utf-8")
     how = "a" if job.checkpoint is not None else "w"
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
