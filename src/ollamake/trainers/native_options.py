@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ollamake.spelling import nearest
@@ -55,10 +55,12 @@ def check_options(options: Mapping[str, Any], known: Mapping[str, Native], *, wh
             fail(f"{key}: {value!r} is none that {who} knows", fix=nearest(str(value), map(str, native.choices)), key=key)
 
 
-def key_of(error: BaseException, options: Iterable[str]) -> str:
-    """The option that an error of the trainer's names, as a key below `train`; `options` where it names none."""
-    text = str(error)
-    named = sorted((name for name in options if name in text), key=len)
+def key_of(error: BaseException, options: Mapping[str, Any]) -> str:
+    """The option that an error of the trainer's names, or whose value it quotes, as a key below `train`; `options` where it does neither."""
+    said = str(error)
+    named = sorted((name for name in options if name in said), key=len) or [
+        name for name, value in options.items() if isinstance(value, str) and value and value in said
+    ]
     return f"options.{named[-1]}" if named else "options"
 
 

@@ -127,10 +127,17 @@ def train(
         processing_class=tokenizer,
         callbacks=callbacks,
     )
-    training.train(resume_from_checkpoint=work.job.get("checkpoint"))
+    checkpoint = work.job.get("checkpoint")
+    ended = _stopped_at(Path(checkpoint)) if checkpoint else None
+    if ended is None:
+        training.train(resume_from_checkpoint=checkpoint)
+    else:
+        tell("resumed", step=ended["global_step"], steps=ended["max_steps"])
+        kept = ended["best_model_checkpoint"] if best else checkpoint
+        set_peft_model_state_dict(model, load_file(str(Path(kept, WEIGHTS))))
     if training.is_world_process_zero():
         _save(training.accelerator.unwrap_model(training.model), work)
-        tell("done", step=training.state.global_step, steps=training.state.max_steps)
+        tell("done")
 
 
 class _Saves(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
@@ -149,6 +156,13 @@ class _Saves(TrainerCallback):  # type: ignore[misc]  # transformers is not ther
             control.should_save = True
 
 
+def _stopped_at(checkpoint: Path) -> dict[str, Any] | None:
+    """The state of a training that had ended there, by its last step or its held out records: transformers would go on behind the latter."""
+    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    ended = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {}).get("should_training_stop")
+    return state if ended else None
+
+
 def _dataset(examples: list[Example]) -> Any:
     return Dataset.from_list([{"input_ids": list(example.ids), "labels": example.labels} for example in examples])
 
@@ -156,7 +170,8 @@ def _dataset(examples: list[Example]) -> Any:
 def _save(model: Any, work: Work) -> None:
     """Write the adapter, in the same bytes each time: peft writes sets in any order, and names the base by this machine's path."""
     base, out = work.job["base"], Path(work.job["out"])
-    model.peft_config["default"].base_model_name_or_path = base.get("hf") or Path(base["gguf"]).name
+    named = base.get("hf", "")
+    model.peft_config["default"].base_model_name_or_path = named if named and not os.path.isabs(named) else Path(base["gguf"]).name
     model.save_pretrained(str(out), save_embedding_layers=False)  # else peft looks for the base at a hub
     path = out / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.packages import install
-from ollamake.trainers.peft_folder import peft_folder
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import (
     DORA,
@@ -22,7 +22,6 @@ from ollamake.trainers.refused import (
     instead,
     only,
     refused,
-    targets_refused,
 )
 from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
 
@@ -62,7 +61,7 @@ class TrlTrainer(Trainer):
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
-        return (*targets_refused(recipe), *refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
 
     def checkpoint(self, folder: Path) -> Path | None:
         """As transformers' Trainer wrote it."""
@@ -76,4 +75,4 @@ class TrlTrainer(Trainer):
 
     def collect(self, folder: Path) -> Path:
         """The PEFT directory."""
-        return peft_folder(folder / "out")
+        return adapter_folder(folder / "out")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.packages import install
-from ollamake.trainers.peft_folder import peft_folder
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import (
     BIAS,
@@ -25,7 +25,6 @@ from ollamake.trainers.refused import (
     instead,
     refused,
     says_something,
-    targets_refused,
 )
 from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
 
@@ -74,7 +73,7 @@ class UnslothTrainer(Trainer):
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
-        return (*targets_refused(recipe), *refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
 
     def checkpoint(self, folder: Path) -> Path | None:
         """As transformers' Trainer wrote it."""
@@ -91,4 +90,4 @@ class UnslothTrainer(Trainer):
 
     def collect(self, folder: Path) -> Path:
         """The PEFT directory."""
-        return peft_folder(folder / "out")
+        return adapter_folder(folder / "out")

@@ -9,7 +9,7 @@ from ollamake.errors import BuildError
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def peft_folder(folder: Path) -> Path:
+def adapter_folder(folder: Path) -> Path:
     """The folder, once it is sure that an adapter is in it. Raises BuildError."""
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
