@@ -1,0 +1,66 @@
+"""What trainers that are built on transformers' Trainer make of a job: batches, steps, environment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ollamake.trainers.port import Job, Objection
+
+SHOWN, HELD = "work/examples", "work/holdout"  # as `hf_examples` writes them
+WARMUP_SHARE = 0.05  # of all steps: the learning rate rises to its value, then falls to nothing in a straight line, as the embedded trainer's does
+CHECKPOINTS = 10  # that are written in the course of a training
+
+
+def batches(job: Job, accumulation: str) -> tuple[int, int, int]:
+    """Processes, records of each at a time, and how often they are added up before a step: their product is the recipe's batch_size.
+
+    One process for each GPU, as far as the batch can be dealt out to them. `accumulation` is the option by which the catalog says how often.
+    """
+    size = int(job.recipe["batch_size"])
+    times = int(job.recipe.get("options", {}).get(accumulation, 1))
+    dealt = size // times
+    processes = max(count for count in range(1, max(1, job.gpus) + 1) if dealt % count == 0)
+    return processes, dealt // processes, times
+
+
+def batch_objections(recipe: Mapping[str, Any], accumulation: str) -> tuple[Objection, ...]:
+    """A batch that can't be dealt out to so many rounds."""
+    times, size = recipe.get("options", {}).get(accumulation, 1), recipe["batch_size"]
+    if isinstance(times, int) and not isinstance(times, bool) and times >= 1 and size % times == 0:
+        return ()
+    text = f"options.{accumulation}: {times!r} does not divide batch_size {size}, and a step reads batch_size records"
+    return (Objection(key=f"options.{accumulation}", text=text, fix="write a number that divides train.batch_size"),)
+
+
+def integer_alpha(recipe: Mapping[str, Any], trainer: str) -> tuple[Objection, ...]:
+    """An alpha that is no whole number, for a trainer that takes no other."""
+    alpha = recipe["alpha"]
+    if alpha == int(alpha):
+        return ()
+    return (Objection(key="alpha", text=f"alpha: {alpha}: {trainer} takes whole numbers alone", fix=f"write {max(1, round(alpha))}"),)
+
+
+def epoch_steps(job: Job) -> int:
+    """The optimizer steps of an epoch."""
+    return job.steps // int(job.recipe["epochs"])
+
+
+def save_steps(job: Job) -> int:
+    """How many steps there are from one checkpoint to the next."""
+    return max(1, job.steps // CHECKPOINTS)
+
+
+def environment_of(job: Job) -> dict[str, str]:
+    """Nobody is told of the training; nothing is fetched for a base that is a folder; what `datasets` keeps is gone with the job."""
+    offline = {"HF_HUB_OFFLINE": "1"} if Path(str(job.base["path"])).is_absolute() else {}
+    no_gpu = {} if job.gpus else {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    return {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_DATASETS_CACHE": str(job.work / "datasets"),
+        **offline,
+        **no_gpu,
+    }
