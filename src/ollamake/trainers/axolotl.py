@@ -11,7 +11,7 @@ import yaml
 from ollamake.trainers.axolotl_keys import AXOLOTL, OWN
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
-from ollamake.trainers.hf_job import HELD, SHOWN, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
+from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
 from ollamake.trainers.job_files import job_files, take_adapter
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import refused, targets_refused
@@ -87,7 +87,7 @@ def config_of(job: Job) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "lora_target_modules": list(recipe["target_modules"]),
         **({} if job.start is None else {"lora_model_dir": job.start.relative_to(job.folder).as_posix()}),
-        "datasets": [{"path": SHOWN}],
+        "datasets": [{"path": EXAMPLES, "split": "train"}],
         "dataset_prepared_path": "work/prepared",
         "sequence_len": recipe["max_tokens"],
         "excess_length_strategy": "raise",
@@ -133,7 +133,7 @@ def _evaluated(job: Job) -> dict[str, Any]:
     else:
         saved = {"save_steps": save_steps(job), "load_best_model_at_end": False}
     return {
-        "test_datasets": [{"path": HELD, "split": "train"}],
+        "test_datasets": [{"path": EXAMPLES, "split": "validation"}],
         "val_set_size": 0,
         "eval_steps": epoch_steps(job),
         "eval_batch_size": batches(job, ACCUMULATION)[1],

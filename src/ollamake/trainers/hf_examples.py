@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ollamake.errors import BuildError
 from ollamake.records.chat_template import ChatTemplate, chat_template
 
 IGNORED = -100  # the label of a token that carries no loss
-EXAMPLES, HOLDOUT = Path("work/examples"), Path("work/holdout")  # in the job's folder, which is where the trainer runs
+EXAMPLES = Path("work/examples")  # in the job's folder, which is where the trainer runs
+TRAIN, HOLDOUT = "train", "validation"  # the datasets in it
 MOST_SHOWN = 5  # records of a fault
 
 
@@ -41,11 +42,10 @@ def write_examples(job: Mapping[str, Any]) -> Written:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["base"]["path"])
-    examples = examples_of(Path(job["text"]), tokenizer, max_tokens=job["recipe"]["max_tokens"])
-    _write(examples, EXAMPLES)
-    if job["holdout"] is not None:
-        _write(examples_of(Path(job["holdout"]), tokenizer, max_tokens=job["recipe"]["max_tokens"]), HOLDOUT)
-    return Written(len(examples), sum(len(example["input_ids"]) for example in examples))
+    texts = {TRAIN: job["text"], **({} if job["holdout"] is None else {HOLDOUT: job["holdout"]})}
+    examples = {name: examples_of(Path(text), tokenizer, max_tokens=job["recipe"]["max_tokens"]) for name, text in texts.items()}
+    _write(examples)
+    return Written(len(examples[TRAIN]), sum(len(example["input_ids"]) for example in examples[TRAIN]))
 
 
 def examples_of(text: Path, tokenizer: Any, *, max_tokens: int) -> list[dict[str, list[int]]]:
@@ -98,22 +98,17 @@ def _check_lengths(lengths: Sequence[int], max_tokens: int) -> None:
         raise BuildError(msg, fix=f"shorten, or write `max_tokens: {max(lengths)}` into the model's `train:`")
 
 
-def _write(examples: Sequence[Mapping[str, list[int]]], folder: Path) -> None:
-    """Write the folder of a dataset, whole or not at all, where it is not there yet."""
+def _write(examples: Mapping[str, Sequence[Mapping[str, list[int]]]]) -> None:
+    """Write the datasets, whole or not at all, where they are not there yet."""
     if int(os.environ.get("LOCAL_RANK", "0")):
-        for _ in _until(folder.is_dir):
+        while not EXAMPLES.is_dir():
             time.sleep(0.1)
         return
-    if folder.is_dir():
+    if EXAMPLES.is_dir():
         return
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = EXAMPLES.with_name(f".{EXAMPLES.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    Dataset.from_list([dict(example) for example in examples]).save_to_disk(str(partial))
-    os.rename(partial, folder)
-
-
-def _until(holds: Any) -> Iterator[None]:
-    while not holds():
-        yield
+    DatasetDict({name: Dataset.from_list([dict(example) for example in some]) for name, some in examples.items()}).save_to_disk(str(partial))
+    os.rename(partial, EXAMPLES)

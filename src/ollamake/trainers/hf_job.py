@@ -8,7 +8,7 @@ from typing import Any
 
 from ollamake.trainers.port import Job, Objection
 
-SHOWN, HELD = "work/examples", "work/holdout"  # as `hf_examples` writes them
+EXAMPLES = "work/examples"  # as `hf_examples` writes them: "train" and, where there is a holdout, "validation"
 WARMUP_SHARE = 0.05  # of all steps: the learning rate rises to its value, then falls to nothing in a straight line, as the embedded trainer's does
 CHECKPOINTS = 10  # that are written in the course of a training
 

@@ -1,0 +1,73 @@
+"""LLaMA-Factory's side of a job: `ollamake_llamafactory.py` in the job's folder, which becomes `llamafactory-cli train`.
+
+Before that, it checks the catalog's `options` against the arguments of the LLaMA-Factory that is installed, and makes the text into tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments, TrainingArguments, get_train_args
+from ollamake_progress import fail, tell
+
+from ollamake.errors import BuildError
+from ollamake.spelling import closest
+from ollamake.trainers.hf_examples import write_examples
+
+CONFIG = "llamafactory.yaml"
+ARGUMENTS = (ModelArguments, DataArguments, TrainingArguments, FinetuningArguments, GeneratingArguments)
+
+
+def main() -> None:
+    """Check, write what is read, and become LLaMA-Factory."""
+    job = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    tell("loading")
+    _check(yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8")), job["recipe"].get("options", {}))
+    try:
+        written = write_examples(job)
+    except BuildError as error:
+        reason, _, fix = str(error).partition("\n  fix: ")
+        fail(reason, fix=fix)
+    steps = -(-job["records"] // job["recipe"]["batch_size"]) * job["recipe"]["epochs"]
+    tell("start", steps=steps, examples=written.examples, tokens=written.tokens * job["recipe"]["epochs"])
+    if job["checkpoint"] is None:
+        for torn in Path("work").glob("checkpoint-*"):  # LLaMA-Factory would go on from it
+            shutil.rmtree(torn)
+    else:
+        tell("resumed", step=int(job["checkpoint"].rsplit("-", 1)[1]), steps=steps)
+    _become()
+
+
+def _check(config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    known = {field.name for arguments in ARGUMENTS for field in fields(arguments)}
+    for name in options:
+        if name not in known:
+            close = closest(name, known)
+            fix = f"write {close!r}" if close else "remove it; `llamafactory-cli train -h` tells the keys that there are"
+            fail(f"options.{name}: this LLaMA-Factory has no such key", fix=fix, key=f"options.{name}")
+    if "FORCE_TORCHRUN" in os.environ:
+        return  # each of its processes checks the rest, which this one has not the place of
+    try:
+        get_train_args(dict(config))
+    except (ValueError, AssertionError, ImportError) as error:
+        named = [name for name in options if name in str(error)]
+        fail(f"LLaMA-Factory refuses the config: {error}", fix="mend train.options", key=f"options.{named[0]}" if named else "options")
+
+
+def _become() -> None:
+    """Be LLaMA-Factory's own command from here on; it looks for torchrun on the path."""
+    os.environ["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "llamafactory.cli", "train", CONFIG])  # noqa: S606 - no shell is meant
+
+
+if __name__ == "__main__":
+    main()
