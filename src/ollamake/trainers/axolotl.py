@@ -27,9 +27,7 @@ class AxolotlTrainer(Trainer):
 
     name = "axolotl"
     text_format = "chat"
-    capabilities = Capabilities(
-        reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True
-    )
+    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
 
     def missing(self, environment: Environment) -> str | None:
         """`pip install`, where Axolotl or what it is built on is not there."""
@@ -56,6 +54,7 @@ class AxolotlTrainer(Trainer):
     def plan(self, job: Job) -> Command:
         """Axolotl's own `train`, with a process for each GPU where there are several. It runs in the job's folder, where its plugin is found."""
         processes, _, _ = batches(job, ACCUMULATION)
+        module: tuple[str, ...]
         if processes > 1:
             module = ("torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "axolotl.cli.train", CONFIG)
         else:
@@ -112,7 +111,6 @@ def config_of(job: Job) -> dict[str, Any]:
         "output_dir": "work",
         **({} if job.checkpoint is None else {"resume_from_checkpoint": job.checkpoint.relative_to(job.folder).as_posix()}),
         **options,
-        ACCUMULATION: accumulation,
     }
 
 

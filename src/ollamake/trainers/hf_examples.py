@@ -8,11 +8,12 @@ It runs in the trainer's environment: transformers and datasets, and of ollamake
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,21 @@ def examples_of(text: Path, tokenizer: Any, *, max_tokens: int) -> list[dict[str
     examples = []
     with text.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            try:
+            with _about(f"record {number} of {text.name}"):
                 examples.append(_example(_segments(json.loads(line), template, tokenizer.eos_token or ""), tokenizer))
-            except BuildError as error:
-                said, _, fix = str(error).partition("\n  fix: ")
-                raise BuildError(f"record {number} of {text.name}: {said}", fix=fix or None) from error
     _check_lengths([len(example["input_ids"]) for example in examples], max_tokens)
     return examples
+
+
+@contextlib.contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Name what an error is about."""
+    try:
+        yield
+    except BuildError as error:
+        said, _, fix = str(error).partition("\n  fix: ")
+        msg = f"{what}: {said}"
+        raise BuildError(msg, fix=fix or None) from error
 
 
 def _segments(record: Mapping[str, Any], template: ChatTemplate, eos: str) -> Sequence[tuple[str, bool]]:

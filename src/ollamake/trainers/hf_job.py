@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.errors import BuildError
 from ollamake.trainers.port import Job, Objection
 
 EXAMPLES = "work/examples"  # as `hf_examples` writes them: "train" and, where there is a holdout, "validation"
@@ -16,13 +17,14 @@ CHECKPOINTS = 10  # that are written in the course of a training
 def batches(job: Job, accumulation: str) -> tuple[int, int, int]:
     """Processes, records of each at a time, and how often they are added up before a step: their product is the recipe's batch_size.
 
-    One process for each GPU, as far as the batch can be dealt out to them. `accumulation` is the option by which the catalog says how often.
+    One process for each GPU. `accumulation` is the option by which the catalog says how often. Raises BuildError where the batch can't be dealt out so.
     """
-    size = int(job.recipe["batch_size"])
-    times = int(job.recipe.get("options", {}).get(accumulation, 1))
-    dealt = size // times
-    processes = max(count for count in range(1, max(1, job.gpus) + 1) if dealt % count == 0)
-    return processes, dealt // processes, times
+    processes, times = max(1, job.gpus), int(job.recipe.get("options", {}).get(accumulation, 1))
+    micro, left = divmod(int(job.recipe["batch_size"]), processes * times)
+    if left:
+        msg = f"batch_size {job.recipe['batch_size']} can't be dealt out to {processes} GPUs" + (f" in {times} rounds" if times > 1 else "")
+        raise BuildError(msg, fix=f"write `resources: {{gpu: 1}}`, or a batch_size that {processes * times} divides")
+    return processes, micro, times
 
 
 def batch_objections(recipe: Mapping[str, Any], accumulation: str) -> tuple[Objection, ...]:

@@ -31,9 +31,7 @@ class LlamaFactoryTrainer(Trainer):
 
     name = "llamafactory"
     text_format = "chat"
-    capabilities = Capabilities(
-        reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True
-    )
+    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
 
     def missing(self, environment: Environment) -> str | None:
         """`pip install`, where LLaMA-Factory or what it is built on is not there."""
