@@ -9,14 +9,15 @@ from typing import Any
 import yaml
 
 from ollamake.trainers.axolotl_keys import AXOLOTL, OWN
+from ollamake.trainers.carried import carried, take_adapter
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
-from ollamake.trainers.job_files import job_files, take_adapter
+from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import refused, targets_refused
 
-NEEDS = ("axolotl", "torch", "transformers", "peft", "trl")
+NEEDS = {"axolotl": "0.19", "torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.0"}  # the oldest that were tried
 CONFIG = "axolotl.yaml"
 PLUGIN = "ollamake_axolotl"
 ACCUMULATION = "gradient_accumulation_steps"
@@ -30,8 +31,8 @@ class AxolotlTrainer(Trainer):
     capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
 
     def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where Axolotl or what it is built on is not there."""
-        return environment.pip("axolotl") if environment.missing(NEEDS) else None
+        """`pip install`, where Axolotl or what it is built on is not there, or too old."""
+        return install(environment, NEEDS, "axolotl")
 
     def versions(self, environment: Environment) -> Mapping[str, str]:
         """Those of Axolotl and what it is built on, as installed there."""
@@ -63,7 +64,7 @@ class AxolotlTrainer(Trainer):
         return Command(
             argv=job.environment.python("-m", *module),
             environment={**environment_of(job), "AXOLOTL_DO_NOT_TRACK": "1"},
-            files={CONFIG: text, **job_files(ollamake_progress="hf_progress", **{PLUGIN: "axolotl_plugin"})},
+            files={CONFIG: text, **carried(**{PLUGIN: "axolotl_plugin"})},
         )
 
     def collect(self, folder: Path) -> Path:

@@ -14,12 +14,11 @@ from typing import Any, get_args, get_origin
 
 from axolotl.integrations.base import BasePlugin
 from axolotl.integrations.config import merge_input_args
-from ollamake_progress import Telling, fail, tell
 from pydantic import BaseModel, ValidationError
 
-from ollamake.errors import BuildError
 from ollamake.spelling import closest
 from ollamake.trainers.hf_examples import Written, write_examples
+from ollamake.trainers.hf_progress import Telling, fail, tell
 
 MOST_SHOWN = 3  # faults of a config
 
@@ -41,11 +40,7 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
             close = closest(name.rsplit(".", 1)[-1], known)
             fix = f"write {close!r}" if close else "remove it; `axolotl config-schema` tells the keys that there are"
             fail(f"options.{name}: this Axolotl has no such key", fix=fix, key=f"options.{name}")
-        try:
-            self.written = write_examples(self.job)
-        except BuildError as error:
-            reason, _, fix = str(error).partition("\n  fix: ")
-            fail(reason, fix=fix)
+        self.written = write_examples(self.job)
 
     def on_config_validation_error(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """Tell what Axolotl has against the config; it is called while the exception is handled."""
@@ -59,7 +54,7 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:  # noqa: ARG002 - Axolotl's signature
         """What tells of each step."""
-        return [Telling(examples=self.written.examples, tokens=self.written.tokens * self.job["recipe"]["epochs"])]
+        return [Telling(examples=self.written.examples, tokens=self.written.tokens)]
 
     def post_train_unload(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """The adapter is written."""

@@ -10,15 +10,16 @@ from typing import Any
 
 import yaml
 
+from ollamake.trainers.carried import carried, take_adapter
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, integer_alpha, save_steps
-from ollamake.trainers.job_files import job_files, take_adapter
 from ollamake.trainers.llamafactory_keys import LLAMAFACTORY
+from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Event, Job, Objection, Trainer, json_event
 from ollamake.trainers.refused import refused, targets_refused
 
-NEEDS = ("llamafactory", "torch", "transformers", "peft", "trl")
+NEEDS = {"llamafactory": "0.9.5", "torch": "2.6", "transformers": "4.55", "peft": "0.18", "trl": "0.18"}  # the oldest that were tried
 CONFIG = "llamafactory.yaml"
 STARTS = "ollamake_llamafactory"
 LOG = "work/trainer_log.jsonl"  # LLaMA-Factory's own name for it
@@ -34,8 +35,8 @@ class LlamaFactoryTrainer(Trainer):
     capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
 
     def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where LLaMA-Factory or what it is built on is not there."""
-        return environment.pip("llamafactory") if environment.missing(NEEDS) else None
+        """`pip install`, where LLaMA-Factory or what it is built on is not there, or too old."""
+        return install(environment, NEEDS, "llamafactory")
 
     def versions(self, environment: Environment) -> Mapping[str, str]:
         """Those of LLaMA-Factory and what it is built on, as installed there."""
@@ -62,7 +63,7 @@ class LlamaFactoryTrainer(Trainer):
         return Command(
             argv=job.environment.python("-m", STARTS),
             environment={**environment_of(job), **several},
-            files={CONFIG: text, LOG: "", **job_files(ollamake_progress="hf_progress", **{STARTS: "llamafactory_start"})},
+            files={CONFIG: text, LOG: "", **carried(**{STARTS: "llamafactory_start"})},
             follows=LOG,
         )
 

@@ -10,17 +10,15 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments, TrainingArguments, get_train_args
-from ollamake_progress import fail, tell
 
-from ollamake.errors import BuildError
-from ollamake.spelling import closest
 from ollamake.trainers.hf_examples import write_examples
+from ollamake.trainers.hf_progress import fail, tell
+from ollamake.trainers.native_options import check_options, fields_of, key_of
 
 CONFIG = "llamafactory.yaml"
 ARGUMENTS = (ModelArguments, DataArguments, TrainingArguments, FinetuningArguments, GeneratingArguments)
@@ -31,13 +29,9 @@ def main() -> None:
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
     tell("loading")
     _check(yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8")), job["recipe"].get("options", {}))
-    try:
-        written = write_examples(job)
-    except BuildError as error:
-        reason, _, fix = str(error).partition("\n  fix: ")
-        fail(reason, fix=fix)
+    written = write_examples(job)
     steps = -(-job["records"] // job["recipe"]["batch_size"]) * job["recipe"]["epochs"]
-    tell("start", steps=steps, examples=written.examples, tokens=written.tokens * job["recipe"]["epochs"])
+    tell("start", steps=steps, examples=written.examples, tokens=written.tokens)
     if job["checkpoint"] is None:
         for torn in Path("work").glob("checkpoint-*"):  # LLaMA-Factory would go on from it
             shutil.rmtree(torn)
@@ -47,19 +41,14 @@ def main() -> None:
 
 
 def _check(config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    known = {field.name for arguments in ARGUMENTS for field in fields(arguments)}
-    for name in options:
-        if name not in known:
-            close = closest(name, known)
-            fix = f"write {close!r}" if close else "remove it; `llamafactory-cli train -h` tells the keys that there are"
-            fail(f"options.{name}: this LLaMA-Factory has no such key", fix=fix, key=f"options.{name}")
+    known = {name: native for arguments in ARGUMENTS for name, native in fields_of(arguments).items()}
+    check_options(options, known, who="LLaMA-Factory")
     if "FORCE_TORCHRUN" in os.environ:
         return  # each of its processes checks the rest, which this one has not the place of
     try:
         get_train_args(dict(config))
     except (ValueError, AssertionError, ImportError) as error:
-        named = [name for name in options if name in str(error)]
-        fail(f"LLaMA-Factory refuses the config: {error}", fix="mend train.options", key=f"options.{named[0]}" if named else "options")
+        fail(f"LLaMA-Factory refuses the config: {error}", fix="mend train.options", key=key_of(error, options))
 
 
 def _become() -> None:
