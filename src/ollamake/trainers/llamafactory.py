@@ -24,6 +24,8 @@ CONFIG = "llamafactory.yaml"
 STARTS = "ollamake_llamafactory"
 LOG = "work/trainer_log.jsonl"  # LLaMA-Factory's own name for it
 ACCUMULATION = "gradient_accumulation_steps"
+_WORDS = {"step": "current_steps", "steps": "total_steps", "epoch": "epoch", "learning_rate": "lr"}  # ours -> its log's
+_LOSSES = {"evaluation": "eval_loss", "step": "loss"}
 _TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 
 
@@ -140,22 +142,11 @@ def _logged(line: str) -> Event | None:
         facts = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(facts, dict) or not isinstance(facts.get("current_steps"), int) or not isinstance(facts.get("total_steps"), int):
+    kinds = [kind for kind, loss in _LOSSES.items() if isinstance(facts, dict) and loss in facts]
+    if not kinds:
         return None
-    step, steps, epoch = facts["current_steps"], facts["total_steps"], facts.get("epoch")
-    if "eval_loss" in facts:
-        return Event(kind="evaluation", step=step, steps=steps, epoch=epoch, loss=facts["eval_loss"])
-    if "loss" not in facts:
-        return None
-    return Event(
-        kind="step",
-        step=step,
-        steps=steps,
-        epoch=epoch,
-        loss=facts["loss"],
-        learning_rate=facts.get("lr"),
-        seconds_left=_seconds(facts.get("remaining_time")),
-    )
+    told = {there: facts.get(here) for there, here in {**_WORDS, "loss": _LOSSES[kinds[0]]}.items()}
+    return json_event(json.dumps({"event": kinds[0], **told, "seconds_left": _seconds(facts.get("remaining_time")) if kinds[0] == "step" else None}))
 
 
 def _seconds(told: Any) -> float | None:

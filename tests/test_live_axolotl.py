@@ -1,0 +1,17 @@
+"""Axolotl trains for Ollama: SmolLM2, on the CPU, in an environment of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollamake.trainers.axolotl import AxolotlTrainer
+from trainer_jobs import TrainsForOllama
+
+pytestmark = [pytest.mark.live, pytest.mark.trainers, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
+
+
+class TestAxolotl(TrainsForOllama):
+    trainer = AxolotlTrainer()
+    packages = ("axolotl==0.19.0",)
+    unknown = ("lora_dropuot", "options.lora_dropuot: this Axolotl has no such key\nwrite 'lora_dropout'")
+    wrong = ("optimizer", "sgdd", "Axolotl refuses the config: optimizer")
