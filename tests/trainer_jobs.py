@@ -153,15 +153,16 @@ class TrainsForOllama:
     wrong: ClassVar[tuple[str, Any, str]]  # an option, a value that it can't have, and what the trainer should say of it
 
     @pytest.fixture(scope="class")
-    def env(self) -> str:
-        return environment(self.trainer.name, *self.packages)
+    @classmethod
+    def env(cls) -> str:
+        return environment(cls.trainer.name, *cls.packages)
 
     @pytest.fixture(scope="class")
-    def finished(self, env: str, base_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Event]]:
+    @classmethod
+    def finished(cls, env: str, base_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Event]]:
         """Four facts, all of them read in each step; and what was told of that."""
         job = make_job(tmp_path_factory.mktemp("finished") / "job", base_gguf, env, taught(4), epochs=24)
-        events = trained(self.trainer, job)
-        return job, events
+        return job, trained(cls.trainer, job)
 
     def test_it_is_there_and_has_versions(self, env: str) -> None:
         from ollamake.trainers.environment import Environment

@@ -50,7 +50,8 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         faults = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
         keys = [place.split(".")[0] for place, _ in faults if place.split(".")[0] in self.options]
         said = "; ".join(f"{place}: {text}" if place else text for place, text in faults[:MOST_SHOWN])
-        fail(f"Axolotl refuses the config: {said}", fix="mend train.options", key=f"options.{keys[0]}" if keys else "options")
+        key = f"options.{keys[0]}" if keys else "options"
+        fail(f"Axolotl refuses the config: {said}", fix=f"mend train.{key}", key=key)
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:  # noqa: ARG002 - Axolotl's signature
         """What tells of each step."""

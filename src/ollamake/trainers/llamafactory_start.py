@@ -48,7 +48,9 @@ def _check(config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     try:
         get_train_args(dict(config))
     except (ValueError, AssertionError, ImportError) as error:
-        fail(f"LLaMA-Factory refuses the config: {error}", fix="mend train.options", key=key_of(error, options))
+        by_value = [name for name, value in options.items() if repr(value) in str(error)]
+        key = f"options.{by_value[0]}" if by_value else key_of(error, options)
+        fail(f"LLaMA-Factory refuses the config: {error}", fix=f"mend train.{key}", key=key)
 
 
 def _become() -> None:
