@@ -19,9 +19,10 @@ from ollamake.errors import BuildError
 from ollamake.lora import quants
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.gguf_file import read_head
-from ollamake.lora.gguf_lora import write_gguf_lora
+from ollamake.lora.gguf_lora import read_gguf_lora, write_gguf_lora
 from ollamake.lora.merge import write_merged_gguf
 from ollamake.lora.peft_adapter import read_peft_adapter
+from ollamake.lora.peft_config import trained_on_quantized
 
 RANK, ALPHA = 4, 12
 MODULES = {
@@ -232,7 +233,15 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "LoHa": ({f"{Q}.hada_w1_a": np.ones((4, 4), np.float32)}, {"peft_type": "LOHA"}, "peft_type is 'LOHA', not 'LORA'"),
     "no alpha": ({}, {"lora_alpha": None}, "lora_alpha is None, not a number other than 0"),
     "alpha 0": ({}, {"lora_alpha": 0}, "lora_alpha is 0, not a number other than 0"),
-    "alpha pattern": ({}, {"alpha_pattern": {"q_proj": 3}}, "alpha_pattern is {'q_proj': 3}, which a server of Ollama does not carry"),
+    "alpha pattern": ({}, {"alpha_pattern": {"q_proj": 0}}, "alpha_pattern is {'q_proj': 0}, not modules with numbers other than 0"),
+    "rank pattern": ({}, {"rank_pattern": {"(q": 2}}, "rank_pattern is {'(q': 2}, not modules with whole numbers above 0"),
+    "rank of a pattern": ({}, {"rank_pattern": {"q_proj": 2}}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 2"),
+    "rank above the matrix's size": (
+        {f"{Q}.lora_A.weight": np.ones((65, 64), np.float32), f"{Q}.lora_B.weight": np.ones((64, 65), np.float32)},
+        {"r": 65},
+        f"tensor '{Q}.lora_A.weight' has rank 65, where blk.0.attn_q.weight of the base, 64 x 64, takes 1 to 64",
+    ),
+    "LoRA-GA": ({}, {"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga', which changes the base's own weights"),
     "infinite alpha": ({}, {"lora_alpha": float("inf")}, "lora_alpha is inf, not a number other than 0"),
     "rank of the config": ({}, {"r": 8}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 8"),
     "PiSSA": ({}, {"init_lora_weights": "pissa_niter_16"}, "init_lora_weights is 'pissa_niter_16', which changes the base's own weights"),
@@ -288,6 +297,45 @@ def _in(dtype: str, tensor: NDArray[np.float32]) -> bytes:
     return tensor.astype({"F32": np.float32, "F16": np.float16}[dtype]).tobytes()
 
 
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_ranks_and_alphas_of_patterns_are_carried_in_the_scale(tmp_path: Path, tiny_base: Path, use_rslora: bool) -> None:
+    tensors = adapter_tensors()
+    for layer in (0, 1):  # of rank 2
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{name}.lora_A.weight"] = tensors[f"{name}.lora_A.weight"][:2]
+        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(tensors[f"{name}.lora_B.weight"][:, :2])
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5, r"layers\.\d\.mlp\..*": 7.5, "gate_proj": 9}}
+    architecture = read_architecture(tiny_base)
+    adapter = read_peft_adapter(write_adapter(tmp_path / "adapter", tensors, use_rslora=use_rslora, **patterns), architecture)
+    scales = {pair.tensor: pair.scale * (pair.rank**0.5 if use_rslora else pair.rank) for pair in adapter.pairs}
+    wanted = {"blk.0.attn_q": 12, "blk.1.attn_q": 5, "blk.0.attn_k": 12, "blk.1.ffn_gate": 7.5, "blk.0.ffn_down": 7.5}
+    assert {name: scales[f"{name}.weight"] for name in wanted} == pytest.approx(wanted)
+    write_gguf_lora(adapter, architecture, tmp_path / "lora.gguf")
+    again = read_gguf_lora(tmp_path / "lora.gguf", architecture)
+    for one, other in zip(adapter.pairs, again.pairs, strict=True):  # the file has one alpha: what is carried is the product
+        assert np.allclose(one.scale * one.b @ one.a, other.scale * other.b @ other.a, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "evidence"),
+    [
+        ({"base_model_name_or_path": "unsloth/llama-3-8b-Instruct-bnb-4bit"}, "base_model_name_or_path is 'unsloth/llama-3-8b-Instruct-bnb-4bit'"),
+        ({"base_model_name_or_path": "unsloth/Llama-3.2-3B-unsloth-bnb-4bit"}, "base_model_name_or_path is 'unsloth/Llama-3.2-3B-unsloth-bnb-4bit'"),
+        ({"base_model_name_or_path": "TheBloke/Mistral-7B-v0.1-GPTQ"}, "base_model_name_or_path is 'TheBloke/Mistral-7B-v0.1-GPTQ'"),
+        ({"base_model_name_or_path": "models/llama_awq"}, "base_model_name_or_path is 'models/llama_awq'"),
+        ({"use_qalora": True, "base_model_name_or_path": "x"}, "use_qalora is true"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights is 'loftq'"),
+        ({"base_model_name_or_path": "SmolLM2-135M-Instruct.Q4_1.gguf", "init_lora_weights": True}, None),
+        ({"base_model_name_or_path": "meta-llama/Llama-3.2-3B-Instruct"}, None),
+        ({"base_model_name_or_path": "hawq/awqward-8bits"}, "base_model_name_or_path is 'hawq/awqward-8bits'"),
+        ({"base_model_name_or_path": "hawq/awqward"}, None),
+        ({"base_model_name_or_path": None}, None),
+    ],
+)
+def test_an_adapter_that_was_trained_on_quantized_weights_tells_so(config: dict[str, Any], evidence: str | None) -> None:
+    assert trained_on_quantized(config) == evidence
+
+
 def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, tiny_base: Path) -> None:
     tensors = adapter_tensors()
     folder = write_adapter(tmp_path / "adapter", {**tensors, f"{Q}.lora_A.weight": np.ones((4, 64), np.int8)})
@@ -302,7 +350,14 @@ def test_a_pickle_or_a_cut_file_is_never_read(tmp_path: Path, tiny_base: Path) -
     with pytest.raises(BuildError, match="not a whole safetensors file"):
         read_peft_adapter(folder, architecture)
     weights.rename(folder / "adapter_model.bin")
-    with pytest.raises(BuildError, match=r"a pickle .* is never loaded"):
+    with pytest.raises(BuildError) as caught:
+        read_peft_adapter(folder, architecture)
+    said, fix = str(caught.value).splitlines()
+    assert said == f"{folder}/adapter_model.bin: a pickle, which may run any program when it is loaded: it is never loaded"
+    assert fix.startswith("  fix: if you trust who made it: python -c 'import ")
+    assert fix.endswith(f" {folder}/adapter_model.bin {folder}/adapter_model.safetensors")
+    (folder / "adapter_model.bin").unlink()
+    with pytest.raises(BuildError, match=r"adapter_model\.safetensors: no such file\n  fix: give a PEFT directory"):
         read_peft_adapter(folder, architecture)
 
 

@@ -43,6 +43,11 @@ class Architecture:
         name = self._names.get(module)
         return None if name is None or module.rpartition(".")[2] not in self.layers else f"{name}.weight"
 
+    @cached_property
+    def lora_tensors(self) -> frozenset[str]:
+        """The GGUF tensors that may get a LoRA."""
+        return frozenset(f"{name}.weight" for module, name in self._names.items() if module.rpartition(".")[2] in self.layers)
+
     def stored(self, module: str) -> str | None:
         """The GGUF tensor of any module's weight, such as `model.norm` or `lm_head`, or None where the architecture has no such module."""
         name = self._names.get(module)

@@ -14,14 +14,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from ollamake.errors import BuildError
+from ollamake.lora.adapter import LoraAdapter, Pair
 from ollamake.lora.gguf_file import MAGIC, GgufHead, Tensor, mapped
-from ollamake.lora.peft_adapter import Pair, PeftAdapter
 from ollamake.lora.quants import byte_size, dequantized, quantized
 
 WEIGHTS_TYPES = {"q8_0": GGMLQuantizationType.Q8_0, "f16": GGMLQuantizationType.F16}
 
 
-def write_merged_gguf(base: Path, head: GgufHead, adapter: PeftAdapter, weights_type: str, target: Path) -> None:
+def write_merged_gguf(base: Path, head: GgufHead, adapter: LoraAdapter, weights_type: str, target: Path) -> None:
     """Write base plus adapter as `target`; `weights_type` is one of WEIGHTS_TYPES. Raises BuildError."""
     pairs = {pair.tensor: pair for pair in adapter.pairs}
     types = {tensor.name: _type(tensor, pairs, WEIGHTS_TYPES[weights_type]) for tensor in head.tensors}

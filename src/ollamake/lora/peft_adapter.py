@@ -6,114 +6,80 @@ the name of its tensor.
 
 from __future__ import annotations
 
-import json
-import math
 import re
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
 from ollamake.errors import BuildError
+from ollamake.lora.adapter import LoraAdapter, Matrix, Named, Pair, adapter_of, shape_fault, side_fault
 from ollamake.lora.architecture import Architecture
+from ollamake.lora.peft_config import CONFIG, PICKLE, WEIGHTS, config_faults, rank_of, read_config, scale_of
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# Keys of the config that, where they say something, make more of the adapter than its A and B.
-NOT_CARRIED = (
-    *("alora_invocation_tokens", "alpha_pattern", "bias", "fan_in_fan_out", "layer_replication", "lora_bias", "modules_to_save"),
-    *("rank_pattern", "target_parameters", "trainable_token_indices", "use_dora", "use_qalora"),
-)
-CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
-_LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+__all__ = ["CONFIG", "WEIGHTS", "read_peft_adapter"]
+
+_LORA_TENSOR = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.(?P<side>lora_[AB])(?:\.default)?\.weight$")
 
 _FLOATS: dict[str, type[np.generic]] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-
-Matrix = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """The LoRA of one tensor of the base: delta = scale * b @ a, its rows in the order of the GGUF."""
-
-    tensor: str  # of the GGUF: blk.0.attn_q.weight
-    a: Matrix  # rank x columns
-    b: Matrix  # rows x rank
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        """The LoRA's inner dimension."""
-        return int(self.a.shape[0])
+# Reads numbers alone: what else a pickle may do, `weights_only` refuses.
+_CONVERTS = (
+    "import sys, torch; from safetensors.torch import save_file; "
+    "save_file({name: tensor.clone().contiguous() for name, tensor in torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()}, sys.argv[2])"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeftAdapter:
-    """A checked adapter."""
-
-    alpha: float
-    pairs: tuple[Pair, ...]  # in the order of the base's tensors
-
-
-def read_peft_adapter(folder: Path, architecture: Architecture) -> PeftAdapter:
+def read_peft_adapter(folder: Path, architecture: Architecture) -> LoraAdapter:
     """The adapter in this folder, all of its tensors for tensors of the base. Raises BuildError with every fault."""
-    config = _config(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     tensors = _tensors(folder / WEIGHTS)
-    faults = [*_config_faults(config)]
-    sides: dict[str, dict[str, tuple[str, Matrix]]] = {}
+    faults = [*config_faults(config)]
+    are_faults_of_config = bool(faults)
+    modules: dict[str, dict[str, Named]] = {}
+    broken = set()  # of which a side can't be read: the other one lacks nothing more
     for name, tensor in sorted(tensors.items()):
         match = _LORA_TENSOR.match(name)
         if match is None:
             faults.append(f"tensor {name!r} is none of a plain LoRA's")
         elif not np.isfinite(tensor).all():
             faults.append(f"tensor {name!r} holds NaN or infinite numbers")
+            broken.add(match["module"])
         else:
-            both = sides.setdefault(match["module"], {})
-            if match["side"] in both:
-                faults.append(f"tensors {both[match['side']][0]!r} and {name!r} are of one layer")
-            both[match["side"]] = (name, tensor)
+            sides = modules.setdefault(match["module"], {})
+            if match["side"] in sides:
+                faults.append(f"tensors {sides[match['side']][0]!r} and {name!r} are of one layer")
+            sides[match["side"]] = (name, tensor)
     shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors}
-    found: dict[str, Pair] = {}
-    for module, both in sides.items():
-        fault = _pair_fault(module, both, architecture.tensor_name(module), shapes, config.get("r"))
+    pairs: list[Pair] = []
+    for module, sides in modules.items():
+        fault = (
+            None if module in broken else _pair_fault(module, sides, architecture.tensor_name(module), shapes, {} if are_faults_of_config else config)
+        )
         if fault is not None:
             faults.append(fault)
         elif not faults:
-            pair = _pair(both, architecture.tensor_name(module) or "", config, architecture)
-            found[pair.tensor] = pair
-    if not faults and not found:
+            pairs.append(_pair(module, sides, config, architecture))
+    if not faults and not pairs:
         faults.append(f"{WEIGHTS} holds no tensor")
     if faults:
         fix = "train a plain LoRA on attention and MLP layers: no DoRA, no bias, no modules_to_save"
         raise BuildError("\n".join(f"{folder}: {fault}" for fault in faults), fix=fix)
-    ordered = tuple(found[tensor.name] for tensor in architecture.head.tensors if tensor.name in found)
-    return PeftAdapter(alpha=float(config["lora_alpha"]), pairs=ordered)
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = f"{path}: no such file"
-        raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
-    except (OSError, ValueError) as error:
-        msg = f"{path}: can't be read: {error}"
-        raise BuildError(msg) from error
-    if not isinstance(config, dict):
-        msg = f"{path}: not a JSON object"
-        raise BuildError(msg)
-    return config
+    return adapter_of(pairs, float(config["lora_alpha"]), architecture)
 
 
 def _tensors(path: Path) -> dict[str, Matrix]:
     try:
         found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # safetensors types its other calls
     except FileNotFoundError:
+        pickle = path.with_name(PICKLE)
+        if pickle.exists():
+            msg = f"{pickle}: a pickle, which may run any program when it is loaded: it is never loaded"
+            raise BuildError(msg, fix=f"if you trust who made it: python -c {shlex.join([_CONVERTS, str(pickle), str(path)])}") from None
         msg = f"{path}: no such file"
-        raise BuildError(msg, fix="a pickle (adapter_model.bin) is never loaded: save the adapter as safetensors") from None
+        raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
     except (OSError, SafetensorError) as error:
         msg = f"{path}: not a whole safetensors file: {error}"
         raise BuildError(msg, fix="train or fetch the adapter again") from error
@@ -130,42 +96,24 @@ def _float32(tensor: Mapping[str, Any]) -> Matrix:
     return np.asarray(numbers, dtype=np.float32)
 
 
-def _config_faults(config: dict[str, Any]) -> list[str]:
-    faults = []
-    if config.get("peft_type") != "LORA":
-        faults.append(f"peft_type is {config.get('peft_type')!r}, not 'LORA'")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or rank < 1:
-        faults.append(f"r is {rank!r}, not a whole number above 0")
-    if not isinstance(alpha, (int, float)) or not alpha or not math.isfinite(alpha):
-        faults.append(f"lora_alpha is {alpha!r}, not a number other than 0")
-    for key in NOT_CARRIED:
-        value = config.get(key)
-        if value and value != "none":
-            faults.append(f"{key} is {value!r}, which a server of Ollama does not carry")
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(CHANGES_THE_BASE):
-        faults.append(f"init_lora_weights is {start!r}, which changes the base's own weights")
-    return faults
-
-
-def _pair_fault(module: str, both: dict[str, tuple[str, Matrix]], tensor: str | None, shapes: dict[str, tuple[int, ...]], rank: object) -> str | None:
-    for side, other in (("A", "B"), ("B", "A")):
-        if side not in both:
-            return f"tensor {both[other][0]!r} has no lora_{side} beside it"
-    (name_a, a), (name_b, b) = both["A"], both["B"]
+def _pair_fault(
+    module: str, sides: Mapping[str, Named], tensor: str | None, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
+) -> str | None:
+    """What is wrong with a module's LoRA; ranks are compared where there is a config that says them."""
+    fault = side_fault(sides, "lora_A", "lora_B")
+    if fault is not None:
+        return fault
+    a, b = sides["lora_A"], sides["lora_B"]
     if tensor is None or tensor not in shapes:
-        return f"tensor {name_a!r}: the base has no module {module!r} that takes a LoRA"
-    columns, rows = shapes[tensor]
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != columns or b.shape[0] != rows or a.shape[0] != b.shape[1]:
-        return f"tensors {name_a!r} {list(a.shape)} and {name_b!r} {list(b.shape)} do not fit {tensor} of the base, {rows} x {columns}"
-    if a.shape[0] != rank:
-        return f"tensor {name_a!r} has rank {a.shape[0]}, where the config has r {rank!r}"
-    return None
+        return f"tensor {a[0]!r}: the base has no module {module!r} that takes a LoRA"
+    fault = shape_fault(a, b, tensor, shapes[tensor])
+    if fault is None and config and a[1].shape[0] != rank_of(config, module):
+        return f"tensor {a[0]!r} has rank {a[1].shape[0]}, where the config has r {rank_of(config, module)!r}"
+    return fault
 
 
-def _pair(both: dict[str, tuple[str, Matrix]], tensor: str, config: dict[str, Any], architecture: Architecture) -> Pair:
-    a, b = both["A"][1], both["B"][1]
-    rank = a.shape[0]
-    scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Pair(tensor=tensor, a=a, b=np.ascontiguousarray(architecture.in_file_order(tensor, b)), scale=scale)
+def _pair(module: str, sides: Mapping[str, Named], config: Mapping[str, Any], architecture: Architecture) -> Pair:
+    tensor = architecture.tensor_name(module)
+    assert tensor is not None  # or it had been a fault
+    a, b = sides["lora_A"][1], sides["lora_B"][1]
+    return Pair(tensor=tensor, a=a, b=architecture.in_file_order(tensor, b), scale=scale_of(config, module, a.shape[0]))

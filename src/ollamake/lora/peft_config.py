@@ -1,0 +1,109 @@
+"""What the adapter_config.json of a PEFT directory says of its tensors, and what of that no server carries."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ollamake.errors import BuildError
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+# Keys of the config that, where they say something, make more of the adapter than its A and B.
+NOT_CARRIED = (
+    *("alora_invocation_tokens", "arrow_config", "bias", "fan_in_fan_out", "kasa_config", "layer_replication", "lora_bias", "modules_to_save"),
+    *("monteclora_config", "target_parameters", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora"),
+)
+CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Words by which models are named whose weights are quantized for training: unsloth/llama-3-8b-bnb-4bit, TheBloke/x-GPTQ. A GGUF's Q4_1 is none of
+# them: the embedded trainer makes full weights of it.
+_QUANTIZED = re.compile(r"(?:^|[-_./])(?:bnb|[48]-?bits?|nf4|int[48]|gptq|awq|hqq|aqlm|exl2|w[48]a(?:8|16))(?=$|[-_./])", re.IGNORECASE)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config in this file. Raises BuildError."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        msg = f"{path}: no such file"
+        raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
+    except (OSError, ValueError) as error:
+        msg = f"{path}: can't be read: {error}"
+        raise BuildError(msg) from error
+    if not isinstance(config, dict):
+        msg = f"{path}: not a JSON object"
+        raise BuildError(msg)
+    return config
+
+
+def config_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with it, or can't be carried."""
+    if config.get("peft_type") != "LORA":
+        yield f"peft_type is {config.get('peft_type')!r}, not 'LORA'"
+    if not _is_rank(config.get("r")):
+        yield f"r is {config.get('r')!r}, not a whole number above 0"
+    if not _is_alpha(config.get("lora_alpha")):
+        yield f"lora_alpha is {config.get('lora_alpha')!r}, not a number other than 0"
+    for key, is_right, wanted in (("rank_pattern", _is_rank, "whole numbers above 0"), ("alpha_pattern", _is_alpha, "numbers other than 0")):
+        patterns = config.get(key) or {}
+        if not isinstance(patterns, dict) or not all(_is_pattern(pattern) and is_right(value) for pattern, value in patterns.items()):
+            yield f"{key} is {patterns!r}, not modules with {wanted}"
+    for key in NOT_CARRIED:
+        value = config.get(key)
+        if value and value != "none":
+            yield f"{key} is {value!r}, which a server of Ollama does not carry"
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(CHANGES_THE_BASE):
+        yield f"init_lora_weights is {start!r}, which changes the base's own weights"
+
+
+def rank_of(config: Mapping[str, Any], module: str) -> int:
+    """The rank of this module's LoRA, as the config has it."""
+    return int(_of_module(config, "rank_pattern", "r", module))
+
+
+def alpha_of(config: Mapping[str, Any], module: str) -> float:
+    """The alpha of this module's LoRA."""
+    return float(_of_module(config, "alpha_pattern", "lora_alpha", module))
+
+
+def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """What B @ A is multiplied by."""
+    return alpha_of(config, module) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def trained_on_quantized(config: Mapping[str, Any]) -> str | None:
+    """By what the adapter's config tells that its base was quantized while it was trained (QLoRA and the like), or None where it doesn't."""
+    if config.get("use_qalora"):
+        return "use_qalora is true"
+    start, base = config.get("init_lora_weights"), config.get("base_model_name_or_path")
+    if isinstance(start, str) and start.lower().startswith("loftq"):
+        return f"init_lora_weights is {start!r}"
+    if isinstance(base, str) and _QUANTIZED.search(base):
+        return f"base_model_name_or_path is {base!r}"
+    return None
+
+
+def _of_module(config: Mapping[str, Any], patterns: str, otherwise: str, module: str) -> Any:
+    """A module's value, by peft's rule (`get_pattern_key`): the first pattern that is its name, or the end of it behind a dot."""
+    found = (value for pattern, value in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({pattern})$", module))
+    return next(found, config[otherwise])
+
+
+def _is_rank(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_alpha(value: object) -> bool:
+    return isinstance(value, (int, float)) and bool(value) and math.isfinite(value)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
