@@ -53,6 +53,12 @@ def faults(text: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("path", ["lora.gguf", "adapters/Lora.GGUF", "/blobs/sha256-" + "0a" * 32])
+def test_a_gguf_lora_is_one_file_that_is_read(path: str) -> None:
+    package = next(step for step in steps_of(load(GOOD.replace("adapters/given", path)), {"peft": "chat"}) if step.id == "package:given")
+    assert package.reads == (path, "bases/small.gguf")
+
+
 def test_a_catalog_becomes_values_with_every_default_in_its_place() -> None:
     catalog = load(GOOD)
     legal, given_model = catalog.models
@@ -122,6 +128,24 @@ FAULTS = {
     "no file": (
         ("[tone.jsonl]", "[tune.jsonl]"),
         "models.yaml:8: dataset 'tone': no file matches 'tune.jsonl'\n  fix: write 'tone.jsonl', or create the file",
+    ),
+    "file of an adapter": (
+        ("adapter: adapters/given", "adapter: adapters/given/adapter_model.safetensors"),
+        "models.yaml:16: model 'given': 'adapters/given/adapter_model.safetensors' is a file of an adapter, and the folder is wanted that its "
+        "adapter_config.json is in\n  fix: name the folder: adapters/given",
+    ),
+    "pickle of an adapter": (
+        ("adapter: adapters/given", "adapter: adapter_model.BIN"),
+        "models.yaml:16: model 'given': 'adapter_model.BIN' is a pickle, which may run any program when it is loaded: it is never loaded\n"
+        "  fix: name the folder that it is in, .: a build then says how to convert it",
+    ),
+    "start from a GGUF LoRA": (
+        (
+            "train: {learning_rate: 2e-4}\n  given:\n    base: small\n    adapter: adapters/given",
+            "train: {start_from: given}\n  given: {base: small, adapter: x.gguf}",
+        ),
+        "models.yaml:13: model 'legal': train.start_from: 'given' is served from a GGUF LoRA, which no trainer goes on with\n"
+        "  fix: start from a model that is trained here, or whose adapter is a PEFT folder, or from `base`",
     ),
     "adapter and data": (
         ("adapter: adapters/given", "adapter: adapters/given\n    data: [tone]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
+from conftest import Repo
 from ollamake.errors import BuildError
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.gguf_lora import read_gguf_lora, write_gguf_lora
@@ -169,3 +171,29 @@ def test_a_cut_file_is_refused(tmp_path: Path, tiny_base: Path, length: int, sai
 def test_the_base_itself_is_no_adapter(tiny_base: Path) -> None:
     with pytest.raises(BuildError, match="a whole model, not an adapter"):
         read_adapter(tiny_base, read_architecture(tiny_base))
+
+
+@pytest.mark.parametrize(("version", "kind"), [("0.9.3", "adapter"), ("0.34.1", "merged")])
+def test_a_gguf_lora_is_served_without_training(repo: Repo, version: str, kind: str) -> None:
+    repo.server.version = version
+    write_lora(Path("mine.gguf"), RIGHT, PAIR)
+    repo.replace("    data: [shared]\n", "    adapter: mine.gguf\n")
+    assert repo.doit("register:legal").ran == ["package:legal", "register:legal"]
+    assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == kind
+    assert repo.trainings == []
+    assert repo.doit("register:legal").ran == []
+    write_lora(Path("mine.gguf"), {**RIGHT, "adapter.lora.alpha": 3.0}, PAIR)
+    assert repo.doit("register:legal").ran == ["package:legal", "register:legal"]
+    why = repo.doit("why", "legal")
+    assert (why.code, why.err) == (0, "")
+    assert f"as {'a GGUF LoRA' if kind == 'adapter' else 'merged weights'}" in why.out
+    assert "mine.gguf" in why.out
+    assert "mine.gguf" in repo.doit("ls", "legal").out
+
+
+def test_a_gguf_lora_that_does_not_fit_fails_its_packaging(repo: Repo) -> None:
+    write_lora(Path("mine.gguf"), {**RIGHT, "general.architecture": "qwen2"}, PAIR)
+    repo.replace("    data: [shared]\n", "    adapter: mine.gguf\n")
+    result = repo.doit("register:legal")
+    assert result.code == 1
+    assert "\npackage:legal failed:\nmine.gguf: it is for a base of architecture 'qwen2', not 'llama'\n  fix: convert a plain LoRA" in result.out

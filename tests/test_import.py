@@ -314,12 +314,13 @@ def test_a_modelfile_without_an_adapter_is_to_be_trained() -> None:
     [
         ("FROM ./weights\nADAPTER a\n", ["FROM ./weights: no GGUF, which a base is served from: convert it, and put it at bases/weights.gguf"]),
         (
-            "FROM ./b.gguf\nADAPTER a.gguf\n",
+            "FROM ./b.gguf\nADAPTER a.bin\n",
             [
                 "no adapter that can be taken: write the records that the model is to be trained on into datasets/desk.jsonl",
-                "ADAPTER a.gguf: only folders of a PEFT adapter are taken",
+                "ADAPTER a.bin: only folders of a PEFT adapter and GGUF LoRAs are taken",
             ],
         ),
+        ("FROM ./b.gguf\nADAPTER a.gguf\n", []),
         ("FROM ./b.gguf\nADAPTER a\nADAPTER b\n", ["ADAPTER b: a second one; the first is taken"]),
         ("FROM ./b.gguf\nADAPTER a\nRENDERER x\n", ["RENDERER: there is nothing like it here"]),
         ("FROM ./b.gguf\nADAPTER a\nPARAMETER num_ctx lots\n", ["PARAMETER num_ctx lots: Ollama has no such parameter, or not with this value"]),

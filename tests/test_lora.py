@@ -354,7 +354,7 @@ def test_a_pickle_or_a_cut_file_is_never_read(tmp_path: Path, tiny_base: Path) -
         read_peft_adapter(folder, architecture)
     said, fix = str(caught.value).splitlines()
     assert said == f"{folder}/adapter_model.bin: a pickle, which may run any program when it is loaded: it is never loaded"
-    assert fix.startswith("  fix: if you trust who made it: python -c 'import ")
+    assert fix.startswith("  fix: convert it; this loads numbers alone: python -c 'import ")
     assert fix.endswith(f" {folder}/adapter_model.bin {folder}/adapter_model.safetensors")
     (folder / "adapter_model.bin").unlink()
     with pytest.raises(BuildError, match=r"adapter_model\.safetensors: no such file\n  fix: give a PEFT directory"):
@@ -377,3 +377,14 @@ def test_an_adapter_that_is_there_is_served_without_training(repo: Repo) -> None
     assert repo.trainings == []
     write_adapter(repo.path / "mine", adapter_tensors(), lora_alpha=3)
     assert repo.doit("register:legal").ran == ["package:legal", "register:legal"]
+
+
+def test_a_build_that_finds_a_pickle_says_how_it_is_converted(repo: Repo) -> None:
+    (write_adapter(repo.path / "mine", adapter_tensors()) / "adapter_model.safetensors").rename(repo.path / "mine/adapter_model.bin")
+    repo.replace("    data: [shared]\n", "    adapter: mine\n")
+    result = repo.doit("register:legal")
+    assert result.code == 1
+    assert (
+        "\npackage:legal failed:\nmine/adapter_model.bin: a pickle, which may run any program when it is loaded: it is never loaded\n" in result.out
+    )
+    assert result.out.count(" mine/adapter_model.bin mine/adapter_model.safetensors\n") == 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ollamake.catalog.adapters import is_lora_file
 from ollamake.catalog.expanded import joined, told, written
 from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 
@@ -131,7 +132,7 @@ def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | N
     yield Step(
         stage="package",
         name=model.name,
-        reads=(*adapter_files(adapter), model.base.gguf),
+        reads=(*(adapter_files(adapter) if model.adapter is None else given_files(adapter)), model.base.gguf),
         writes=(served,),
         keys={"serve.weights": model.serve.weights, "serve.weights_type": model.serve.weights_type},
         subject=model,
@@ -162,10 +163,15 @@ def holdout_path(text: str) -> str:
 
 
 def adapter_folder(model: Model) -> str:
-    """Where the model's adapter is, or will be."""
+    """Where the model's adapter is, or will be: a folder, or, where it is given, perhaps a GGUF LoRA."""
     return model.adapter or f"{ADAPTERS}/{model.name}"
 
 
 def adapter_files(folder: str) -> tuple[str, str]:
     """The two files of a PEFT adapter that are read."""
     return joined(folder, "adapter_config.json"), joined(folder, "adapter_model.safetensors")
+
+
+def given_files(adapter: str) -> tuple[str, ...]:
+    """The files of an adapter that was there already."""
+    return (adapter,) if is_lora_file(adapter) else adapter_files(adapter)

@@ -185,5 +185,9 @@ def require_files(step: Step) -> None:
         return
     if isinstance(subject, Model) and subject.base.gguf in missing:
         raise subject.base.missing()
+    if step.stage == "package":
+        from ollamake.stages.package import refuse_pickle
+
+        refuse_pickle(missing)
     msg = f"{subject.mark}: {step.stage} {step.name!r}: no such file: {', '.join(missing)}"
     raise BuildError(msg, fix="put it there, or mend the path in the catalog")

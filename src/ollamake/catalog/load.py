@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ollamake.catalog.adapters import wrong_with_adapter
 from ollamake.catalog.advice import TOO_LONG, Advice, is_too_long, shown
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
@@ -194,13 +195,8 @@ class _Reading:
         entry = own.value
         if entry["base"] not in bases:
             self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", self.shared.advice.name("base", entry["base"], bases))
-        if "adapter" in entry:
-            for key in ("data", "train"):
-                if key in entry:
-                    text = f"model {name!r}: {key} beside adapter: an adapter that is there is not trained"
-                    self.fault(own.place((key,)), text, f"remove adapter or {key}")
-        elif "data" not in entry:
-            self.fault(own.at, f"model {name!r}: neither data nor adapter", "add `data: [DATASET]`, or `adapter: FOLDER`")
+        for key, text, fix in wrong_with_adapter(entry):
+            self.fault(own.place((key,)) if key else own.at, f"model {name!r}: {text}", fix)
         base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
         layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
         train = train_of(layers)

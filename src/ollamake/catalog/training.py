@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from ollamake.catalog.adapters import is_lora_file
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.names import Names, Scope
 from ollamake.catalog.values import COMMAND_PLACES, Model, Portion, Train
@@ -55,6 +56,9 @@ def with_starts(models: Names[Model], advice: Advice, fault: Callable[[str, str,
         elif other.base.name != model.base.name:
             text = f"{said!r} is on base {other.base.name!r}, and this one on {model.base.name!r}: an adapter fits its own base alone"
             fault(name, "train.start_from", text, "start from a model on the same base, or from `base`")
+        elif other.adapter is not None and is_lora_file(other.adapter):
+            text = f"{said!r} is served from a GGUF LoRA, which no trainer goes on with"
+            fault(name, "train.start_from", text, "start from a model that is trained here, or whose adapter is a PEFT folder, or from `base`")
         else:
             assert model.train.start is not None
             found[name] = replace(model, train=replace(model.train, start=replace(model.train.start, model=other.name)))

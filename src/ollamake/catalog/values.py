@@ -159,7 +159,7 @@ class Model:
     portions: tuple[Portion, ...]  # of datasets, in the order in which they are read
     shuffle: bool  # are the records of all of them mixed, by the seed?
     train: Train
-    adapter: str | None  # folder of an adapter that is there already; then nothing is trained
+    adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
     mark: Mark

@@ -129,8 +129,8 @@ def _base(source: Source, said: Instruction) -> tuple[dict[str, dict[str, Any]],
 
 def _adapter(source: Source, said: Instruction) -> tuple[str | None, list[Note]]:
     path = source.beside(said.value)
-    if path.endswith((".gguf", ".bin")):
-        return None, [source.note(said.line, f"ADAPTER {said.value}: only folders of a PEFT adapter are taken")]
+    if path.endswith(".bin"):  # of old, a whole format of its own; else a pickle
+        return None, [source.note(said.line, f"ADAPTER {said.value}: only folders of a PEFT adapter and GGUF LoRAs are taken")]
     return (os.path.dirname(path) or "." if path.endswith(".safetensors") else path), []
 
 

@@ -15,7 +15,6 @@ from ollamake.lora.architecture import Architecture
 from ollamake.lora.gguf_file import GgufHead, Tensor, mapped, parse_head
 from ollamake.lora.quants import byte_size, dequantized
 
-SUFFIX = ".gguf"  # by which a file's path is told from a folder's
 _ALPHA = "adapter.lora.alpha"
 _SIDES = ("lora_a", "lora_b")
 

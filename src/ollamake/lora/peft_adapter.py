@@ -70,14 +70,19 @@ def read_peft_adapter(folder: Path, architecture: Architecture) -> LoraAdapter:
     return adapter_of(pairs, float(config["lora_alpha"]), architecture)
 
 
+def refuse_pickle_beside(weights: Path) -> None:
+    """Raise BuildError where the weights that are missing are there as a pickle; says the command that converts it."""
+    pickle = weights.with_name(PICKLE)
+    if pickle.exists():
+        msg = f"{pickle}: a pickle, which may run any program when it is loaded: it is never loaded"
+        raise BuildError(msg, fix=f"convert it; this loads numbers alone: python -c {shlex.join([_CONVERTS, str(pickle), str(weights)])}")
+
+
 def _tensors(path: Path) -> dict[str, Matrix]:
     try:
         found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # safetensors types its other calls
     except FileNotFoundError:
-        pickle = path.with_name(PICKLE)
-        if pickle.exists():
-            msg = f"{pickle}: a pickle, which may run any program when it is loaded: it is never loaded"
-            raise BuildError(msg, fix=f"if you trust who made it: python -c {shlex.join([_CONVERTS, str(pickle), str(path)])}") from None
+        refuse_pickle_beside(path)
         msg = f"{path}: no such file"
         raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
     except (OSError, SafetensorError) as error:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
-from ollamake.graph import Step
+from ollamake.graph import Step, adapter_folder
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.gguf_lora import write_gguf_lora
 from ollamake.lora.merge import write_merged_gguf
-from ollamake.lora.peft_adapter import CONFIG, read_peft_adapter
+from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
+from ollamake.lora.read import read_adapter
 from ollamake.state.digests import file_digest
 from ollamake.state.files import write_whole
 
@@ -28,7 +30,7 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     base = Path(model.base.gguf)
     architecture = read_architecture(base)
-    adapter = read_peft_adapter(_folder_of_adapter(step), architecture)
+    adapter = read_adapter(Path(adapter_folder(model)), architecture)
     target = folder / f"{kind}.gguf"
     partial = folder / f".{kind}.gguf.partial"
     Path(served).unlink(missing_ok=True)
@@ -51,5 +53,8 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     return {"kind": kind, "bytes": target.stat().st_size}
 
 
-def _folder_of_adapter(step: Step) -> Path:
-    return next(Path(path).parent for path in step.reads if Path(path).name == CONFIG)
+def refuse_pickle(missing: Iterable[str]) -> None:
+    """Raise BuildError where one of these files is not there because an adapter's weights are in a pickle beside it: says how it is converted."""
+    for path in map(Path, missing):
+        if path.name == WEIGHTS:
+            refuse_pickle_beside(path)
