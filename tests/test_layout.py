@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "catalog": "errors digest spelling",
     "records": "errors digest spelling",
     "selection": "errors spelling catalog",
-    "importers": "errors catalog",
+    "importers": "errors spelling catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",

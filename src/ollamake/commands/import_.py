@@ -16,7 +16,7 @@ from ollamake.commands.look import OptionsAnywhere
 from ollamake.errors import BuildError, as_printed
 from ollamake.importers.entries import Imported
 from ollamake.importers.recognise import imported
-from ollamake.importers.write import added_to, catalog_text
+from ollamake.importers.write import PASTE, added_to, catalog_text
 from ollamake.state.files import remedy, write_whole
 from ollamake.state.run_lock import RunLock
 
@@ -44,11 +44,9 @@ class ImportCommand(OptionsAnywhere):
             if not opt_values["write"]:
                 print(catalog_text(found), end="")
                 return 0
-            _write(catalog, found)
+            write_entries(catalog, found)
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
-        except UnicodeDecodeError as error:
-            raise InvalidCommand(as_printed(BuildError(f"{catalog}: not UTF-8", fix="save it as UTF-8"))) from error
         except OSError as error:
             raise InvalidCommand(as_printed(BuildError(f"{error.filename}: {error.strerror}", fix=remedy(error)))) from error
         for one in found:
@@ -58,7 +56,7 @@ class ImportCommand(OptionsAnywhere):
         return 0
 
 
-def _write(catalog: Path, found: Sequence[Imported]) -> None:
+def write_entries(catalog: Path, found: Sequence[Imported], *, paste: str = PASTE) -> None:
     """Add the entries to the catalog; where it is a link, to the file that it leads to. Waits for a build that is on. Raises BuildError and OSError."""
     lock = RunLock(Path.cwd())
     lock.hold()
@@ -67,12 +65,20 @@ def _write(catalog: Path, found: Sequence[Imported]) -> None:
         if not file.exists():
             write_whole(file, catalog_text(found))
             return
-        before = file.read_bytes()
-        mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
-        text = added_to(before.decode("utf-8-sig"), str(catalog), found)
-        write_whole(file, mark + text.encode(), mode=stat.S_IMODE(file.stat().st_mode))
+        mark = codecs.BOM_UTF8 if file.read_bytes().startswith(codecs.BOM_UTF8) else b""
+        write_whole(file, mark + in_catalog(catalog, found, paste=paste).encode(), mode=stat.S_IMODE(file.stat().st_mode))
     finally:
         lock.release()
+
+
+def in_catalog(catalog: Path, found: Sequence[Imported], *, paste: str = PASTE) -> str:
+    """The catalog's text with the entries in it. Raises BuildError and OSError."""
+    try:
+        text = catalog.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{catalog}: not UTF-8"
+        raise BuildError(msg, fix="save it as UTF-8") from error
+    return added_to(text, str(catalog), found, paste=paste)
 
 
 def _read(path: str, name: str, catalog: Path) -> Imported:

@@ -29,7 +29,7 @@ class Note:
 class Imported:
     """One model, with the base and the datasets that it needs, as a catalog has them."""
 
-    kind: str  # of the file that it comes from
+    kind: str  # of the file that it comes from; empty where the entries say all that there is to say
     path: str
     name: str
     base: Mapping[str, Mapping[str, Any]]  # one, by its name
@@ -55,11 +55,16 @@ class Source:
 
     def here(self, path: str) -> str:
         """A path that is relative to the working directory, as the catalog has it."""
-        return (path if os.path.isabs(path) else os.path.relpath(path or ".", self.folder or ".")).replace(os.sep, "/")
+        return here(path, self.folder)
 
     def note(self, line: int, text: str) -> Note:
         """A note on a line of the file."""
         return Note(mark=Mark(self.path, line), text=text)
+
+
+def here(path: str, folder: str) -> str:
+    """A path that is relative to the working directory, as a catalog in that folder has it."""
+    return (path if os.path.isabs(path) else os.path.relpath(path or ".", folder or ".")).replace(os.sep, "/")
 
 
 def name_of(text: str) -> str:

@@ -57,8 +57,8 @@ def catalog_text(found: Iterable[Imported]) -> str:
     return added_to("version: 1\n", "the catalog", found)
 
 
-def added_to(text: str, path: str, found: Iterable[Imported]) -> str:
-    """The catalog's text with the entries in it.
+def added_to(text: str, path: str, found: Iterable[Imported], *, paste: str = PASTE) -> str:
+    """The catalog's text with the entries in it. `paste`: what a person may do instead.
 
     Raises FaultyFileError where the catalog has faults, and BuildError where something else has such a name, or where there is no place for them.
     """
@@ -70,10 +70,10 @@ def added_to(text: str, path: str, found: Iterable[Imported]) -> str:
     if faults:
         raise FaultyFileError(sorted(faults, key=lambda fault: fault.mark))
     marks = {at: Mark(path, line) for at, line in lines.items()}
-    wanted, new = _merged(value, marks, found)
+    wanted, new = _merged(value, marks, found, paste)
     for section in SECTIONS:
         if new[section] and (section,) in marks:
-            _check_lines(text, section, marks[(section,)])
+            _check_lines(text, section, marks[(section,)], paste)
     try:
         for section in SECTIONS:
             if new[section]:
@@ -83,14 +83,16 @@ def added_to(text: str, path: str, found: Iterable[Imported]) -> str:
         result = None
     if result != wanted:
         msg = f"{path}: there is no place in it where entries could be written"
-        raise BuildError(msg, fix=PASTE.removeprefix("or "))
+        raise BuildError(msg, fix=paste.removeprefix("or "))
     faults, _ = schema_faults(result, lines, path)
     if faults:
         raise FaultyFileError(faults)
     return text
 
 
-def _merged(value: Mapping[str, Any], marks: Mapping[KeyPath, Mark], found: Iterable[Imported]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+def _merged(
+    value: Mapping[str, Any], marks: Mapping[KeyPath, Mark], found: Iterable[Imported], paste: str
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """The catalog with the entries in it; and those of them that are new, as lines of each section. Raises BuildError."""
     wanted = dict(value)
     new: dict[str, list[str]] = {section: [] for section in SECTIONS}
@@ -99,29 +101,29 @@ def _merged(value: Mapping[str, Any], marks: Mapping[KeyPath, Mark], found: Iter
             there = dict(wanted.get(section) or {})
             for name, entry in entries.items():
                 if name not in there:
-                    new[section] += [*(_comments(one) if section == "models" else []), *_lines({name: entry})]
+                    new[section] += [*(_comments(one) if section == "models" and one.kind else []), *_lines({name: entry})]
                 elif section == "models" or there[name] != entry:
-                    raise _taken(section, name, marks.get((section, name)), one)
+                    raise _taken(section, name, marks.get((section, name)), one, paste)
             if entries:
                 wanted[section] = {**there, **entries}
     return wanted, new
 
 
-def _taken(section: str, name: str, mark: Mark | None, one: Imported) -> BuildError:
+def _taken(section: str, name: str, mark: Mark | None, one: Imported, paste: str) -> BuildError:
     """A name that another one has; `mark`: where, in the catalog; None where that one is imported too."""
     at = "" if mark is None else f"{mark}: "
     if mark is None:
         fix = "import each file by itself, this one with --name" if section == "models" else "import each file by itself, and rename one of the two"
     else:
-        fix = f"name the model otherwise, with --name; {PASTE}" if section == "models" else f"rename that one; {PASTE}"
+        fix = f"name the model otherwise, with --name; {paste}" if section == "models" else f"rename that one; {paste}"
     return BuildError(f"{at}there is another {section[:-1]} {name!r} already, and {one.path} has one", fix=fix)
 
 
-def _check_lines(text: str, section: str, mark: Mark) -> None:
+def _check_lines(text: str, section: str, mark: Mark, paste: str) -> None:
     """Raise BuildError where the entries of a section begin in the line of its key: there is no line to write others before or behind."""
     if text.split("\n")[mark.line - 1].partition(":")[2].partition("#")[0].strip():
         msg = f"{mark}: {section} are written in one line"
-        raise BuildError(msg, fix=f"give each of them a line of its own; {PASTE}")
+        raise BuildError(msg, fix=f"give each of them a line of its own; {paste}")
 
 
 def _inserted(text: str, path: str, section: str, entries: Sequence[str]) -> str:

@@ -58,3 +58,11 @@ def refuse_pickle(missing: Iterable[str]) -> None:
     for path in map(Path, missing):
         if path.name == WEIGHTS:
             refuse_pickle_beside(path)
+
+
+def check_adapter(model: Model) -> None:
+    """Check an adapter that is there against its base, as its packaging will. Raises BuildError."""
+    assert model.adapter is not None  # there is one
+    if not Path(model.base.gguf).is_file():
+        raise model.base.missing()
+    read_adapter(Path(model.adapter), read_architecture(Path(model.base.gguf)))
