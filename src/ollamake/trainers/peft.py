@@ -1,33 +1,60 @@
-"""The embedded trainer: transformers and peft, in a process of its own."""
+"""The embedded trainer: transformers with a LoRA of our own, in a process of its own. Its adapters are PEFT directories."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ollamake.trainers.environment import Environment
-from ollamake.trainers.port import Capabilities, Command, Job, Trainer
+from ollamake.trainers.peft_checkpoints import whole_checkpoint
+from ollamake.trainers.peft_options import objections_to
+from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 
-NEEDS = ("torch", "transformers", "peft")
+NEEDS = ("torch", "transformers")
 
 
 class PeftTrainer(Trainer):
-    """Trains a LoRA on the GGUF that is served, on a GPU where there is one, else on the CPU."""
+    """Trains a LoRA on what is served, on a GPU where the training has one, else on the CPU."""
 
     name = "peft"
     text_format = "chat"
-    capabilities = Capabilities(reports_progress=True, deterministic=True)
+    capabilities = Capabilities(
+        reads_base=HF,
+        resumes=True,
+        reports_progress=True,
+        evaluates=True,
+        starts_from_adapter=True,
+        deterministic=True,
+    )
 
     def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where torch, transformers or peft is not there."""
+        """`pip install`, where torch or transformers is not there."""
         return environment.pip("ollamake[peft]") if environment.missing(NEEDS) else None
 
     def versions(self, environment: Environment) -> Mapping[str, str]:
-        """Those of torch, transformers and peft, as installed."""
+        """Those of torch and transformers, as installed."""
         return environment.versions(NEEDS)
+
+    def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
+        """Options that it doesn't have, and values that they can't have."""
+        return tuple(objections_to(recipe))
+
+    def checkpoint(self, folder: Path) -> Path | None:
+        """The newest one in the job's `work`: they appear whole or not at all."""
+        return whole_checkpoint(folder / "work")
 
     def plan(self, job: Job) -> Command:
         """Python with `peft_training` and the job's folder."""
         argv = job.environment.python("-m", "ollamake.trainers.peft_training", str(job.folder))
         # Nothing is fetched for a base that is there as a GGUF, and nobody is told of the training.
         offline = {} if "hf" in job.base else {"HF_HUB_OFFLINE": "1"}
-        return Command(argv=argv, environment={"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **offline})
+        return Command(
+            argv=argv,
+            environment={
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # else cuBLAS may sum in another order each time
+                **offline,
+            },
+        )

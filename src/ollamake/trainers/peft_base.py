@@ -1,4 +1,4 @@
-"""The base as transformers loads it: from the GGUF that is served, or from the Hugging Face id that the catalog gives.
+"""The base as transformers loads it: from a Hugging Face folder, which the build makes of the GGUF that is served, or by an id.
 
 Imports torch and transformers: only for the training's own process.
 """
@@ -17,14 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def load_base(base: Mapping[str, Any], *, cache: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The base model and its tokenizer, from a job's `base`: `{"gguf": path, "digest": str}` or `{"hf": id}`.
-
-    A GGUF is dequantized once, and kept in `cache` by its digest: transformers takes 20 s to read 100 MB of GGUF, 1 s for the copy.
-    """
-    if "hf" in base:
-        source = str(base["hf"])
-    else:
-        source = str(_dequantized(Path(base["gguf"]), base["digest"], cache))
+    """The base model and its tokenizer, from a job's `base`: `path` is a folder or an id; without it, `gguf` is dequantized into the cache."""
+    source = str(base["path"] if "path" in base else base["hf"] if "hf" in base else _dequantized(Path(base["gguf"]), base["digest"], cache))
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     return model, tokenizer
