@@ -12,7 +12,7 @@ from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 
 BUILD = "build"
 ADAPTERS = "adapters"
-TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
+TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
 VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 1, "register": 1}
 

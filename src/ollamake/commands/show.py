@@ -14,6 +14,7 @@ from ollamake.commands.look import AS_JSON, Look
 from ollamake.commands.select import selected
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
+from ollamake.records.templated import TEMPLATED, templated
 from ollamake.records.text import rendered
 from ollamake.records.tokens import tokens_by_loss
 from ollamake.stages.lengths import rendering_of
@@ -58,15 +59,20 @@ def _shown(step: Step, number: int, *, text: bool, json: bool) -> str:
     if example is None:
         msg = f"model {model.name!r} has no record {number}"
         raise BuildError(msg, fix="the number is that of the record in the model's text; `doit check` says how many there are")
-    if text:
-        return rendered(example.record, step.keys["text format"], model.train.system)
+    text_format = step.keys["text format"]
+    if text and text_format != TEMPLATED:
+        return rendered(example.record, text_format, model.train.system)
     if not Path(model.base.gguf).is_file():
         raise model.base.missing()
     rendering = rendering_of(model.base.gguf, file_digest(model.base.gguf))
+    if text:
+        return templated(example.record, rendering, model.train.system)
     segments = rendering.segments(example.record, model.train.system)
     if segments is None or rendering.tokenizer is None:
         msg = f"base {model.base.name!r} has no chat template or tokenizer that is known here"
         raise BuildError(msg, fix="look at the line that the trainer reads: --text")
+    if text_format == TEMPLATED:  # whose trainer knows no turns
+        segments = [(piece, True) for piece, _ in segments]
     tokens = list(tokens_by_loss(rendering.tokenizer, segments))
     if json:
         facts = {

@@ -10,6 +10,7 @@ from ollamake.catalog import Model
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.graph import Step, marker_of
 from ollamake.records.rules import DROP, ERROR, TRUNCATE, WARNING
+from ollamake.records.templated import TEMPLATED, templated
 from ollamake.records.text import rendered
 from ollamake.records.verdict import faults_of
 from ollamake.say import say
@@ -67,18 +68,22 @@ def leaks_of(model: Model) -> list[Fault]:
 def text_of(step: Step, model: Model, lengths: Lengths, read: dict[str, str]) -> Iterator[str]:
     """The text, piece by piece. Raises FaultyFileError where records are too long, and BuildError where one can't be said in the trainer's format."""
     for example in lengths.fitted(mixture(model, read)):
-        yield _line(example, step.keys["text format"], model.train.system)
+        yield line_of(example, step.keys["text format"], lengths)
 
 
 def holdout_of(step: Step, model: Model) -> Iterator[str]:
     """The text of the records that are held out, as that of the others; those that are too long are left out without a word, for nothing is learnt of them."""
-    for example in lengths_of(model).short(held(model)):
-        yield _line(example, step.keys["text format"], model.train.system)
+    lengths = lengths_of(model)
+    for example in lengths.short(held(model)):
+        yield line_of(example, step.keys["text format"], lengths)
 
 
-def _line(example: Example, text_format: str, system: str | None) -> str:
+def line_of(example: Example, text_format: str, lengths: Lengths) -> str:
+    """A record of the text. Raises BuildError at its line where it can't be said in the trainer's format."""
     try:
-        return rendered(example.record, text_format, system)
+        if text_format == TEMPLATED:
+            return templated(example.record, lengths.rendering, lengths.system)
+        return rendered(example.record, text_format, lengths.system)
     except BuildError as error:
         msg = f"{example.mark}: {error}"
         raise BuildError(msg) from error

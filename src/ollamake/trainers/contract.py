@@ -16,7 +16,7 @@ from ollamake.errors import BuildError
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import ADAPTER, FLOAT_GGUF, GGUF, HF, PARTS, WEIGHTS, Capabilities, Command, Event, Job, Objection, Trainer
 
-TEXT_FORMATS = ("chat", "alpaca", "text")
+TEXT_FORMATS = ("chat", "alpaca", "templated", "text")
 RECIPE = {
     "alpha": 32.0,
     "batch_size": 4,
