@@ -38,6 +38,8 @@ def write_tiny_base(
     seed: int = 1,
     tokenizer: str = "gpt2",
     extra: Any = None,
+    context: int = 128,
+    file_type: int | None = None,
 ) -> None:
     """`extra`: more tensors, by name; in float32."""
     chance = np.random.default_rng(seed)
@@ -48,7 +50,9 @@ def write_tiny_base(
     writer.add_feed_forward_length(INNER)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
-    writer.add_context_length(128)
+    writer.add_context_length(context)
+    if file_type is not None:
+        writer.add_file_type(file_type)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_chat_template(CHATML)
     writer.add_tokenizer_model(tokenizer)

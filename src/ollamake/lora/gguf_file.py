@@ -40,6 +40,7 @@ class GgufHead:
     """All of a GGUF file but the tensors' data."""
 
     keys: dict[str, Any]  # scalars, strings and short arrays; long arrays are left out, unless they were asked for
+    places: dict[str, int]  # bytes from the start of the file: each key's value, which begins with its type (4 bytes); of all keys
     keys_start: int  # bytes from the start of the file: first key
     keys_end: int  # bytes: first tensor's description
     data_start: int  # bytes: first tensor's data
@@ -105,8 +106,10 @@ class _Reader:
         tensor_count, key_count = self.scalar("<Q"), self.scalar("<Q")
         keys_start = self.at
         keys: dict[str, Any] = {}
+        places: dict[str, int] = {}
         for _ in range(key_count):
             name = self.string()
+            places[name] = self.at
             value = self.value(self.scalar("<I"))
             if value is not None:
                 keys[name] = value
@@ -118,6 +121,7 @@ class _Reader:
             raise ValueError(msg)
         return GgufHead(
             keys=keys,
+            places=places,
             keys_start=keys_start,
             keys_end=keys_end,
             data_start=self.at + -self.at % alignment,

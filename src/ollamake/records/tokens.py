@@ -14,7 +14,7 @@ from ollamake.records.text import turns_of
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types
+CONTROL, USER_DEFINED = 3, 4  # llama.cpp's token types
 # The splits before byte-pair encoding, by `tokenizer.ggml.pre`, as llama.cpp has them (llama-vocab.cpp). An empty one is GPT-2's own.
 _DIGITS_ALONE = {"smollm", "starcoder", "refact", "command-r"}
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -52,7 +52,7 @@ class Rendering:
             from tokenizers import AddedToken
 
             types = self.keys.get("tokenizer.ggml.token_type", [])
-            special = [token for token, sort in zip(tokens, types, strict=False) if sort in {_CONTROL, _USER_DEFINED}]
+            special = [token for token, sort in zip(tokens, types, strict=False) if sort in {CONTROL, USER_DEFINED}]
             made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
         return made
 
