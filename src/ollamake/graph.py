@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 
 BUILD = "build"
 ADAPTERS = "adapters"
+WEIGHTS = "weights"  # of models that were trained whole; no part of build/, which may be deleted
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
 VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 1, "register": 1}
@@ -40,16 +41,16 @@ class Step:
         return f"{self.stage}:{self.name}"
 
 
-def steps_of(catalog: Catalog, text_formats: Mapping[str, str]) -> tuple[Step, ...]:
+def steps_of(catalog: Catalog, text_formats: Mapping[str, str], whole: Collection[str] = ()) -> tuple[Step, ...]:
     """Every step of the catalog, each behind those whose targets it reads.
 
-    `text_formats` says of each trainer what it reads: one of TEXT_FORMATS.
+    `text_formats` says of each trainer what it reads: one of TEXT_FORMATS. `whole`: the trainers that make whole weights, and no adapter.
     """
     steps = [validate_step(dataset) for dataset in catalog.datasets]
     models = {model.name: model for model in catalog.models}
     for model in catalog.models:
         start = models.get(model.train.start.model or "") if model.train.start else None
-        steps.extend(model_steps(model, text_formats, start=adapter_folder(start) if start else None))
+        steps.extend(model_steps(model, text_formats, whole, start=adapter_folder(start) if start else None))
     return tuple(steps)
 
 
@@ -87,11 +88,12 @@ def validate_step(dataset: Dataset) -> Step:
     )
 
 
-def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | None = None) -> Iterator[Step]:
+def model_steps(model: Model, text_formats: Mapping[str, str], whole: Collection[str] = (), *, start: str | None = None) -> Iterator[Step]:
     """A model's steps, in their order; `start` is the folder of another's adapter that its training begins with."""
     folder = f"{BUILD}/{model.name}"
-    adapter = model.adapter
-    if adapter is None:
+    is_whole = model.adapter is None and model.train.trainer in whole
+    made = weights_files(model) if is_whole else adapter_files(adapter_folder(model)) if model.adapter is None else given_files(model.adapter)
+    if model.adapter is None:
         text_format = text_formats[model.train.trainer]
         text = f"{folder}/text.{TEXT_FORMATS[text_format]}"
         yield Step(
@@ -110,7 +112,6 @@ def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | N
             },
             subject=model,
         )
-        adapter = adapter_folder(model)
         yield Step(
             stage="train",
             name=model.name,
@@ -120,7 +121,7 @@ def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | N
                 *([holdout_path(text)] if model.train.is_held_to_the_holdout else []),
                 *(adapter_files(start) if start is not None else []),
             ),
-            writes=adapter_files(adapter),
+            writes=made,
             keys={
                 "train.trainer": told(model.train.trainer),
                 **{f"train.{key}": told(value) for key, value in model.train.recipe.items()},
@@ -132,9 +133,9 @@ def model_steps(model: Model, text_formats: Mapping[str, str], *, start: str | N
     yield Step(
         stage="package",
         name=model.name,
-        reads=(*(adapter_files(adapter) if model.adapter is None else given_files(adapter)), model.base.gguf),
+        reads=(*made, model.base.gguf),
         writes=(served,),
-        keys={"serve.weights": model.serve.weights, "serve.weights_type": model.serve.weights_type},
+        keys={"serve.weights": "merged" if is_whole else model.serve.weights, "serve.weights_type": model.serve.weights_type},
         subject=model,
     )
     yield Step(
@@ -165,6 +166,11 @@ def holdout_path(text: str) -> str:
 def adapter_folder(model: Model) -> str:
     """Where the model's adapter is, or will be: a folder, or, where it is given, perhaps a GGUF LoRA."""
     return model.adapter or f"{ADAPTERS}/{model.name}"
+
+
+def weights_files(model: Model) -> tuple[str, ...]:
+    """The file of the whole weights that the model's training makes."""
+    return (f"{WEIGHTS}/{model.name}/model.gguf",)
 
 
 def adapter_files(folder: str) -> tuple[str, str]:

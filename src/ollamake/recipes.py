@@ -61,5 +61,8 @@ def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> 
             yield Objection(
                 key="start_from", text=f"start_from: the adapter of {other.name!r} is a GGUF, which no trainer reads", fix="start from `base`"
             )
+    if can.makes != ADAPTER and model.serve.weights == "adapter":
+        text = f"trainer {train.trainer!r} makes a whole model, which can't be served as an adapter, as serve.weights says"
+        yield Objection(key="trainer", text=text, fix="remove `weights: adapter` from the model's `serve:`")
     if train.env is not None and train.trainer == "command":
         yield Objection(key="env", text="env: trainer 'command' runs what its command says", fix="name the program in `command` by its path")

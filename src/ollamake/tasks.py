@@ -23,7 +23,7 @@ from ollamake.sights import Sights
 from ollamake.state.backend import LockBackend
 from ollamake.state.readings import kept_reading
 from ollamake.state.receipts import receipt_path
-from ollamake.trainers.port import trainer, trainer_names
+from ollamake.trainers.port import WEIGHTS, trainer, trainer_names
 
 PURPOSES = {
     "validate": "check every record of {}",
@@ -59,7 +59,9 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
 def steps_in(catalog: Catalog) -> tuple[Step, ...]:
     """Every step of a catalog, with what its trainers read. Raises BuildError where one of these can't be loaded."""
     used = {model.train.trainer for model in catalog.models if model.adapter is None}
-    return steps_of(catalog, {name: trainer(name).text_format for name in used})
+    programs = {name: trainer(name) for name in used}
+    whole = {name for name, program in programs.items() if program.capabilities.makes == WEIGHTS}
+    return steps_of(catalog, {name: program.text_format for name, program in programs.items()}, whole)
 
 
 def database() -> LockBackend:

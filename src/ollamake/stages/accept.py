@@ -8,9 +8,10 @@ from typing import Any
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
 from ollamake.freshness import Record
-from ollamake.graph import VERSIONS, Step
+from ollamake.graph import VERSIONS, Step, weights_files
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
+from ollamake.lora.whole_weights import WholeWeights
 from ollamake.state.digests import file_digest
 from ollamake.state.receipts import Receipt, moment, read_receipt, receipt_path, write_receipt
 
@@ -24,7 +25,11 @@ def accepted(step: Step, keys: dict[str, Any], because: str, *, commit: str | No
     assert isinstance(model, Model)
     if not Path(model.base.gguf).exists():
         raise model.base.missing()
-    read_peft_adapter(Path(step.writes[0]).parent, read_architecture(Path(model.base.gguf)))
+    architecture = read_architecture(Path(model.base.gguf))
+    if step.writes == weights_files(model):
+        WholeWeights(Path(step.writes[0]), architecture.head)
+    else:
+        read_peft_adapter(Path(step.writes[0]).parent, architecture)
     path = receipt_path(step, "")
     before = read_receipt(path)
     targets = {target: file_digest(target) for target in step.writes}

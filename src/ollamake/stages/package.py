@@ -1,22 +1,23 @@
-"""Adapter and base -> served weights: a GGUF LoRA for servers that take one, a merged GGUF for any."""
+"""Adapter, or whole weights, and base -> served weights: a GGUF LoRA for servers that take one, a merged GGUF for any."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
-from ollamake.graph import Step, adapter_folder
-from ollamake.lora.architecture import read_architecture
+from ollamake.graph import Step, adapter_folder, weights_files
+from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.gguf_lora import write_gguf_lora
 from ollamake.lora.merge import write_merged_gguf
 from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
 from ollamake.lora.read import read_adapter
+from ollamake.lora.whole_weights import WholeWeights, write_whole_gguf
 from ollamake.state.digests import file_digest
 from ollamake.state.files import write_whole
 
@@ -30,7 +31,7 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     base = Path(model.base.gguf)
     architecture = read_architecture(base)
-    adapter = read_adapter(Path(adapter_folder(model)), architecture)
+    write = _writer(step, model, kind, architecture)
     target = folder / f"{kind}.gguf"
     partial = folder / f".{kind}.gguf.partial"
     Path(served).unlink(missing_ok=True)
@@ -38,19 +39,34 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
         for left in (f"{other}.gguf", f".{other}.gguf.partial"):
             (folder / left).unlink(missing_ok=True)
     try:
-        if kind == "adapter":
-            write_gguf_lora(adapter, architecture, partial)
-        else:
-            write_merged_gguf(base, architecture.head, adapter, model.serve.weights_type, partial)
+        write(partial)
         os.replace(partial, target)
     except OSError as error:
         msg = f"{target} can't be written: {error.strerror}"
         raise BuildError(msg, fix="make room on the disk, then run `doit` again") from error
     finally:
         partial.unlink(missing_ok=True)
-    facts = {"base": file_digest(base), "digest": digest_file(target), "file": target.name, "kind": kind}
+    facts: dict[str, str] = {"base": file_digest(base), "digest": digest_file(target), "file": target.name, "kind": kind}
+    if _is_whole(step, model):
+        facts["trained"] = Path(step.reads[0]).parent.as_posix()
     write_whole(Path(served), json.dumps(facts, indent=2, sort_keys=True) + "\n")
     return {"kind": kind, "bytes": target.stat().st_size}
+
+
+def _writer(step: Step, model: Model, kind: str, architecture: Architecture) -> Callable[[Path], None]:
+    """What writes the served weights, of what was trained: checked, before anything that is there is removed. Raises BuildError."""
+    base, weights_type = Path(model.base.gguf), model.serve.weights_type
+    if _is_whole(step, model):
+        weights = WholeWeights(Path(step.reads[0]), architecture.head)
+        return lambda target: write_whole_gguf(base, architecture.head, weights, weights_type, target)
+    adapter = read_adapter(Path(adapter_folder(model)), architecture)
+    if kind == "adapter":
+        return lambda target: write_gguf_lora(adapter, architecture, target)
+    return lambda target: write_merged_gguf(base, architecture.head, adapter, weights_type, target)
+
+
+def _is_whole(step: Step, model: Model) -> bool:
+    return step.reads[:1] == weights_files(model)
 
 
 def refuse_pickle(missing: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
-from ollamake.graph import ADAPTERS, Step
+from ollamake.graph import Step, adapter_folder
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer, tagged
 from ollamake.stages.served import read_served
 from ollamake.stages.system import system_of
@@ -56,13 +56,13 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
         "weights": served["kind"],
         "tested": "it loaded and answered when it was registered",  # or else we would not be here
         "base": {"name": model.base.name, "digest": served["base"]},
-        "provenance": _provenance(model),
+        "provenance": _provenance(Path(served.get("trained") or adapter_folder(model))),
     }
 
 
-def _provenance(model: Model) -> dict[str, Any]:
-    """What the adapter's own receipt says of where it comes from; empty where it has none."""
-    receipt = read_receipt(Path(model.adapter or f"{ADAPTERS}/{model.name}", RECEIPT))
+def _provenance(trained: Path) -> dict[str, Any]:
+    """What the receipt in this folder says of where the adapter, or the weights, come from; empty where it has none."""
+    receipt = read_receipt(trained / RECEIPT)
     if receipt is None:
         return {}
     facts: dict[str, Any] = {key: receipt.outcome[key] for key in ("trainer", "recipe", "data") if key in receipt.outcome}

@@ -9,6 +9,8 @@ from pathlib import Path
 def read_served(path: Path) -> dict[str, str] | None:
     """What a `served.json` says: `kind` ("adapter" or "merged"), `file` beside it, `digest` of that, `base`, the digest of the base's GGUF.
 
+    `trained`, of weights that were trained whole: their folder.
+
     None where it, or the weights that it names, are not there.
     """
     try:

@@ -19,6 +19,7 @@ from ollamake.graph import Step, holdout_path, holds_out
 from ollamake.logs import last_lines
 from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
+from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
 from ollamake.stages.jobs import Held, clear_jobs, held_job, jobs_left
 from ollamake.stages.preflight import check_program, check_recipe, check_room, check_source
@@ -119,6 +120,8 @@ def _result(program: Trainer, job: Job, step: Step, architecture: Architecture) 
     found = program.collect(job.folder)
     if program.capabilities.makes == ADAPTER:
         read_peft_adapter(found, architecture)
+    else:
+        WholeWeights(found, architecture.head)
     folder = found if found.is_dir() else found.parent
     for path in step.writes if folder != job.out else ():
         os.replace(folder / Path(path).name, job.out / Path(path).name)
