@@ -195,3 +195,13 @@ def built(_built_once: tuple[Path, FakeOllama], tmp_path: Path, ollama: FakeOlla
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OLLAMA_HOST", ollama.host)
     return Repo(tmp_path, ollama)
+
+
+@pytest.fixture
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program that behaves as llama-finetune."""
+    program = tmp_path_factory.mktemp("llama.cpp") / "bin" / "llama-finetune"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE}/finetune_stand_in.py" "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return program.parent.parent

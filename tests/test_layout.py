@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "bases": "errors digest locks records lora",
     "call": "",
     "state": "errors digest catalog graph freshness call locks",
-    "trainers": "errors records spelling",
+    "trainers": "errors digest records spelling lora",
     "progress": "duration spelling say trainers",
     "engines": "errors say locks trainers progress",
     "ollama": "errors digest logs folders locks progress",

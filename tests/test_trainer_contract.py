@@ -7,7 +7,10 @@ import pytest
 from ollamake.trainers.contract import TrainerContract
 from ollamake.trainers.port import trainer, trainer_names
 
-RECIPES: dict[str, dict[str, object]] = {"command": {"command": ["./train.sh", "{text}", "{out}"]}}
+RECIPES: dict[str, dict[str, object]] = {
+    "command": {"command": ["./train.sh", "{text}", "{out}"]},
+    "llama.cpp": {"learning_rate": 1e-5},  # not a LoRA's
+}
 
 
 @pytest.mark.parametrize("name", trainer_names())

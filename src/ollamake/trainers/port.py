@@ -25,7 +25,7 @@ class Capabilities:
     """What a trainer can do, and what it needs."""
 
     makes: str = ADAPTER  # or WEIGHTS: a whole model, as a GGUF
-    reads_base: str = GGUF  # the base as its GGUF is; or FLOAT_GGUF, its weights in float32; or HF, a folder or id that transformers loads
+    reads_base: str = GGUF  # the base as its GGUF is; or FLOAT_GGUF, in float32 (bases.float_gguf); or HF, a folder or id that transformers loads
     needs_gpu: bool = False  # can't run on a machine without one
     resumes: bool = False  # goes on from a checkpoint of its own, after it was killed
     reports_progress: bool = False  # tells each step: there is a bar, and events.jsonl
@@ -149,7 +149,9 @@ class Trainer(Protocol):
     """A program that trains. A class that inherits from this has to say its name, its text format and its plan; the rest is that of a plain one."""
 
     name: str  # by which the catalog calls it: that of its entry point
-    text_format: str  # what it reads: "chat" (JSONL of messages), "alpaca" (JSONL of instruction, input, output) or "text" (plain)
+    # What it reads: "chat" (JSONL of messages), "alpaca" (JSONL of instruction, input, output), "templated" (JSONL of what the base reads, its
+    # template's tokens included) or "text" (plain).
+    text_format: str
     capabilities: Capabilities = Capabilities()
 
     def missing(self, environment: Environment) -> str | None:  # noqa: ARG002 - a plain one needs nothing
