@@ -107,13 +107,28 @@ def write_job(folder: Path, base: dict[str, Any], system: str | None) -> None:
         question, answer = " ".join(record.instruction for record in some), " ".join(record.output for record in some)
         lines.append(rendered(type(some[0])(question, "", answer), "chat", system))
     (folder / "text.jsonl").write_text("".join(lines), encoding="utf-8")
-    job = {"text": "text.jsonl", "out": "out", "work": "work", "start": "start", "base": base, "recipe": RECIPE, "cache": str(cache_folder()), "gpus": 0}
+    job = {
+        "text": "text.jsonl",
+        "out": "out",
+        "work": "work",
+        "start": "start",
+        "base": base,
+        "recipe": RECIPE,
+        "cache": str(cache_folder()),
+        "gpus": 0,
+    }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
 
 
 def last_line(argv: list[str], threads: int) -> Any:
     """What a program prints last, as JSON."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
     if done.returncode:
         sys.exit(done.stderr)
@@ -150,7 +165,13 @@ def main() -> None:
             write_job(folder, base, system)
             examples = last_line([sys.executable, "-c", PREPARE, str(folder)], given.threads)
             others = {name: RECIPE[name] for name in ("batch_size", "learning_rate", "seed")}
-            others |= {"base": base["path"], "start": str(folder / "start"), "folder": str(folder / "trl"), "threads": given.threads, "examples": examples}
+            others |= {
+                "base": base["path"],
+                "start": str(folder / "start"),
+                "folder": str(folder / "trl"),
+                "threads": given.threads,
+                "examples": examples,
+            }
             (folder / "trl.json").write_text(json.dumps(others), encoding="utf-8")
         for number in range(given.rounds):
             for data in settings:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
+
+from datasets import Dataset
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
