@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.errors import BuildError
-from ollamake.trainers.peft_folder import CONFIG, WEIGHTS, peft_folder
+from ollamake.trainers.adapter_folder import CONFIG, WEIGHTS, adapter_folder
 
 _PACKAGE = Path(__file__).parent.parent
 _MODULES = (
@@ -40,7 +40,7 @@ def take_adapter(folder: Path) -> Path:
     The trainer names the base by this machine's path, and the layers in any order; here the same training gives the same bytes.
     Raises BuildError where there is no adapter.
     """
-    work, out = peft_folder(folder / "work"), folder / "out"
+    work, out = adapter_folder(folder / "work"), folder / "out"
     try:
         config = json.loads((work / CONFIG).read_text(encoding="utf-8"))
         base = json.loads((folder / "job.json").read_text(encoding="utf-8"))["base"]

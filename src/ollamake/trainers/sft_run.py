@@ -134,7 +134,7 @@ def train(
     else:
         tell("resumed", step=ended["global_step"], steps=ended["max_steps"])
         kept = ended["best_model_checkpoint"] if best else checkpoint
-        set_peft_model_state_dict(model, load_file(str(Path(kept, WEIGHTS))))
+        set_peft_model_state_dict(model, load_file(str(Path(str(kept), WEIGHTS))))
     if training.is_world_process_zero():
         _save(training.accelerator.unwrap_model(training.model), work)
         tell("done")
