@@ -19,8 +19,10 @@ from tokenizers import Tokenizer
 import tiny_base
 from ollamake.bases.hf_config import llama3_factors
 from ollamake.bases.hf_folder import hf_folder
+from ollamake.bases.hf_weights import Weights
 from ollamake.bases.kept import kept_folder
 from ollamake.errors import BuildError
+from ollamake.lora.architecture import read_architecture
 from test_lora import MODULES, row_of_file
 
 DIGEST = "sha256:12"
@@ -66,6 +68,26 @@ def test_half_precision_stays_as_it_is(tmp_path: Path, kind: Type, name: str) ->
     assert (up["dtype"], up["shape"]) == (kind.name, [tiny_base.INNER, tiny_base.HIDDEN])
     assert bytes(up["data"]) == stored["blk.1.ffn_up.weight"].tobytes()
     assert written["model.norm.weight"]["dtype"] == "F32"
+
+
+@pytest.mark.parametrize("kind", [Type.F32, Type.F16, Type.Q8_0])
+def test_a_base_that_is_large_is_written_in_bfloat16_and_in_pieces(tmp_path: Path, kind: Type) -> None:
+    base, folder = made(tmp_path, kind=kind)
+    architecture = read_architecture(base)
+    for size, piece in (("small", 1), ("large", 1000), ("large", 1 << 24)):
+        weights = Weights(base, architecture, large=1000 if size == "large" else 10**9, piece=piece)
+        weights.write(tmp_path / f"{size}.safetensors")
+        assert (tmp_path / f"{size}.safetensors").stat().st_size > weights.size
+        written: Any = dict(deserialize((tmp_path / f"{size}.safetensors").read_bytes()))  # type: ignore[no-untyped-call]  # safetensors types its other calls
+        whole: Any = dict(deserialize((folder / "model.safetensors").read_bytes()))  # type: ignore[no-untyped-call]  # the same
+        assert weights.dtype == {Type.F16: "float16"}.get(kind, "bfloat16" if size == "large" else "float32")
+        for name, tensor in whole.items():
+            if size == "large" and kind is not Type.F16 and len(tensor["shape"]) == 2:
+                assert written[name]["dtype"] == "BF16"
+                exact = np.frombuffer(tensor["data"], np.float32).reshape(tensor["shape"])
+                assert bytes(written[name]["data"]) == gguf.quantize(exact, Type.BF16).tobytes(), name
+            else:
+                assert written[name] == tensor, name
 
 
 def test_the_config_says_what_the_gguf_says(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""A GGUF's tensors as transformers' model.safetensors, one after the other: no more than one is in memory."""
+"""A GGUF's tensors as transformers' model.safetensors, one after the other, in pieces: a base may be larger than the memory."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from ollamake.errors import BuildError
 from ollamake.lora.architecture import Architecture
 from ollamake.lora.gguf_file import Tensor, mapped
 from ollamake.lora.quants import byte_size, dequantized
+from ollamake.lora.rewrite import tensor_data, tensor_weights
 
 LARGE = 2_000_000_000  # parameters from which float32 would fill a disk and a memory that bfloat16 does not
+PIECE = 1 << 24
 F32, F16, BF16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16
 NAMES = {F32: "float32", F16: "float16", BF16: "bfloat16"}  # as config.json has them
 _SIZES = {F32: 4, F16: 2, BF16: 2}  # bytes
@@ -35,6 +38,8 @@ class Weights:
 
     path: Path  # of the GGUF
     architecture: Architecture
+    large: int = LARGE  # parameters
+    piece: int = PIECE  # weights that are in memory at once, but for a matrix whose rows change places
 
     @property
     def dtype(self) -> str:
@@ -51,7 +56,8 @@ class Weights:
         """What Llama 3 divides the frequencies of its rotated pairs by, where the base has that."""
         for tensor in self.architecture.head.tensors:
             if tensor.name == _ROPE:
-                return dequantized(self._data(tensor, mapped(self.path)), tensor.type, 1).reshape(-1)
+                data = tensor_data(tensor, self.architecture.head, mapped(self.path), self.path)
+                return dequantized(data, tensor.type, 1).reshape(-1)
         return None
 
     def write(self, target: Path) -> None:
@@ -70,7 +76,7 @@ class Weights:
         with target.open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for tensor, _ in modules:
-                file.write(self._written(tensor, content))
+                file.writelines(self._written(tensor, content))
 
     def _modules(self) -> list[tuple[Tensor, str]]:
         """Each tensor with transformers' name of its module."""
@@ -90,7 +96,7 @@ class Weights:
 
     def _widest(self) -> GGMLQuantizationType:
         count = sum(math.prod(tensor.shape) for tensor in self.architecture.head.tensors)
-        return F32 if count <= LARGE else BF16
+        return F32 if count <= self.large else BF16
 
     def _kind(self, tensor: Tensor) -> GGMLQuantizationType:
         """What the tensor is written as."""
@@ -98,25 +104,22 @@ class Weights:
             return GGMLQuantizationType(tensor.type)
         return F32 if len(tensor.shape) == 1 else self._widest()
 
-    def _data(self, tensor: Tensor, content: memoryview) -> memoryview:
-        start, size = self.architecture.head.data_start + tensor.offset, byte_size(tensor.shape, tensor.type)
-        if start + size > len(content):
-            msg = f"{self.path}: it ends in the middle of tensor {tensor.name!r}"
-            raise BuildError(msg, fix="fetch the file again")
-        return content[start : start + size]
+    def _written(self, tensor: Tensor, content: memoryview) -> Iterator[memoryview]:
+        """The tensor's bytes as they are written, in pieces of whole rows; one whose rows change places is one piece."""
+        data = tensor_data(tensor, self.architecture.head, content, self.path)
+        rows = math.prod(tensor.shape[1:])
+        step = rows if self.architecture.permutes(tensor.name) else max(1, self.piece // tensor.shape[0])
+        for first in range(0, rows, step):
+            part = replace(tensor, shape=(tensor.shape[0], min(step, rows - first)))
+            start = byte_size((tensor.shape[0], first), tensor.type)
+            yield self._piece(part, data[start : start + byte_size(part.shape, part.type)], self._kind(tensor))
 
-    def _written(self, tensor: Tensor, content: memoryview) -> memoryview:
-        data, rows = self._data(tensor, content), math.prod(tensor.shape[1:])
+    def _piece(self, tensor: Tensor, data: memoryview, kind: GGMLQuantizationType) -> memoryview:
         if tensor.type in {F16, BF16}:
-            halves = np.frombuffer(data, dtype=np.uint16).reshape(rows, -1)
+            halves = np.frombuffer(data, dtype=np.uint16).reshape(tensor.shape[1], -1)
             return self.architecture.in_model_order(tensor.name, halves).data.cast("B")
-        try:
-            weights = dequantized(data, tensor.type, rows)
-        except (NotImplementedError, ValueError) as error:
-            msg = f"{self.path}: tensor {tensor.name!r} is {GGMLQuantizationType(tensor.type).name}, which can't be read"
-            raise BuildError(msg, fix="use a base in Q8_0 or F16") from error
-        weights = self.architecture.in_model_order(tensor.name, weights)
-        return _bfloat16(weights).data.cast("B") if self._kind(tensor) is BF16 else np.ascontiguousarray(weights).data.cast("B")
+        weights = self.architecture.in_model_order(tensor.name, tensor_weights(tensor, data))
+        return (_bfloat16(weights) if kind is BF16 else np.ascontiguousarray(weights)).data.cast("B")
 
 
 def _bfloat16(weights: NDArray[np.float32]) -> NDArray[np.uint16]:

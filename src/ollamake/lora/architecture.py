@@ -67,6 +67,10 @@ class Architecture:
         heads = self._rotary_heads(tensor)
         return rows if heads is None else _swapped(rows, heads, rows.shape[0] // heads // 2, 2)
 
+    def permutes(self, tensor: str) -> bool:
+        """Do rows of this tensor change places between the GGUF and transformers?"""
+        return self._rotary_heads(tensor) is not None
+
     def _rotary_heads(self, tensor: str) -> int | None:
         """How many heads' rows are permuted in this tensor; None where its rows are as they were."""
         if tensor.endswith(".attn_q.weight"):
