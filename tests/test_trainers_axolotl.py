@@ -11,6 +11,7 @@ import yaml
 
 from ollamake.errors import BuildError
 from ollamake.trainers.axolotl import AxolotlTrainer
+from ollamake.trainers.contract import TrainerContract
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import Job
 
@@ -111,7 +112,9 @@ def test_the_plan_of_a_training_on_the_cpu() -> None:
         "ollamake/records/chat_template.py",
         "ollamake/spelling.py",
         "ollamake/trainers/__init__.py",
+        "ollamake/trainers/adapter_folder.py",
         "ollamake/trainers/examples.py",
+        "ollamake/trainers/hf_ended.py",
         "ollamake/trainers/hf_examples.py",
         "ollamake/trainers/hf_progress.py",
         "ollamake/trainers/native_options.py",
@@ -271,3 +274,7 @@ def test_the_adapter_is_taken_from_among_the_checkpoints(tmp_path: Path) -> None
     assert (found / "adapter_config.json").read_text(encoding="utf-8") == (
         '{\n  "base_model_name_or_path": "b.gguf",\n  "target_modules": [\n    "q_proj",\n    "v_proj"\n  ]\n}\n'
     )
+
+
+class TestContract(TrainerContract):
+    trainer = AxolotlTrainer()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ollamake.trainers.contract import TrainerContract
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.llamafactory import LlamaFactoryTrainer
 from ollamake.trainers.port import Event, Job
@@ -76,16 +77,23 @@ def test_gpus_are_used_as_llamafactory_uses_them() -> None:
     assert {key: environment[key] for key in ("FORCE_TORCHRUN", "NPROC_PER_NODE")} == {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
 
 
-EVALUATED = {"eval_dataset": "holdout", "eval_strategy": "epoch", "per_device_eval_batch_size": 4, "metric_for_best_model": "eval_loss"}
+EVALUATED = {
+    "eval_dataset": "holdout",
+    "eval_strategy": "steps",
+    "eval_steps": 11,
+    "per_device_eval_batch_size": 4,
+    "metric_for_best_model": "eval_loss",
+}
+PATIENT = {"early_stopping_steps": 2, "restore_callback_states_from_checkpoint": True}
 
 
 @pytest.mark.parametrize(
     ("recipe", "more"),
     [
         ({}, {"save_strategy": "steps", "save_steps": 3, "load_best_model_at_end": False}),
-        ({"keep": "best"}, {"save_strategy": "epoch", "load_best_model_at_end": True}),
-        ({"keep": "best", "patience": 2}, {"save_strategy": "epoch", "load_best_model_at_end": True, "early_stopping_steps": 2}),
-        ({"patience": 2}, {"save_strategy": "steps", "save_steps": 3, "load_best_model_at_end": False, "early_stopping_steps": 2}),
+        ({"keep": "best"}, {"save_strategy": "steps", "save_steps": 11, "load_best_model_at_end": True}),
+        ({"keep": "best", "patience": 2}, {"save_strategy": "steps", "save_steps": 11, "load_best_model_at_end": True, **PATIENT}),
+        ({"patience": 2}, {"save_strategy": "steps", "save_steps": 3, "load_best_model_at_end": False, **PATIENT}),
     ],
 )
 def test_the_holdout_is_read_after_each_epoch(recipe: dict[str, Any], more: dict[str, Any]) -> None:
@@ -151,3 +159,7 @@ def test_a_recipe_without_faults_is_taken() -> None:
 def test_what_to_type_where_it_is_not_installed(tmp_path: Path) -> None:
     folder = tmp_path / "no"
     assert LlamaFactoryTrainer().missing(Environment(str(folder))) == f"python3 -m venv {folder} && {folder}/bin/pip install llamafactory"
+
+
+class TestContract(TrainerContract):
+    trainer = LlamaFactoryTrainer()

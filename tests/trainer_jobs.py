@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,6 +238,18 @@ class TrainsForOllama:
         once, twice = (self.trainer.collect(each.folder) for each in (whole, job))
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             assert (once / name).read_bytes() == (twice / name).read_bytes(), name
+
+    def test_a_training_that_had_ended_is_not_trained_on(self, finished: tuple[Job, list[Event]], tmp_path: Path) -> None:
+        """Killed behind its last checkpoint, before its adapter was written."""
+        whole, _ = finished
+        folder = tmp_path / "job"
+        shutil.copytree(whole.folder, folder)
+        (folder / "work/adapter_model.safetensors").unlink()
+        job = replace(whole, folder=folder, text=folder / "text.jsonl", checkpoint=self.trainer.checkpoint(folder))
+        events = trained(self.trainer, job)
+        assert [(event.kind, event.step) for event in events] == [("loading", 0), ("resumed", 24), ("done", 24)]
+        once, twice = (self.trainer.collect(each.folder) for each in (whole, job))
+        assert (once / "adapter_model.safetensors").read_bytes() == (twice / "adapter_model.safetensors").read_bytes()
 
     def test_it_begins_with_an_adapter_and_keeps_the_best_epoch(
         self, env: str, finished: tuple[Job, list[Event]], base_gguf: Path, tmp_path: Path

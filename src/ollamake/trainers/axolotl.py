@@ -15,7 +15,7 @@ from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
 from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
-from ollamake.trainers.refused import refused, targets_refused
+from ollamake.trainers.refused import refused
 
 NEEDS = {"axolotl": "0.19", "torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.0"}  # the oldest that were tried
 CONFIG = "axolotl.yaml"
@@ -42,7 +42,6 @@ class AxolotlTrainer(Trainer):
         """What Ollama can't serve, what the catalog has keys of its own for, and what would change what a batch is."""
         options = recipe.get("options", {})
         return (
-            *targets_refused(recipe),
             *integer_alpha(recipe, "Axolotl"),
             *(found for names in (AXOLOTL, OWN) for found in refused(options, names)),
             *batch_objections(recipe, ACCUMULATION),

@@ -17,6 +17,7 @@ from axolotl.integrations.config import merge_input_args
 from pydantic import BaseModel, ValidationError
 
 from ollamake.spelling import closest
+from ollamake.trainers.hf_ended import end_if_ended
 from ollamake.trainers.hf_examples import Written, write_examples
 from ollamake.trainers.hf_progress import Telling, fail, tell
 
@@ -40,6 +41,7 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
             close = closest(name.rsplit(".", 1)[-1], known)
             fix = f"write {close!r}" if close else "remove it; `axolotl config-schema` tells the keys that there are"
             fail(f"options.{name}: this Axolotl has no such key", fix=fix, key=f"options.{name}")
+        end_if_ended(self.job)
         self.written = write_examples(self.job)
 
     def on_config_validation_error(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
@@ -52,6 +54,10 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         said = "; ".join(f"{place}: {text}" if place else text for place, text in faults[:MOST_SHOWN])
         key = f"options.{keys[0]}" if keys else "options"
         fail(f"Axolotl refuses the config: {said}", fix=f"mend train.{key}", key=key)
+
+    def get_training_args(self, cfg: Any) -> dict[str, Any]:  # noqa: ARG002 - Axolotl's signature
+        """A training that goes on counts the epochs without a better loss from where it was."""
+        return {"restore_callback_states_from_checkpoint": True} if self.job["recipe"].get("patience") else {}
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:  # noqa: ARG002 - Axolotl's signature
         """What tells of each step."""

@@ -13,11 +13,11 @@ import yaml
 from ollamake.trainers.carried import carried, take_adapter
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
-from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, integer_alpha, save_steps
+from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
 from ollamake.trainers.llamafactory_keys import LLAMAFACTORY
 from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Event, Job, Objection, Trainer, json_event
-from ollamake.trainers.refused import refused, targets_refused
+from ollamake.trainers.refused import refused
 
 NEEDS = {"llamafactory": "0.9.5", "torch": "2.6", "transformers": "4.55", "peft": "0.18", "trl": "0.18"}  # the oldest that were tried
 CONFIG = "llamafactory.yaml"
@@ -47,7 +47,6 @@ class LlamaFactoryTrainer(Trainer):
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """What Ollama can't serve, what the catalog has keys of its own for, and what would change what a batch is."""
         return (
-            *targets_refused(recipe),
             *integer_alpha(recipe, "LLaMA-Factory"),
             *refused(recipe.get("options", {}), LLAMAFACTORY),
             *batch_objections(recipe, ACCUMULATION),
@@ -119,20 +118,24 @@ def config_of(job: Job) -> dict[str, Any]:
 
 
 def _evaluated(job: Job, micro: int) -> dict[str, Any]:
-    """When the holdout is read, and what comes of that."""
+    """When checkpoints are written and the holdout is read, and what comes of that.
+
+    Both by steps, and never by epochs: of a step that has both, the checkpoint then knows what the holdout said.
+    """
     keep, patience = job.recipe.get("keep", "last"), job.recipe.get("patience")
-    each_epoch = job.holdout is not None and keep == "best"
-    saved: dict[str, Any] = {"save_strategy": "epoch"} if each_epoch else {"save_strategy": "steps", "save_steps": save_steps(job)}
     if job.holdout is None:
-        return saved
+        return {"save_strategy": "steps", "save_steps": save_steps(job)}
     return {
         "eval_dataset": "holdout",
-        "eval_strategy": "epoch",
+        "eval_strategy": "steps",
+        "eval_steps": epoch_steps(job),
         "per_device_eval_batch_size": micro,
         "metric_for_best_model": "eval_loss",
-        "load_best_model_at_end": each_epoch,
-        **saved,
-        **({} if patience is None else {"early_stopping_steps": patience}),  # it counts evaluations
+        "load_best_model_at_end": keep == "best",
+        "save_strategy": "steps",
+        "save_steps": epoch_steps(job) if keep == "best" else save_steps(job),
+        # It counts evaluations, and has to go on counting where a training goes on.
+        **({} if patience is None else {"early_stopping_steps": patience, "restore_callback_states_from_checkpoint": True}),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments, TrainingArguments, get_train_args
 
+from ollamake.trainers.hf_ended import end_if_ended
 from ollamake.trainers.hf_examples import write_examples
 from ollamake.trainers.hf_progress import fail, tell
 from ollamake.trainers.native_options import check_options, fields_of, key_of
@@ -29,6 +30,7 @@ def main() -> None:
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
     tell("loading")
     _check(yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8")), job["recipe"].get("options", {}))
+    end_if_ended(job)
     written = write_examples(job)
     steps = -(-job["records"] // job["recipe"]["batch_size"]) * job["recipe"]["epochs"]
     tell("start", steps=steps, examples=written.examples, tokens=written.tokens)
@@ -48,8 +50,7 @@ def _check(config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     try:
         get_train_args(dict(config))
     except (ValueError, AssertionError, ImportError) as error:
-        by_value = [name for name, value in options.items() if repr(value) in str(error)]
-        key = f"options.{by_value[0]}" if by_value else key_of(error, options)
+        key = key_of(error, options)
         fail(f"LLaMA-Factory refuses the config: {error}", fix=f"mend train.{key}", key=key)
 
 
