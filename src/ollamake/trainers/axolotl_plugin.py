@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 from axolotl.integrations.base import BasePlugin
 from axolotl.integrations.config import merge_input_args
 from pydantic import BaseModel, ValidationError
+from transformers import set_seed
 
 from ollamake.spelling import closest
 from ollamake.trainers.hf_ended import end_if_ended
@@ -54,6 +55,10 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         said = "; ".join(f"{place}: {text}" if place else text for place, text in faults[:MOST_SHOWN])
         key = f"options.{keys[0]}" if keys else "options"
         fail(f"Axolotl refuses the config: {said}", fix=f"mend train.{key}", key=key)
+
+    def pre_lora_load(self, cfg: Any, model: Any) -> None:  # noqa: ARG002 - Axolotl's signature
+        """The LoRA's first weights are the seed's, too: Axolotl makes them before it thinks of that."""
+        set_seed(self.job["recipe"]["seed"])
 
     def get_training_args(self, cfg: Any) -> dict[str, Any]:  # noqa: ARG002 - Axolotl's signature
         """A training that goes on counts the epochs without a better loss from where it was."""
