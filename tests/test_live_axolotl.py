@@ -14,4 +14,7 @@ class TestAxolotl(TrainsForOllama):
     trainer = AxolotlTrainer()
     packages = ("axolotl==0.19.0",)
     unknown = ("lora_dropuot", "options.lora_dropuot: this Axolotl has no such key\nwrite 'lora_dropout'")
-    wrong = ("optimizer", "sgdd", "Axolotl refuses the config: optimizer")
+    wrong = (
+        ("lora_dropout", "much", "Axolotl refuses the config: lora_dropout: Input should be a valid number"),
+        ("optimizer", "sgdd", "Axolotl refuses options.optimizer: sgdd is not a valid OptimizerNames"),  # which its schema lets pass
+    )

@@ -14,4 +14,4 @@ class TestLlamaFactory(TrainsForOllama):
     trainer = LlamaFactoryTrainer()
     packages = ("llamafactory==0.9.5",)
     unknown = ("lora_dropuot", "options.lora_dropuot: LLaMA-Factory has no such option\nwrite 'lora_dropout'")
-    wrong = ("lr_scheduler_type", "lineer", "LLaMA-Factory refuses the config: lineer is not a valid SchedulerType")
+    wrong = (("lr_scheduler_type", "lineer", "LLaMA-Factory refuses the config: lineer is not a valid SchedulerType"),)

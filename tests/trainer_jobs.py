@@ -151,7 +151,7 @@ class TrainsForOllama:
     trainer: ClassVar[Trainer]
     packages: ClassVar[tuple[str, ...]]
     unknown: ClassVar[tuple[str, str]]  # an option that is not one, and what the trainer should say of it
-    wrong: ClassVar[tuple[str, Any, str]]  # an option, a value that it can't have, and what the trainer should say of it
+    wrong: ClassVar[tuple[tuple[str, Any, str], ...]]  # options, values that they can't have, and what the trainer should say of each
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -279,9 +279,9 @@ class TrainsForOllama:
         assert (event.key, f"{event.reason}\n{event.fix}"[: len(said)]) == (f"options.{name}", said)
 
     def test_a_value_that_it_does_not_take_is_named(self, env: str, base_gguf: Path, tmp_path: Path) -> None:
-        name, value, said = self.wrong
-        event = self.refusal(make_job(tmp_path / "job", base_gguf, env, taught(1), options={name: value}))
-        assert (event.key, event.reason[: len(said)]) == (f"options.{name}", said)
+        for name, value, said in self.wrong:
+            event = self.refusal(make_job(tmp_path / name, base_gguf, env, taught(1), options={name: value}))
+            assert (event.key, event.reason[: len(said)]) == (f"options.{name}", said)
 
     def refusal(self, job: Job) -> Event:
         running = Running(self.trainer, job)

@@ -21,6 +21,7 @@ from ollamake.spelling import closest
 from ollamake.trainers.hf_ended import end_if_ended
 from ollamake.trainers.hf_examples import Written, write_examples
 from ollamake.trainers.hf_progress import Telling, fail, tell
+from ollamake.trainers.native_options import key_of
 
 MOST_SHOWN = 3  # faults of a config
 
@@ -37,6 +38,7 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
     def register(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """Before the config is validated, which takes a key that it does not know for nothing."""
         tell("loading")
+        sys.excepthook = self._tell_fault
         schema = merge_input_args()[1]
         for name, known in _unknown(self.options, schema):
             close = closest(name.rsplit(".", 1)[-1], known)
@@ -55,6 +57,13 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         said = "; ".join(f"{place}: {text}" if place else text for place, text in faults[:MOST_SHOWN])
         key = f"options.{keys[0]}" if keys else "options"
         fail(f"Axolotl refuses the config: {said}", fix=f"mend train.{key}", key=key)
+
+    def _tell_fault(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """What ends Axolotl is for the log; where it is about an option that its schema did not see through, the user can mend it."""
+        sys.__excepthook__(kind, error, trace)
+        key = key_of(error, self.options)
+        if isinstance(error, ValueError) and key != "options":
+            tell("failed", reason=f"Axolotl refuses {key}: {error}", fix=f"mend train.{key}", key=key)
 
     def pre_lora_load(self, cfg: Any, model: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """The LoRA's first weights are the seed's, too: Axolotl makes them before it thinks of that."""
