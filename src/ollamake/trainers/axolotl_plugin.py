@@ -7,6 +7,7 @@ tells the training's progress.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,10 +35,12 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         self.job: dict[str, Any] = json.loads(Path("job.json").read_text(encoding="utf-8"))
         self.options: dict[str, Any] = self.job["recipe"].get("options", {})
         self.written = Written(0, 0)
+        self.is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of this training
 
     def register(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """Before the config is validated, which takes a key that it does not know for nothing."""
-        tell("loading")
+        if self.is_first:
+            tell("loading")
         sys.excepthook = self._tell_fault
         schema = merge_input_args()[1]
         for name, known in _unknown(self.options, schema):
@@ -79,7 +82,8 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
 
     def post_train_unload(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """The adapter is written."""
-        tell("done")
+        if self.is_first:
+            tell("done")
 
 
 def _unknown(options: Mapping[str, Any], schema: Any, above: str = "") -> Iterator[tuple[str, list[str]]]:
