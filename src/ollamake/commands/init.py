@@ -36,13 +36,14 @@ def task_base():
 '''
 IGNORED = ("/build/", "/.ollamake/", "/bases/")
 GITIGNORE = f"""\
-# models.lock and adapters/ belong in git: a clone that has them trains nothing. These do not.
+# models.lock, adapters/ and weights/ belong in git: a clone that has them trains nothing. These do not.
 {chr(10).join(IGNORED)}
 __pycache__/
 """
 GITATTRIBUTES = """\
-# Adapters are large. To keep them in git-lfs, type `git lfs install`, and take the `# ` off the next line before you add any.
+# Adapters are large. To keep them in git-lfs, type `git lfs install`, and take the `# ` off the next lines before you add any.
 # adapters/**/*.safetensors filter=lfs diff=lfs merge=lfs -text
+# weights/**/*.gguf filter=lfs diff=lfs merge=lfs -text
 """
 CATALOG = "models.yaml"
 REPOS = Path(__file__).parents[1] / "repos"  # of each kind, its catalog and records
