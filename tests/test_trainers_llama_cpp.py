@@ -29,7 +29,17 @@ from tiny_base import write_tiny_base
 
 # Written by llama-finetune b11434 (SmolLM2-135M-Instruct, two epochs of two windows).
 LINES = """\
-LINES_TO_COME
+0.05.512.197 I -optimizer adamw -lr0 1e-05 -wd 0 -lr-min -1 -min-epochs -1 -epochs 2 -period 1 -val 0
+0.09.864.667 I epoch 0 lr=1e-05
+train: [███▉    ] data=0000001/0000002 loss=1.60129±nan acc=75.78±2.68% t=00:01:14 ETA=00:01:14
+1.19.789.163 I epoch 0 lr=1e-05
+train: [███████▉] data=0000002/0000002 loss=1.51239±0.08889 acc=78.12±1.83% t=00:02:00 ETA=00:00:00
+
+
+2.05.746.900 I epoch 1 lr=1e-05
+train: [███▉    ] data=0000001/0000002 loss=1.24959±nan acc=80.86±2.46% t=00:00:59 ETA=00:00:59
+3.05.684.054 I epoch 1 lr=1e-05
+train: [███████▉] data=0000002/0000002 loss=1.21392±0.03568 acc=81.84±1.71% t=00:01:30 ETA=00:00:00
 """
 
 
@@ -206,6 +216,7 @@ def test_lines_of_the_program_are_steps_of_all_epochs() -> None:
     assert [(event["step"], event["steps"], event["epoch"]) for event in events] == [(1, 4, 0.5), (2, 4, 1.0), (3, 4, 1.5), (4, 4, 2.0)]
     assert "seconds_left" not in events[0]
     assert events[-1]["seconds_left"] == 0
+    assert [event["loss"] for event in events] == [1.60129, 1.42349, 1.24959, 1.17825]
     assert all(json_event(json.dumps(event)) is not None for event in events)
 
 
