@@ -12,21 +12,22 @@ from ollamake.errors import BuildError
 from ollamake.trainers.adapter_folder import CONFIG, WEIGHTS, adapter_folder
 
 _PACKAGE = Path(__file__).parent.parent
-_MODULES = (
+_MODULES = (  # of ollamake, that all of them need
     *("errors", "spelling", "records/chat_template"),
     *("trainers/adapter_folder", "trainers/examples", "trainers/hf_ended", "trainers/hf_examples", "trainers/hf_progress", "trainers/native_options"),
 )
 
 
-def carried(**programs: str) -> dict[str, str]:
+def carried(*more: str, **programs: str) -> dict[str, str]:
     """The files, path in the job's folder -> text: the part of ollamake that makes examples and tells of them, and these modules of `trainers`.
 
-    It is found before an ollamake that is installed there, as programs run in the job's folder by `python -m`. `programs`: name there -> name here.
+    It is found before an ollamake that is installed there, as programs run in the job's folder. `more`: modules of ollamake that these need beside
+    the usual ones. `programs`: name there -> name here.
     """
-    rooms = sorted({Path(module).parent.as_posix() for module in _MODULES})
+    rooms = sorted({Path(module).parent.as_posix() for module in (*_MODULES, *more)})
     # Packages are carried empty: what is in theirs is for a whole ollamake.
     packages = {(Path("ollamake") / room / "__init__.py").as_posix(): "" for room in rooms}
-    modules = {f"ollamake/{module}.py": _source(module) for module in _MODULES}
+    modules = {f"ollamake/{module}.py": _source(module) for module in (*_MODULES, *more)}
     return packages | modules | {f"{there}.py": _source(f"trainers/{here}") for there, here in programs.items()}
 
 

@@ -10,21 +10,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
-from datasets import Dataset
-from ollamake.errors import BuildError
-from ollamake.trainers.examples import Example, read_examples
+from datasets import load_from_disk
+from ollamake.trainers.hf_examples import EXAMPLES, HOLDOUT, TRAIN, Written
 from ollamake.trainers.hf_progress import Telling, fail, tell
 from ollamake.trainers.native_options import fields_of, key_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# What two LoRAs have to have in common for one to begin with the other's weights, and the key of the catalog's `train` that says it.
-_SHAPE = {"r": "rank", "lora_alpha": "alpha", "use_rslora": "options.use_rslora", "target_modules": "target_modules"}
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,6 @@ def read_work() -> Work:
     return Work(*(json.loads(Path(name).read_text(encoding="utf-8")) for name in ("job.json", "train.json")))
 
 
-def failed(error: BuildError, *, key: str = "") -> NoReturn:
-    """End the training by an error of ollamake's own."""
-    reason, _, fix = str(error).partition("\n  fix: ")
-    fail(reason, fix=fix, key=key)
-    raise error  # fail has ended this process
-
-
 def arguments_of(work: Work, config: Any, **here: Any) -> Any:
     """The trainer's configuration: the recipe's, then what is known `here` alone, then the options."""
     try:
@@ -64,76 +54,45 @@ def arguments_of(work: Work, config: Any, **here: Any) -> Any:
         raise
 
 
-def examples_of(work: Work) -> tuple[list[Example], list[Example]]:
-    """The examples, and those that are held out, by the base's own tokenizer and chat template: what is served has these."""
-    path, max_tokens = work.job["base"]["path"], work.job["recipe"]["max_tokens"]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        fail(f"the base's tokenizer can't be loaded from {path}: {error}")
-        raise
-    try:
-        text, holdout = (
-            read_examples(Path(work.job[name]), tokenizer, max_tokens=max_tokens) if work.job.get(name) else [] for name in ("text", "holdout")
-        )
-    except BuildError as error:
-        failed(error)
-    return text, holdout
-
-
 def start_from(model: Any, work: Work) -> None:
-    """Give the LoRA the weights of the adapter that the training begins with. Both have to be of one shape and scale."""
+    """Give the LoRA the weights of the adapter that the training begins with, so that it changes the base as that does."""
     if not work.job.get("start"):
         return
     folder = Path(work.job["start"])
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    ours = model.peft_config["default"]
-    for name, key in _SHAPE.items():
-        theirs, mine = _plain(config.get(name)), _plain(getattr(ours, name))
-        if theirs != mine:
-            reason = f"start_from: that adapter has {name} {theirs!r}, and this recipe {mine!r}"
-            fail(reason, fix=f"write its train.{key}, or start from the base", key="start_from")
-    loaded = set_peft_model_state_dict(model, load_file(str(folder / WEIGHTS)))
-    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-        fail("start_from: that adapter's tensors are not those of this recipe's LoRA", fix="start from the base", key="start_from")
+    theirs, ours = json.loads((folder / CONFIG).read_text(encoding="utf-8")), model.peft_config["default"]
+    if theirs["r"] != ours.r:
+        reason = f"start_from: that adapter has rank {theirs['r']}, and this recipe {ours.r}"
+        fail(reason, fix=f"write `rank: {theirs['r']}`, or start from the base", key="start_from")
+    scale = _scale(theirs["lora_alpha"], theirs["r"], theirs.get("use_rslora")) / _scale(ours.lora_alpha, ours.r, ours.use_rslora)
+    tensors = load_file(str(folder / WEIGHTS))
+    loaded = set_peft_model_state_dict(model, {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()})
+    others = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if "lora_" in name)]
+    if others:
+        fix = "use the target_modules and the base that it was trained with, or start from the base"
+        fail(f"start_from: that adapter does not fit: {others[0]} is in one of the two alone", fix=fix, key="start_from")
 
 
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, (set, list)) else value or False
+def _scale(alpha: float, rank: int, by_root: bool | None) -> float:  # noqa: FBT001 - as peft's configuration has it
+    return float(alpha / (rank**0.5 if by_root else rank))
 
 
-def train(
-    trainer: Callable[..., Any], work: Work, arguments: Any, examples: tuple[list[Example], list[Example]], *, model: Any, tokenizer: Any
-) -> None:
+def train(trainer: Callable[..., Any], work: Work, arguments: Any, *, examples: Written, model: Any, tokenizer: Any) -> None:
     """Train, and write the adapter of the last epoch or of the best one."""
-    text, holdout = examples
-    recipe = work.job["recipe"]
-    best = recipe.get("keep") == "best"
-    if (best or recipe.get("patience")) and not holdout:
-        fail(
-            "the best epoch is known by held out records, and there are none",
-            fix="write `holdout: 5%` into a dataset",
-            key="keep" if best else "patience",
-        )
-    told = Telling(examples=len(text), tokens=round(sum(len(example.ids) for example in text) * arguments.num_train_epochs))
-    callbacks: list[Any] = [told, *([_Saves(work.native["save_every"])] if holdout else [])]
-    if recipe.get("patience"):
+    recipe, texts = work.job["recipe"], load_from_disk(str(EXAMPLES))
+    holdout = texts.get(HOLDOUT)
+    callbacks: list[Any] = [Telling(examples=examples.examples, tokens=examples.tokens)]
+    if holdout is not None:
+        callbacks.append(_Saves(work.native["save_every"]))
+    if recipe.get("patience") and holdout is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe["patience"]))
-    training = trainer(
-        model=model,
-        args=arguments,
-        train_dataset=_dataset(text),
-        eval_dataset=_dataset(holdout) if holdout else None,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
+    training = trainer(model=model, args=arguments, train_dataset=texts[TRAIN], eval_dataset=holdout, processing_class=tokenizer, callbacks=callbacks)
     checkpoint = work.job.get("checkpoint")
     ended = _stopped_at(Path(checkpoint)) if checkpoint else None
     if ended is None:
         training.train(resume_from_checkpoint=checkpoint)
     else:
         tell("resumed", step=ended["global_step"], steps=ended["max_steps"])
-        kept = ended["best_model_checkpoint"] if best else checkpoint
+        kept = ended["best_model_checkpoint"] if arguments.load_best_model_at_end else checkpoint
         set_peft_model_state_dict(model, load_file(str(Path(str(kept), WEIGHTS))))
     if training.is_world_process_zero():
         _save(training.accelerator.unwrap_model(training.model), work)
@@ -161,10 +120,6 @@ def _stopped_at(checkpoint: Path) -> dict[str, Any] | None:
     state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     ended = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {}).get("should_training_stop")
     return state if ended else None
-
-
-def _dataset(examples: list[Example]) -> Any:
-    return Dataset.from_list([{"input_ids": list(example.ids), "labels": example.labels} for example in examples])
 
 
 def _save(model: Any, work: Work) -> None:

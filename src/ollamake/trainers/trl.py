@@ -9,6 +9,7 @@ from typing import Any
 from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
+from ollamake.trainers.hf_job import batch_objections
 from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import (
@@ -23,7 +24,7 @@ from ollamake.trainers.refused import (
     only,
     refused,
 )
-from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
+from ollamake.trainers.sft_job import ACCUMULATION, NAMES, sft_command
 
 # The oldest that were tried. TRL of 1.15 takes the labels that it is given.
 NEEDS = {"torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.15"}
@@ -61,7 +62,7 @@ class TrlTrainer(Trainer):
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
-        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
 
     def checkpoint(self, folder: Path) -> Path | None:
         """As transformers' Trainer wrote it."""
@@ -69,9 +70,7 @@ class TrlTrainer(Trainer):
 
     def plan(self, job: Job) -> Command:
         """Python of TRL's environment with a script of ours."""
-        recipe = job.recipe
-        lora = {"r": recipe["rank"], "lora_alpha": recipe["alpha"], "lora_dropout": 0.0, "target_modules": list(recipe["target_modules"])}
-        return sft_command(job, "trl_training", lora=lora)
+        return sft_command(job, "trl_training", {})
 
     def collect(self, folder: Path) -> Path:
         """The PEFT directory."""

@@ -13,8 +13,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
+from ollamake.trainers.hf_examples import write_examples
 from ollamake.trainers.native_options import check_options, fields_of
-from ollamake.trainers.sft_run import Work, arguments_of, examples_of, read_work, start_from, train
+from ollamake.trainers.sft_run import Work, arguments_of, read_work, start_from, train
 
 # Keys of ModelConfig's (of SFTConfig's, the last one) -> those of what they are for.
 _LOADS = {"dtype": "dtype", "attn_implementation": "attn_implementation", "model_revision": "revision", "trust_remote_code": "trust_remote_code"}
@@ -28,11 +29,11 @@ def main() -> None:
     check_options(work.options, known, who=f"TRL {importlib.metadata.version('trl')}")
     half = bool(work.job["gpus"]) and torch.cuda.is_bf16_supported()
     arguments = arguments_of(work, SFTConfig, bf16=half and not work.options.get("fp16"))
-    examples = examples_of(work)
+    examples = write_examples(work.job)
     set_seed(work.job["recipe"]["seed"])
     model = _with_lora(_model(work, dtype="bfloat16" if half else "float32"), work)
     start_from(model, work)
-    train(SFTTrainer, work, arguments, examples, model=model, tokenizer=AutoTokenizer.from_pretrained(work.job["base"]["path"]))
+    train(SFTTrainer, work, arguments, examples=examples, model=model, tokenizer=AutoTokenizer.from_pretrained(work.job["base"]["path"]))
 
 
 def _model(work: Work, *, dtype: str) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.hf_checkpoints import whole_checkpoint
+from ollamake.trainers.hf_job import batch_objections
 from ollamake.trainers.packages import install
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
 from ollamake.trainers.refused import (
@@ -26,7 +28,7 @@ from ollamake.trainers.refused import (
     refused,
     says_something,
 )
-from ollamake.trainers.sft_job import NAMES, batch_objections, sft_command
+from ollamake.trainers.sft_job import ACCUMULATION, NAMES, sft_command
 
 # The oldest that were tried.
 NEEDS = {"torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.15", "unsloth": "2026.10", "unsloth_zoo": "2026.10"}
@@ -73,20 +75,17 @@ class UnslothTrainer(Trainer):
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
-        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe))
+        return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
 
     def checkpoint(self, folder: Path) -> Path | None:
         """As transformers' Trainer wrote it."""
         return whole_checkpoint(folder / "work")
 
     def plan(self, job: Job) -> Command:
-        """Python of Unsloth's environment with a script of ours. Its CLI reads no records of ours, and can't resume."""
-        recipe = job.recipe
-        lora = {"r": recipe["rank"], "lora_alpha": recipe["alpha"], "lora_dropout": 0.0, "target_modules": list(recipe["target_modules"])}
-        environment = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_COMPILE_LOCATION": str(job.work / "compiled")}
-        if not job.gpus:
-            environment["UNSLOTH_FORCE_CPU"] = "1"
-        return sft_command(job, "unsloth_training", lora=lora, most_gpus=1, environment=environment)
+        """Python of Unsloth's environment with a script of ours. Its CLI reads no records of ours, and can't resume. It takes one GPU."""
+        cpu = {} if job.gpus else {"UNSLOTH_FORCE_CPU": "1"}
+        environment = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_COMPILE_LOCATION": str(job.work / "compiled"), **cpu}
+        return sft_command(replace(job, gpus=min(job.gpus, 1)), "unsloth_training", environment)
 
     def collect(self, folder: Path) -> Path:
         """The PEFT directory."""

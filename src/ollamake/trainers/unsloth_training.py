@@ -17,9 +17,10 @@ import torch
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from ollamake.trainers.hf_examples import write_examples
 from ollamake.trainers.hf_progress import fail
 from ollamake.trainers.native_options import check_options, fields_of, key_of, parameters_of
-from ollamake.trainers.sft_run import Work, arguments_of, examples_of, read_work, start_from, train
+from ollamake.trainers.sft_run import Work, arguments_of, read_work, start_from, train
 
 _LOADS, _ADAPTS = (parameters_of(function) for function in (FastLanguageModel.from_pretrained, FastLanguageModel.get_peft_model))
 
@@ -31,11 +32,11 @@ def main() -> None:
     check_options(work.options, known, who=f"Unsloth {importlib.metadata.version('unsloth')}")
     half = bool(work.job["gpus"]) and torch.cuda.is_bf16_supported()
     arguments = arguments_of(work, SFTConfig, bf16=half and not work.options.get("fp16"))
-    examples = examples_of(work)
+    examples = write_examples(work.job)
     set_seed(work.job["recipe"]["seed"])
     model, tokenizer = _model(work)
     start_from(model, work)
-    train(SFTTrainer, work, arguments, examples, model=model, tokenizer=tokenizer)
+    train(SFTTrainer, work, arguments, examples=examples, model=model, tokenizer=tokenizer)
 
 
 def _model(work: Work) -> tuple[Any, Any]:
