@@ -16,6 +16,7 @@ _LEARNT = decided("which tokens are learnt: those of every answer, and no other"
 _TEMPLATE = decided("how a chat is written: by the base's own template, with which it is served")
 _BASE = decided("the base: that of the model's entry")
 _DATA = decided("the records: those of the model's `data`")
+_BATCH = decided("what a step reads: batch_size records, and all records in each epoch")
 _CHECKPOINTS = decided("when checkpoints are written and held out records read; train.keep and train.patience say what for")
 NAMES: Mapping[str, Refusal] = {
     "learning_rate": instead("learning_rate"),
@@ -23,6 +24,7 @@ NAMES: Mapping[str, Refusal] = {
     "max_steps": instead("epochs"),
     "per_device_train_batch_size": instead("batch_size"),
     "auto_find_batch_size": instead("batch_size"),
+    **dict.fromkeys(("packing", "eval_packing", "padding_free", "dataloader_drop_last"), _BATCH),
     "max_length": instead("max_tokens"),
     "max_seq_length": instead("max_tokens"),
     "seed": instead("seed"),
@@ -93,7 +95,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "save_steps": save_steps(job),
         "save_total_limit": 2,
         "eval_strategy": "no" if job.holdout is None else "epoch",
-        "dataset_kwargs": {"skip_prepare_dataset": not recipe.get("options", {}).get("packing", False)},
+        "dataset_kwargs": {"skip_prepare_dataset": True},  # it is tokens and labels
         **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if judged else {}),
         **({"load_best_model_at_end": True} if judged and recipe.get("keep") == "best" else {}),
         **({"restore_callback_states_from_checkpoint": True} if judged and recipe.get("patience") else {}),
