@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ollamake.bases.hf_folder import hf_folder
 from ollamake.folders import cache_folder
 from ollamake.ollama.address import Address
 from ollamake.ollama.client import OllamaServer
@@ -71,10 +74,14 @@ class Trained:
     events: tuple[dict[str, Any], ...]
 
 
-def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any) -> Trained:
-    """Train with the embedded trainer, as a build does."""
+def make_job(folder: Path, base: Path, records: Sequence[Any], *, held_out: Sequence[Any] = (), start: Path | None = None, **recipe: Any) -> Job:
+    """A job of the embedded trainer in a new folder, as a build makes one."""
     folder.mkdir(parents=True)
-    (folder / "text.jsonl").write_text("".join(rendered(record, "chat", SYSTEM) for record in records), encoding="utf-8")
+    for name, some in (("text", records), ("holdout", held_out)):
+        if some:
+            (folder / f"{name}.jsonl").write_text("".join(rendered(record, "chat", SYSTEM) for record in some), encoding="utf-8")
+    if start is not None:
+        shutil.copytree(start, folder / "start")
     settings = {
         "alpha": 32,
         "batch_size": 4,
@@ -85,26 +92,49 @@ def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any
         "seed": 42,
         "target_modules": list(ALL_LINEAR),
     }
-    job = Job(
+    digest = file_digest(base)
+    return Job(
         name="m",
         folder=folder,
         text=folder / "text.jsonl",
         records=len(records),
-        base={"gguf": str(base), "digest": file_digest(base)},
+        base={"gguf": str(base), "digest": digest, "path": str(hf_folder(base, digest, cache_folder()))},
         recipe={**settings, **recipe},
         cache=cache_folder(),
+        holdout=folder / "holdout.jsonl" if held_out else None,
+        start=None if start is None else folder / "start",
     )
-    (folder / "job.json").write_text(json.dumps(job.as_json()), encoding="utf-8")
+
+
+@contextmanager
+def started(job: Job, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The training of a job; its events come on its standard output."""
+    (job.folder / "job.json").write_text(json.dumps(job.as_json()), encoding="utf-8")
     command = PeftTrainer().plan(job)
-    environment = {**os.environ, **command.environment}
     with (
-        (folder / "log").open("w", encoding="utf-8") as log,
-        subprocess.Popen(command.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as training,
+        (job.folder / "log").open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command.argv, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **command.environment, **environment}
+        ) as training,
     ):
+        yield training
+
+
+def run_job(job: Job, **environment: str) -> tuple[dict[str, Any], ...]:
+    """Train it to its end; what it told."""
+    with started(job, **environment) as training:
         assert training.stdout is not None
         events = tuple(json.loads(line) for line in training.stdout)
-        training.wait()  # with its standard input open: it would take a closed one for the end of its build
-    assert training.returncode == 0, (folder / "log").read_text(encoding="utf-8")
+    log = (job.folder / "log").read_text(encoding="utf-8")
+    assert events, log
+    assert events[-1]["event"] == ("failed" if training.returncode else "done"), log
+    return events
+
+
+def run_training(folder: Path, base: Path, records: Sequence[Any], **recipe: Any) -> Trained:
+    """Train with the embedded trainer, as a build does."""
+    events = run_job(make_job(folder, base, records, **recipe))
+    assert events[-1]["event"] == "done", events[-1]
     return Trained(folder / "out", tuple((record.turns()[0]["content"], record.output) for record in records), events)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from live_fixtures import BASE, ROOT, SYSTEM, Trained
+from ollamake.bases.hf_folder import hf_folder
 from ollamake.digest import digest_file
 from ollamake.folders import cache_folder
 from ollamake.lora.architecture import Architecture, read_architecture
@@ -63,7 +64,7 @@ def reference(trained: Trained, base_gguf: Path) -> Reference:
 
     from ollamake.trainers.peft_base import load_base
 
-    model, tokenizer = load_base({"gguf": base_gguf, "digest": file_digest(base_gguf)}, cache=cache_folder(), dtype=torch.float32)
+    model, tokenizer = load_base({"path": hf_folder(base_gguf, file_digest(base_gguf), cache_folder())}, dtype=torch.float32)
     return Reference(PeftModel.from_pretrained(model, trained.folder).eval(), tokenizer)
 
 

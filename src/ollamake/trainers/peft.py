@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.peft_checkpoints import whole_checkpoint
 from ollamake.trainers.peft_options import objections_to
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.refused import targets_refused
 
 NEEDS = ("torch", "transformers")
 
@@ -37,8 +39,8 @@ class PeftTrainer(Trainer):
         return environment.versions(NEEDS)
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
-        """Options that it doesn't have, and values that they can't have."""
-        return tuple(objections_to(recipe))
+        """Layers that can't be served with a LoRA, options that it doesn't have, and values that these can't have."""
+        return (*targets_refused(recipe), *objections_to(recipe))
 
     def checkpoint(self, folder: Path) -> Path | None:
         """The newest one in the job's `work`: they appear whole or not at all."""
@@ -58,3 +60,7 @@ class PeftTrainer(Trainer):
                 **offline,
             },
         )
+
+    def collect(self, folder: Path) -> Path:
+        """The PEFT directory `out`."""
+        return adapter_folder(folder / "out")

@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from ollamake.trainers.packing import Row
-from ollamake.trainers.refusal import RefusedError
+from ollamake.trainers.peft_refusal import RefusedError
 
 NAME = "ollamake_packed"
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models' attention has beside; left out, the states would be wrong

@@ -9,7 +9,7 @@ from typing import Any
 
 from ollamake.records.chat_template import chat_template
 from ollamake.trainers.packing import Example
-from ollamake.trainers.refusal import RefusedError
+from ollamake.trainers.peft_refusal import RefusedError
 
 
 def read_examples(text: Path, tokenizer: Any, *, max_tokens: int) -> list[Example]:

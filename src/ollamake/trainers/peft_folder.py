@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ollamake.spelling import counted
+from ollamake.trainers.adapter_folder import CONFIG, WEIGHTS
 from ollamake.trainers.peft_lora import PREFIX, Weights
-from ollamake.trainers.refusal import RefusedError
-
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+from ollamake.trainers.peft_refusal import RefusedError
 
 
 def save_adapter(weights: Weights, out: Path, *, recipe: Mapping[str, Any], base: Mapping[str, Any], dropout: float) -> None:
     """Write the adapter; the same weights are the same bytes, on any machine."""
+    alpha = recipe["alpha"]
     out.mkdir(parents=True, exist_ok=True)
     config = {
         "base_model_name_or_path": base.get("hf") or Path(base["gguf"]).name,  # never a path of this machine
@@ -27,7 +27,7 @@ def save_adapter(weights: Weights, out: Path, *, recipe: Mapping[str, Any], base
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
-        "lora_alpha": recipe["alpha"],
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": dropout,
         "modules_to_save": None,
         "peft_type": "LORA",
@@ -38,14 +38,14 @@ def save_adapter(weights: Weights, out: Path, *, recipe: Mapping[str, Any], base
         "use_rslora": False,
     }
     (out / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    save_file({name: matrix.contiguous().cpu() for name, matrix in weights.named().items()}, out / TENSORS, metadata={"format": "pt"})
+    save_file({name: matrix.contiguous().cpu() for name, matrix in weights.named().items()}, out / WEIGHTS, metadata={"format": "pt"})
 
 
 def begin_with(weights: Weights, start: Path, *, rank: int) -> None:
     """Make the weights those of the adapter in this folder, which then changes the base as it did. Raises RefusedError where it is of another shape."""
     try:
         config = json.loads((start / CONFIG).read_text(encoding="utf-8"))
-        tensors = {_plain(name): tensor for name, tensor in load_file(start / TENSORS).items()}
+        tensors = {_plain(name): tensor for name, tensor in load_file(start / WEIGHTS).items()}
     except (OSError, ValueError, SafetensorError) as error:
         msg = f"the adapter to start from can't be read: {error}"
         raise RefusedError(msg, fix="train it again, or start from the base", key="start_from") from error

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import dropout, linear
 
 from ollamake.spelling import nearest
-from ollamake.trainers.refusal import RefusedError
+from ollamake.trainers.peft_refusal import RefusedError
 
 PREFIX = "base_model.model."  # of each name in a PEFT directory
 

@@ -8,7 +8,7 @@ import torch
 
 from ollamake.trainers.packing import Row
 from ollamake.trainers.peft_attention import Layout, current, laid_out
-from ollamake.trainers.refusal import RefusedError
+from ollamake.trainers.peft_refusal import RefusedError
 
 PIECE = 256  # labels whose logits are there at a time: a vocabulary of 128,000 makes 131 MB of them
 

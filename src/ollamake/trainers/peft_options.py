@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ollamake.spelling import closest
+from ollamake.spelling import nearest
 from ollamake.trainers.port import Objection
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -63,14 +64,15 @@ def options_of(recipe: Mapping[str, Any]) -> Options:
 def objections_to(recipe: Mapping[str, Any]) -> Iterator[Objection]:
     """What is wrong with a recipe's options."""
     for key, value in recipe.get("options", {}).items():
-        if key not in _RIGHT:
-            yield Objection(key=f"options.{key}", text=f"trainer 'peft' has no option {key!r}", fix=_instead(key))
+        if key in _RECIPES_OWN:
+            text, fix = (
+                f"the catalog says this as train.{_RECIPES_OWN[key]}",
+                f"write train.{_RECIPES_OWN[key]}, and remove {key!r} from train.options",
+            )
+        elif key not in _RIGHT:
+            text, fix = "the embedded trainer has no such option", nearest(key, KEYS)
         elif not _RIGHT[key][0](value):
-            yield Objection(key=f"options.{key}", text=f"option {key!r} is {value!r}", fix=f"write {_RIGHT[key][1]}")
-
-
-def _instead(key: str) -> str:
-    if key in _RECIPES_OWN:
-        return f"write `{_RECIPES_OWN[key]}` into `train:` itself"
-    near = closest(key, KEYS)
-    return f"write {near!r} (known: {', '.join(KEYS)})" if near is not None else f"take it out (known: {', '.join(KEYS)})"
+            text, fix = f"{json.dumps(value)}: this has to be {_RIGHT[key][1]}", f"mend or remove {key!r} in the model's train.options"
+        else:
+            continue
+        yield Objection(key=f"options.{key}", text=f"options.{key}: {text}", fix=fix)

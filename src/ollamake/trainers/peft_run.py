@@ -18,7 +18,7 @@ from ollamake.trainers.peft_checkpoints import TENSORS, read_state, write_checkp
 from ollamake.trainers.peft_lora import Weights
 from ollamake.trainers.peft_loss import learn, measured
 from ollamake.trainers.peft_options import Options
-from ollamake.trainers.refusal import RefusedError
+from ollamake.trainers.peft_refusal import RefusedError
 
 SECONDS = 60.0  # between two checkpoints; OLLAMAKE_CHECKPOINT_SECONDS says otherwise
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight

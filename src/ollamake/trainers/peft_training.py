@@ -22,8 +22,8 @@ from ollamake.trainers.peft_examples import read_examples
 from ollamake.trainers.peft_folder import begin_with, save_adapter
 from ollamake.trainers.peft_lora import Weights, add_lora
 from ollamake.trainers.peft_options import Options, options_of
+from ollamake.trainers.peft_refusal import RefusedError, as_event
 from ollamake.trainers.peft_run import Tell, Training
-from ollamake.trainers.refusal import RefusedError, as_event
 
 
 def main(folder: Path, events: TextIO) -> int:
@@ -67,7 +67,7 @@ def prepared(folder: Path, job: Mapping[str, Any], tell: Tell) -> Training:
         raise RefusedError(msg, fix="give a dataset a `holdout:`", key=key)
     device, dtype = _device(job.get("gpus", 0))
     _be_repeatable(recipe["seed"])
-    model, tokenizer = load_base(job["base"], cache=Path(job["cache"]), dtype=dtype)
+    model, tokenizer = load_base(job["base"], dtype=dtype)
     examples = read_examples(folder / job["text"], tokenizer, max_tokens=recipe["max_tokens"])
     holdout = read_examples(folder / job["holdout"], tokenizer, max_tokens=recipe["max_tokens"]) if job.get("holdout") else []
     layers = add_lora(model, targets=recipe["target_modules"], rank=recipe["rank"], alpha=recipe["alpha"], dropout=options.lora_dropout)
