@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights",
     "seal": "errors catalog graph state trainers ollama sights",
-    "recipes": "errors catalog trainers",
+    "recipes": "errors catalog lora trainers",
     "run": "errors digest catalog graph freshness say call state ollama stages sights foresight",
     "reporter": "duration spelling call state",
     "processes": "reporter",
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan call say folders state trainers engines ollama stages sights foresight seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")

@@ -135,7 +135,7 @@ def test_what_a_line_tells(line: str, event: Event | None) -> None:
 @pytest.mark.parametrize(
     ("options", "said", "policy"),
     [
-        ({"quantization_bit": 4}, "options.quantization_bit: 4: trains on a base in 4 or 8 bits (QLoRA): ", "qlora"),
+        ({"quantization_bit": 4}, "options.quantization_bit: 4: trained on a base in 4 or 8 bits (QLoRA), ", "qlora"),
         ({"use_dora": True}, "options.use_dora: true: DoRA ", None),
         ({"additional_target": "lm_head"}, "options.additional_target: 'lm_head': layers that are trained whole ", None),
         ({"pissa_init": True}, "options.pissa_init: true: this start changes the base's own weights", None),

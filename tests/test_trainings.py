@@ -276,3 +276,33 @@ def test_a_plan_knows_that_held_out_records_train_nothing(stepping: Repo) -> Non
     told = {step["step"]: step["runs"] for step in json.loads(stepping.doit("plan", "--json", "legal").out)["steps"]}
     assert "convert:legal" in told
     assert "train:legal" not in told
+
+
+QLORA = (
+    "models.yaml:12: {}model 'legal': adapter: given/adapter_config.json: base_model_name_or_path is 'unsloth/x-bnb-4bit': trained on a base in 4 or 8 bits (QLoRA), "
+    "a LoRA learns to mend the errors of that quantization, and is served on a base that has other ones{}\n"
+    "  fix: train it on the base's full weights; or allow it by `policy: {{qlora: allow}}`"
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (None, QLORA.format("warning: ", "")),
+        ("warn", QLORA.format("warning: ", "")),
+        ("refuse", QLORA.format("", "; `policy: {qlora: refuse}` of this catalog")),
+        ("allow", ""),
+    ],
+)
+def test_an_adapter_that_was_trained_on_a_quantized_base_is_dealt_with_as_the_policy_says(repo: Repo, policy: str | None, said: str) -> None:
+    assert repo.doit("train:legal").code == 0
+    Path("adapters/legal").rename("given")
+    config = json.loads(Path("given/adapter_config.json").read_text(encoding="utf-8"))
+    Path("given/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "unsloth/x-bnb-4bit"}), encoding="utf-8")
+    repo.replace("    base: tiny\n    data: [shared]\n", "    base: tiny\n    adapter: given\n")
+    if policy is not None:
+        repo.replace("version: 1\n", f"version: 1\npolicy: {{qlora: {policy}}}\n")
+        said = said.replace("models.yaml:12", "models.yaml:13")
+    result = repo.doit("package:legal")
+    assert result.code == (3 if policy == "refuse" else 0), result.err
+    assert result.err.replace("ERROR: \n", "").strip() == said

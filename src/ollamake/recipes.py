@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ollamake.catalog import Catalog, Model
 from ollamake.errors import Fault, FaultyFileError, Mark
+from ollamake.lora.peft_config import CONFIG, trained_on_quantized
 from ollamake.trainers.port import ADAPTER, Objection, Trainer, trainer
-from ollamake.trainers.refused import targets_refused
+from ollamake.trainers.refused import QLORA, QLORA_TOLD, targets_refused
 
 
 def held_against_trainers(catalog: Catalog) -> Catalog:
@@ -19,10 +22,10 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
     found: dict[tuple[Mark, Objection], list[str]] = {}
     models = {model.name: model for model in catalog.models}
     for model in catalog.models:
-        if model.adapter is None:
-            for objection in _objections(models, model, trainer(model.train.trainer)):
-                mark = catalog.mark_of(model.name, f"train.{objection.key}") or model.mark
-                found.setdefault((mark, objection), []).append(model.name)
+        against = _objections(models, model, trainer(model.train.trainer)) if model.adapter is None else _of_adapter(Path(model.adapter))
+        for objection in against:
+            key = f"train.{objection.key}" if model.adapter is None else objection.key
+            found.setdefault((catalog.mark_of(model.name, key) or model.mark, objection), []).append(model.name)
     policy = {"qlora": "warn", **catalog.policy}
     errors: list[Fault] = []
     warnings: list[Fault] = []
@@ -42,6 +45,18 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
 def _of(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"model {names[0]!r}{more}"
+
+
+def _of_adapter(folder: Path) -> Iterator[Objection]:
+    """What its own config tells against an adapter that is there; what is wrong with it otherwise, its packaging says."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    evidence = trained_on_quantized(config) if isinstance(config, dict) else None
+    if evidence is not None:
+        text = f"adapter: {folder / CONFIG}: {evidence}: {QLORA_TOLD}"
+        yield Objection(key="adapter", text=text, fix="train it on the base's full weights; or allow it by `policy: {qlora: allow}`", policy=QLORA)
 
 
 def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> Iterator[Objection]:

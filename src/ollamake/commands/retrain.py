@@ -17,6 +17,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.importers.entries import Imported
 from ollamake.importers.given import Edited, Known, given, is_the_same, known
 from ollamake.importers.write import catalog_text
+from ollamake.recipes import held_against_trainers
 from ollamake.stages.package import check_adapter
 from ollamake.state.files import remedy
 from ollamake.trainers.port import trainer_names
@@ -102,4 +103,4 @@ class RetrainCommand(BuildCommand):
         """The model, by the catalog as it would be. Raises BuildError where that would have faults."""
         text = in_catalog(there.path, [entry], paste=PASTE)
         loaded = load_catalog(there.path, trainers=trainer_names(), only_looks=True, files=Edited(there.path, text))
-        return next(model for model in loaded.models if model.name == entry.name)
+        return next(model for model in held_against_trainers(loaded).models if model.name == entry.name)

@@ -32,8 +32,11 @@ class Refusal:
     when: Callable[[Any], bool] = says_something
 
 
+QLORA_TOLD = (
+    "trained on a base in 4 or 8 bits (QLoRA), a LoRA learns to mend the errors of that quantization, and is served on a base that has other ones"
+)
 QUANTIZED = Refusal(
-    text="trains on a base in 4 or 8 bits (QLoRA): the LoRA learns to mend the errors of that quantization, and is served on a base that has other ones",
+    text=QLORA_TOLD,
     fix="remove {key!r}: a LoRA on the base's full weights fits what is served; or allow it by `policy: {{qlora: allow}}`",
     policy=QLORA,
 )
