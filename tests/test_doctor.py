@@ -31,7 +31,7 @@ def test_a_trainer_that_is_used_and_not_there_is_a_fault_with_what_installs_it(r
     result = repo.doit("doctor")
     assert result.code == 1
     said = {line.strip() for line in result.out.splitlines()}
-    assert any(line.startswith("- peft") and line.endswith("no such venv: envs/peft in envs/peft, used by 1 model") for line in said), said
+    assert any(line.startswith("- peft") and line.endswith("no such folder: envs/peft, used by 1 model") for line in said), said
     assert "install: python3 -m venv envs/peft && envs/peft/bin/pip install 'ollamake[peft]'" in said
     peft = told(repo)["peft"]
     assert (peft["models"], peft["runs_here"], peft["env"]) == (1, False, "envs/peft")

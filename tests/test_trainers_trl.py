@@ -81,6 +81,7 @@ CARRIED = [
     "ollamake/records/chat_template.py",
     "ollamake/spelling.py",
     "ollamake/trainers/__init__.py",
+    "ollamake/trainers/adapter_folder.py",
     "ollamake/trainers/examples.py",
     "ollamake/trainers/hf_examples.py",
     "ollamake/trainers/hf_progress.py",

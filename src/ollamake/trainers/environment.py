@@ -53,10 +53,8 @@ class Environment:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it as an environment, if it is seen from outside: `no such venv: envs/trl`."""
-        if isinstance(self.named, str) and not any((self._programs / name).exists() for name in ("python", "python.exe")):
-            return f"no such venv: {self.named}"
-        return None
+        """What is wrong with it, if it is seen from outside: `no such folder: envs/trl`."""
+        return f"no such folder: {self.named}" if isinstance(self.named, str) and not Path(self.named).is_dir() else None
 
     def pip(self, *packages: str) -> str:
         """The command to type that installs packages there."""
@@ -65,7 +63,8 @@ class Environment:
             return f"pip install {quoted}"
         if isinstance(self.named, tuple):
             return f"{' '.join(self.named)} python -m pip install {quoted}"
-        made = "" if self.fault is None else f"python3 -m venv {self.named} && "
+        has_python = any((self._programs / name).exists() for name in ("python", "python.exe"))
+        made = "" if has_python else f"python3 -m venv {self.named} && "
         return f"{made}{self.named}/bin/pip install {quoted}"
 
     @property
