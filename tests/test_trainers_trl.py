@@ -83,6 +83,7 @@ CARRIED = [
     "ollamake/trainers/__init__.py",
     "ollamake/trainers/adapter_folder.py",
     "ollamake/trainers/examples.py",
+    "ollamake/trainers/hf_ended.py",
     "ollamake/trainers/hf_examples.py",
     "ollamake/trainers/hf_progress.py",
     "ollamake/trainers/native_options.py",

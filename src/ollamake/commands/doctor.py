@@ -85,7 +85,11 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
     width = max(len(one["trainer"]) for one in facts["trainers"])
     for one in facts["trainers"]:
         used = f", used by {counted(one['models'], 'model')}" if one["models"] else ""
-        place = "" if one["env"] is None or "no such folder" in one["state"] else f" in {one['env'] if isinstance(one['env'], str) else ' '.join(one['env'])}"
+        place = (
+            ""
+            if one["env"] is None or "no such folder" in one["state"]
+            else f" in {one['env'] if isinstance(one['env'], str) else ' '.join(one['env'])}"
+        )
         versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
         yield f"{'+' if one['runs_here'] else '-'} {one['trainer']:<{width}}  {one['state']}{place}{used}{f': {versions}' if versions else ''}"
         if one["install"]:

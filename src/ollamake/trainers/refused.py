@@ -49,9 +49,6 @@ STARTS_ELSEWHERE = Refusal(
     when=lambda value: isinstance(value, str) and value.lower().startswith(("pissa", "olora", "corda", "loftq", "eva", "lora_ga")),
 )
 PARAMETERS = Refusal(text="LoRA on single parameters can't be served by Ollama: it takes those of whole linear layers")
-PER_LAYER = Refusal(
-    text="a scale or rank for single layers can't be served by Ollama: a LoRA has one", fix="remove {key!r}; train.rank and train.alpha hold for all"
-)
 NO_LORA = Refusal(
     text="full fine-tuning makes no LoRA",
     fix="remove {key!r}, or train by `trainer: llama.cpp`, which makes whole weights",

@@ -18,7 +18,6 @@ from ollamake.trainers.refused import (
     DORA,
     EMBEDDED,
     PARAMETERS,
-    PER_LAYER,
     QUANTIZED,
     STARTS_ELSEWHERE,
     WHOLE_MODULES,
@@ -43,7 +42,6 @@ _LORA: Mapping[str, Refusal] = {
     "embedding_learning_rate": EMBEDDED,
     "resize_model_vocab": EMBEDDED,
     "ensure_weight_tying": EMBEDDED,
-    **dict.fromkeys(("rank_pattern", "alpha_pattern"), PER_LAYER),
     "full_finetuning": Refusal(
         text="full fine-tuning makes no LoRA",
         fix="remove {key!r}, or train by `trainer: llama.cpp`, which makes whole weights",
