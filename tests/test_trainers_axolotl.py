@@ -236,7 +236,6 @@ def test_qlora_is_a_matter_of_policy() -> None:
         {"lora_target_linear": True},
         {"peft_init_lora_weights": "pissa"},
         {"peft": {"loftq_config": {"loftq_bits": 4}}},
-        {"lora_rank_pattern": {"q_proj": 4}},
         {"sample_packing": True},
         {"hub_model_id": "a/b"},
     ],

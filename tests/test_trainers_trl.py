@@ -226,7 +226,6 @@ UNSLOTH = {
     "loftq_config": {"loftq_bits": 4},
     "target_parameters": ["experts.w1"],
     "resize_model_vocab": 100,
-    "rank_pattern": {"q_proj": 4},
     "full_finetuning": True,
     "r": 8,
     "target_modules": ["q_proj"],
