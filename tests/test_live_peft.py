@@ -58,7 +58,7 @@ def test_the_default_system_prompt_is_found(tokenizer: Any) -> None:
 
 def test_loss_is_on_the_answer_and_its_end_alone(tokenizer: Any, tmp_path: Path) -> None:
     from ollamake.records.text import rendered
-    from ollamake.trainers.peft_examples import read_examples
+    from ollamake.trainers.examples import read_examples
 
     text = tmp_path / "text.jsonl"
     text.write_text(rendered(Pair("Why?", "so", "Because 0.34.1."), "chat", "Be kind."), encoding="utf-8")
@@ -73,7 +73,7 @@ def test_loss_is_on_the_answer_and_its_end_alone(tokenizer: Any, tmp_path: Path)
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from ollamake.trainers.peft_examples import read_examples
+    from ollamake.trainers.examples import read_examples
 
     with pytest.raises(BuildError, match=r"no chat template, .*\n  fix: use an instruct or chat version of the base"):
         read_examples(tmp_path / "text.jsonl", SimpleNamespace(chat_template=None), max_tokens=100)
@@ -92,7 +92,7 @@ CHATS_TO_LEARN = (
 
 def examples_of(tokenizer: Any, beginning: str) -> list[Any]:
     """Chats with this beginning; of the last one, a turn in its middle is learnt as well."""
-    from ollamake.trainers.packing import Example
+    from ollamake.trainers.examples import Example
 
     found = []
     for question, answer in CHATS_TO_LEARN:

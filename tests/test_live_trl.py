@@ -54,7 +54,7 @@ def test_what_is_learnt_of_any_record_is_what_the_embedded_trainer_learns(base_g
     """By the modules that the job carries, in TRL's own environment."""
     from transformers import AutoTokenizer
 
-    from ollamake.trainers.peft_examples import read_examples
+    from ollamake.trainers.examples import read_examples
 
     job = make_job(tmp_path / "job", base_gguf, environment("trl", *PACKAGES), [])
     job.text.write_text("".join(f"{json.dumps(chat)}\n" for chat in CHATS), encoding="utf-8")

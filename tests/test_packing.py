@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollamake.trainers.packing import Example, Row, batches, pack, shared_beginning
+from ollamake.trainers.examples import Example
+from ollamake.trainers.packing import Row, batches, pack, shared_beginning
 
 
 @st.composite

@@ -19,7 +19,7 @@ class Example:
     """One chat as the model sees it."""
 
     ids: tuple[int, ...]  # tokens
-    learnt: tuple[int, ...]  # places of those that carry loss: every answer's
+    learnt: tuple[int, ...]  # places of those that carry loss: every answer's; never the first token, which nothing could predict
 
     @property
     def labels(self) -> list[int]:

@@ -12,16 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from ollamake.trainers.examples import Example
+
 SHORTEST_SHARED = 4  # tokens: what is shorter is not worth a seam
 LONGEST_ROW = 8192  # tokens: bounds what a step needs of memory; a batch that is longer becomes several rows
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One chat as the model sees it."""
-
-    ids: tuple[int, ...]  # tokens
-    learnt: tuple[int, ...]  # places of those that carry loss: every answer's; never the first token, which nothing could predict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

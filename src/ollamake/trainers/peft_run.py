@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from ollamake.trainers.packing import Example, batches, pack
+from ollamake.trainers.examples import Example
+from ollamake.trainers.packing import batches, pack
 from ollamake.trainers.peft_checkpoints import TENSORS, read_state, write_checkpoint
 from ollamake.trainers.peft_lora import Weights
 from ollamake.trainers.peft_loss import learn, measured

@@ -17,8 +17,8 @@ import torch
 
 from ollamake.errors import BuildError
 from ollamake.trainers import peft_attention
+from ollamake.trainers.examples import read_examples
 from ollamake.trainers.peft_base import load_base
-from ollamake.trainers.peft_examples import read_examples
 from ollamake.trainers.peft_folder import begin_with, save_adapter
 from ollamake.trainers.peft_lora import Weights, add_lora
 from ollamake.trainers.peft_options import Options, options_of
