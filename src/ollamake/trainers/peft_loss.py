@@ -49,7 +49,7 @@ class _LabelLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not
 
 def row_loss(model: Any, row: Row) -> torch.Tensor:
     """The sum of the cross entropies of what is learnt in this row. Its backward pass belongs into `laid_out`, too, where states are computed again."""
-    device = model.device
+    device, config = model.device, model.config.get_text_config()
     before = current().calls
     states = model.base_model(
         input_ids=torch.tensor([row.ids], device=device),
@@ -57,12 +57,11 @@ def row_loss(model: Any, row: Row) -> torch.Tensor:
         attention_mask=None,
         use_cache=False,
     ).last_hidden_state
-    if current().calls - before != model.config.num_hidden_layers:
+    if current().calls - before != config.num_hidden_layers:
         msg = "the base has layers that mix tokens by other ways than attention, so examples can't stand side by side"
         raise RefusedError(msg, fix="train it by another trainer, such as `trainer: trl`", key="trainer")
     chosen = states[0].index_select(0, torch.tensor(row.places, dtype=torch.long, device=device))
     labels = torch.tensor(row.labels, dtype=torch.long, device=device)
-    config = model.config
     scale = 1.0
     if getattr(config, "logit_scale", None):  # Cohere multiplies
         scale = float(config.logit_scale)
@@ -73,7 +72,7 @@ def row_loss(model: Any, row: Row) -> torch.Tensor:
 
 def learn(model: Any, rows: list[Row]) -> float:
     """Add to the gradients those of the batch's mean loss over all of its learnt tokens, row by row, and return that loss."""
-    count = sum(len(row.labels) for row in rows)
+    count = max(1, sum(len(row.labels) for row in rows))
     total = 0.0
     for row in rows:
         with laid_out(Layout(row, model.device)):

@@ -148,7 +148,11 @@ class Training:
             tensors["chance_gpu"] = torch.cuda.get_rng_state()
         if self.best is not None:
             tensors["best"] = self.best
-        write_checkpoint(work, self.at.step, {**asdict(self.at), "of": self._identity()}, save(tensors))
+        try:
+            write_checkpoint(work, self.at.step, {**asdict(self.at), "of": self._identity()}, save(tensors))
+        except OSError as error:  # a full disk ends no training
+            self.tell("note", step=self.at.step, reason=f"no checkpoint was written: {error.strerror}")
+            return
         self.tell("checkpoint", step=self.at.step, steps=self.steps)
 
     def resume(self, checkpoint: Path) -> bool:

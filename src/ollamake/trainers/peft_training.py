@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -83,7 +84,9 @@ def _set_up(model: Any, options: Options, device: torch.device) -> None:
     model.set_attn_implementation(peft_attention.NAME)
     spares_memory = options.gradient_checkpointing
     if device.type == "cuda" if spares_memory is None else spares_memory:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of its newer name, which transformers 5.0 doesn't know
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
 
 
