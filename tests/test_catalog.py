@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Repo
 from ollamake.catalog import Catalog, Serve, Train
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.marked_yaml import parse
@@ -360,3 +361,16 @@ def test_any_text_is_a_catalog_or_has_faults(text: str) -> None:
         lines = {fault.text: fault.mark.line for fault in error.faults}
     assert lines
     assert all(1 <= line <= max(1, len(text.splitlines())) for line in lines.values())
+
+
+def test_an_environment_is_of_the_file_that_says_it(repo: Repo) -> None:
+    (line,) = [line for line in Path("models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: ")]
+    repo.replace(line, "  train: {trainer: trl, env: envs/trl}")
+    repo.replace("version: 1\n", "version: 1\ninclude: [team/models.yaml]\n")
+    Path("team").mkdir()
+    models = "".join(
+        f"  {name}:\n    base: tiny\n    data: [shared]\n{train}" for name, train in (("lite", ""), ("own", "    train: {env: ../envs/own}\n"))
+    )
+    Path("team/models.yaml").write_text(f"version: 1\nmodels:\n{models}", encoding="utf-8")
+    found = {model.name: model.train.env for model in load_catalog(Path("models.yaml"), trainers=["trl"]).models}
+    assert found == {"legal": "envs/trl", "sales": "envs/trl", "lite": "envs/trl", "own": "envs/own"}

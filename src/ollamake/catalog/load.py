@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,6 @@ class _Reading:
         train = train_of(layers)
         portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            train = replace(train, env=self.source.below(train.env)) if isinstance(train.env, str) else train
             for key, text, fix in (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_holdout(train, portions)):
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))

@@ -46,7 +46,10 @@ class Source:
         return posixpath.relpath(path, posixpath.dirname(self.path) or ".")
 
     def layer(self, at: KeyPath, value: Mapping[str, Any], moved: Mapping[KeyPath, KeyPath] | None = None) -> Layer:
-        """What this file says at that place of models."""
+        """What this file says at that place of models. Paths in it are this file's, whichever file says a model of it."""
+        train = value.get("train", {})
+        if isinstance(train.get("env"), str):
+            value = {**value, "train": {**train, "env": self.below(train["env"])}}
         return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
 
     def around(self) -> Iterator[Source]:
