@@ -69,16 +69,14 @@ def with_starts(models: Names[Model], advice: Advice, fault: Callable[[str, str,
 
 def _in_circles(models: Mapping[str, Model]) -> Iterator[str]:
     """The models by which a walk from start to start comes back to them."""
+    seen: set[str] = set()
     for name in models:
-        seen, at = set(), name
-        while True:
-            start = models[at].train.start if at in models and models[at].adapter is None else None
-            if start is None or start.model is None:
-                break
-            at = start.model
-            if at == name:
-                yield name
-                break
-            if at in seen:
-                break
+        walk: list[str] = []
+        at: str | None = name
+        while at is not None and at in models and at not in seen:
             seen.add(at)
+            walk.append(at)
+            start = models[at].train.start if models[at].adapter is None else None
+            at = start.model if start else None
+        if at in walk:
+            yield from walk[walk.index(at) :]
