@@ -29,7 +29,10 @@ def mixture(model: Model, read: dict[str, str]) -> Iterator[Example]:
 def held(model: Model) -> Iterator[Example]:
     """The records of the model's datasets that are held out. Raises OSError."""
     for dataset in model.data:
-        yield from (example for example in examples_of(dataset, {}) if dataset.holdout and _is_held(example))
+        if dataset.holdout:
+            examples = list(examples_of(dataset, {}))
+            places = np.flatnonzero(held_out(_prints(examples), dataset.holdout))  # of all at once: of each alone it takes longer than all else
+            yield from (examples[place] for place in places.tolist())
 
 
 def leaks(model: Model) -> list[Breach]:
@@ -37,10 +40,8 @@ def leaks(model: Model) -> list[Breach]:
     if len(model.data) < 2:
         return []
     there: dict[str, Mark] = {}
-    for dataset in model.data:
-        for example in examples_of(dataset, {}) if dataset.holdout else ():
-            if _is_held(example):
-                there.setdefault(_said(example.record), example.mark)
+    for example in held(model):
+        there.setdefault(_said(example.record), example.mark)
     if not there:
         return []
     found = []
@@ -76,10 +77,6 @@ def _portion(portion: Portion, read: dict[str, str]) -> Iterator[Example]:
 
 def _prints(examples: Iterable[Example]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     return prints_of([example.record for example in examples])
-
-
-def _is_held(example: Example) -> bool:
-    return bool(held_out(_prints([example]), example.dataset.holdout)[0])
 
 
 def _said(record: Record) -> str:
