@@ -6,55 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conftest import DODO, Repo
-from ollamake.trainers import port
-from stepping_trainer import PLUGIN
-
-TRAIN = "{trainer: stepping, batch_size: 4, epochs: 2, rank: 2, target_modules: [q_proj]}"
-
-
-@pytest.fixture
-def stepping(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
-    """A repo whose models train by the stepping trainer: legal has 8 records, and so 4 steps."""
-    plugins = repo.path / "plugins"
-    info = plugins / "stepping-1.0.dist-info"
-    info.mkdir(parents=True)
-    (plugins / "stepping_plugin.py").write_text(PLUGIN, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stepping\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[ollamake.trainers]\nstepping = stepping_plugin:Stepping\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(str(plugins))
-    monkeypatch.setenv("PYTHONPATH", str(plugins))
-    port.trainer.cache_clear()
-    port.trainer_names.cache_clear()
-    (line,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: ")]
-    repo.replace(line, f"  train: {TRAIN}")
-    repo.records("shared").write_text("".join(record(number) for number in range(8)), encoding="utf-8")
-    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
-    yield repo
-    port.trainer.cache_clear()
-    port.trainer_names.cache_clear()
-
-
-def record(number: int) -> str:
-    return json.dumps({"instruction": f"Question {number}?", "output": f"Answer {number}."}) + "\n"
-
-
-def steps() -> list[str]:
-    """What the trainer did since this was asked last."""
-    log = Path("steps.log")
-    found = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    log.unlink(missing_ok=True)
-    return found
-
-
-def receipt() -> dict[str, object]:
-    found: dict[str, object] = json.loads(Path("adapters/legal/receipt.json").read_text(encoding="utf-8"))["outcome"]
-    return found
+from conftest import Repo
+from stepping_repo import receipt, steps
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(stepping: Repo) -> None:
@@ -104,87 +61,14 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(stepping: Repo, ch
     assert not list(Path("build/legal").glob("job-*"))
 
 
+
+
+
 def test_what_a_trainer_says_is_wrong_has_the_line_of_its_key(stepping: Repo) -> None:
     Path("die").write_text("1 fail", encoding="utf-8")
     result = stepping.doit("train:legal")
     assert result.code == 1
     assert "\ntrain:legal failed:\nmodels.yaml:3: model 'legal': this is no good rank\n  fix: write another\n" in result.out
-
-
-PREVIOUS = TRAIN.replace("rank: 2", "rank: 2, start_from: previous")
-
-
-@pytest.fixture
-def previous(stepping: Repo) -> Repo:
-    """The same, with models that go on from their own adapters; legal is trained."""
-    stepping.replace(TRAIN, PREVIOUS)
-    assert stepping.doit("train:legal").code == 0
-    assert steps()[0] == "legal base all"
-    return stepping
-
-
-def test_added_records_are_learnt_on_top_of_the_adapter(previous: Repo) -> None:
-    with previous.records("shared").open("a", encoding="utf-8") as file:
-        file.write(record(8))
-    result = previous.doit("train:legal")
-    assert "   legal: begins with its own adapter of before: training 2 of at most 10 upon one another\n" in result.out
-    assert steps()[0].startswith("legal start ")
-    start = receipt()["start"]
-    assert isinstance(start, dict)
-    assert (start["from"], start["chain"]) == ("previous", 2)
-    assert start["adapter"].startswith("sha256:")
-
-
-def test_records_that_were_changed_are_learnt_from_the_base(previous: Repo) -> None:
-    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
-    result = previous.doit("train:legal")
-    said = "begins with the base: 1 record of before was changed or removed; `start_from: {previous: always}` begins with it all the same"
-    assert f"   legal: {said}\n" in result.out
-    assert steps()[0] == "legal base all"
-
-
-def test_records_that_were_changed_are_learnt_on_top_where_that_is_forced(previous: Repo) -> None:
-    previous.replace("start_from: previous", "start_from: {previous: always}")
-    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
-    assert previous.doit("train:legal").code == 0
-    assert steps()[0].startswith("legal start ")
-
-
-def test_another_recipe_begins_with_the_base(previous: Repo) -> None:
-    previous.replace("epochs: 2", "epochs: 1")
-    result = previous.doit("train:legal")
-    assert "   legal: begins with the base: the recipe is another one: train.epochs\n" in result.out
-    assert steps()[0] == "legal base all"
-
-
-def test_a_chain_has_an_end(previous: Repo) -> None:
-    previous.replace("start_from: previous", "start_from: {previous: added, limit: 2}")
-    for number, begun in ((8, "legal start"), (9, "legal base"), (10, "legal start")):
-        with previous.records("shared").open("a", encoding="utf-8") as file:
-            file.write(record(number))
-        result = previous.doit("train:legal")
-        assert result.code == 0
-        assert steps()[0].startswith(begun), result.out
-
-
-def test_an_adapter_that_was_edited_is_not_begun_with(previous: Repo) -> None:
-    path = Path("adapters/legal/adapter_model.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    result = previous.doit("train:legal")
-    assert "   legal: begins with the base: its adapter is not as it was trained\n" in result.out
-    assert steps()[0] == "legal base all"
-
-
-def test_a_model_that_starts_from_another_trains_after_it(stepping: Repo) -> None:
-    stepping.replace("  legal:\n    base: tiny\n", "  legal:\n    base: tiny\n    train: {start_from: sales}\n")
-    result = stepping.doit("train:legal")
-    assert [step for step in result.ran if step.startswith("train")] == ["train:sales", "train:legal"]
-    begun = [line for line in steps() if line.split()[1] in {"start", "base"}]
-    assert begun[0] == "sales base all"
-    assert begun[1].startswith("legal start ")
-    assert stepping.doit("train:legal").ran == []
-    stepping.records("tone").write_text(record(100), encoding="utf-8")
-    assert [step for step in stepping.doit("train:legal").ran if step.startswith("train")] == ["train:sales", "train:legal"]
 
 
 def test_held_out_records_are_given_to_who_reads_them_and_decide_nothing(stepping: Repo) -> None:
@@ -206,6 +90,7 @@ def test_held_out_records_decide_where_the_best_is_kept(stepping: Repo) -> None:
     stepping.replace("epochs: 2", "epochs: 2, keep: best")
     assert stepping.doit("train:legal").code == 0
     assert "build/legal/holdout.jsonl" in json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["inputs"]
+
 
 
 @pytest.mark.parametrize(

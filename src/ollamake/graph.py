@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +48,28 @@ def steps_of(catalog: Catalog, text_formats: Mapping[str, str], whole: Collectio
     """
     steps = [validate_step(dataset) for dataset in catalog.datasets]
     models = {model.name: model for model in catalog.models}
-    for model in catalog.models:
-        start = models.get(model.train.start.model or "") if model.train.start else None
+    for model in _behind_their_starts(models):
+        start = _start_of(model, models)
         steps.extend(model_steps(model, text_formats, whole, start=adapter_folder(start) if start else None))
     return tuple(steps)
+
+
+def _behind_their_starts(models: Mapping[str, Model]) -> Iterable[Model]:
+    """The models in their order, but each behind the one whose adapter its training begins with."""
+    found: dict[str, Model] = {}
+    for model in models.values():
+        chain: dict[str, Model] = {}
+        at: Model | None = model
+        while at is not None and at.name not in found and at.name not in chain:
+            chain[at.name] = at
+            at = _start_of(at, models)
+        found.update(reversed(chain.items()))
+    return found.values()
+
+
+def _start_of(model: Model, models: Mapping[str, Model]) -> Model | None:
+    start = model.train.start if model.adapter is None else None
+    return models.get(start.model or "") if start else None
 
 
 def marker_of(dataset: Dataset) -> str:

@@ -71,10 +71,17 @@ def models_of(steps: Iterable[Step]) -> dict[str, Model]:
 
 
 def needed_by(models: Iterable[str], steps: Iterable[Step]) -> tuple[Step, ...]:
-    """The steps of these models, and of the datasets that they read, in their order."""
-    wanted = set(models)
-    datasets = {dataset.name for name, model in models_of(steps).items() if name in wanted for dataset in model.data}
-    return tuple(step for step in steps if step.name in (datasets if step.stage == "validate" else wanted))
+    """The steps of these models, and those that make what they read: of datasets, and of models whose adapters they start from. In their order."""
+    steps, wanted = tuple(steps), set(models)
+    makers = {path: step for step in steps for path in step.writes}
+    found: dict[str, Step] = {}
+    coming = [step for step in steps if step.stage != "validate" and step.name in wanted]
+    while coming:
+        step = coming.pop()
+        if step.id not in found:
+            found[step.id] = step
+            coming.extend(makers[path] for path in step.reads if path in makers)
+    return tuple(step for step in steps if step.id in found)
 
 
 def needing(some: Iterable[Step], steps: Iterable[Step]) -> set[str]:

@@ -48,7 +48,7 @@ def explain(name: str, sights: Sights, all_steps: tuple[Step, ...]) -> dict[str,
     foresight = Foresight(sights, all_steps)
     steps = needed_by([name], all_steps)
     plans = {plan.step.id: plan for plan in planned(steps, foresight)}
-    receipts = {step.stage: foresight.receipt(step) for step in steps if step.stage != "validate"}
+    receipts = {step.stage: foresight.receipt(step) for step in steps if step.stage != "validate" and step.name == name}
     return {
         "model": name,
         "fresh": not plans,

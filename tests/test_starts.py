@@ -1,0 +1,125 @@
+"""What a training begins with: the base, its own adapter of before, or that of another model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import Repo
+from stepping_repo import TRAIN, receipt, record, steps
+from test_lock import git
+
+PREVIOUS = TRAIN.replace("rank: 2", "rank: 2, start_from: previous")
+
+
+@pytest.fixture
+def previous(stepping: Repo) -> Repo:
+    """The same, with models that go on from their own adapters; legal is trained."""
+    stepping.replace(TRAIN, PREVIOUS)
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[0] == "legal base all"
+    return stepping
+
+
+def test_added_records_are_learnt_on_top_of_the_adapter(previous: Repo) -> None:
+    with previous.records("shared").open("a", encoding="utf-8") as file:
+        file.write(record(8))
+    result = previous.doit("train:legal")
+    assert "   legal: begins with its own adapter of before: training 2 of at most 10 upon one another\n" in result.out
+    assert steps()[0].startswith("legal start ")
+    start = receipt()["start"]
+    assert isinstance(start, dict)
+    assert (start["from"], start["chain"]) == ("previous", 2)
+    assert start["adapter"].startswith("sha256:")
+
+
+def test_records_that_were_changed_are_learnt_from_the_base(previous: Repo) -> None:
+    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
+    result = previous.doit("train:legal")
+    said = "begins with the base: 1 record of before was changed or removed; `start_from: {previous: always}` begins with it all the same"
+    assert f"   legal: {said}\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_records_that_were_changed_are_learnt_on_top_where_that_is_forced(previous: Repo) -> None:
+    previous.replace("start_from: previous", "start_from: {previous: always}")
+    previous.replace("Answer 3.", "Answer three.", "datasets/shared.jsonl")
+    assert previous.doit("train:legal").code == 0
+    assert steps()[0].startswith("legal start ")
+
+
+def test_another_recipe_begins_with_the_base(previous: Repo) -> None:
+    previous.replace("epochs: 2", "epochs: 1")
+    result = previous.doit("train:legal")
+    assert "   legal: begins with the base: the recipe is another one: train.epochs\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_a_chain_has_an_end(previous: Repo) -> None:
+    previous.replace("start_from: previous", "start_from: {previous: added, limit: 2}")
+    for number, begun in ((8, "legal start"), (9, "legal base"), (10, "legal start")):
+        with previous.records("shared").open("a", encoding="utf-8") as file:
+            file.write(record(number))
+        result = previous.doit("train:legal")
+        assert result.code == 0
+        assert steps()[0].startswith(begun), result.out
+
+
+def test_an_adapter_that_was_edited_is_not_begun_with(previous: Repo) -> None:
+    path = Path("adapters/legal/adapter_model.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    result = previous.doit("train:legal")
+    assert "   legal: begins with the base: its adapter is not as it was trained\n" in result.out
+    assert steps()[0] == "legal base all"
+
+
+def test_a_model_that_starts_from_another_trains_after_it(stepping: Repo) -> None:
+    stepping.replace("  legal:\n    base: tiny\n", "  legal:\n    base: tiny\n    train: {start_from: sales}\n")
+    result = stepping.doit("train:legal")
+    assert [step for step in result.ran if step.startswith("train")] == ["train:sales", "train:legal"]
+    begun = [line for line in steps() if line.split()[1] in {"start", "base"}]
+    assert begun[0] == "sales base all"
+    assert begun[1].startswith("legal start ")
+    assert stepping.doit("train:legal").ran == []
+    stepping.records("tone").write_text(record(100), encoding="utf-8")
+    assert [step for step in stepping.doit("train:legal").ran if step.startswith("train")] == ["train:sales", "train:legal"]
+
+
+
+
+LEGAL = "  legal:\n    base: tiny\n"
+
+
+@pytest.fixture
+def behind(stepping: Repo) -> Repo:
+    """A repo where legal starts from sales, which stands behind it in the catalog; legal is trained."""
+    stepping.replace(LEGAL, f"{LEGAL}    train: {{start_from: sales}}\n")
+    assert stepping.doit().code == 0
+    steps()
+    return stepping
+
+
+@pytest.mark.parametrize("selector", [["legal"], []], ids=["of the model", "of all"])
+def test_a_plan_knows_what_a_start_does_to_those_behind_it(behind: Repo, selector: list[str]) -> None:
+    behind.records("tone").write_text(record(100), encoding="utf-8")
+    told = {step["step"]: step["runs"] for step in json.loads(behind.doit("plan", "--json", *selector).out)["steps"]}
+    assert (told["train:sales"], told["train:legal"]) == ("yes", "perhaps")
+    assert ("package:sales" in told) is not selector
+    assert {line.split()[0] for line in behind.doit("ls", "state:stale").out.splitlines()} >= {"sales", "legal"}
+    (facts,) = json.loads(behind.doit("why", "--json", "legal").out)
+    assert not facts["fresh"]
+    assert facts["registered"]["there"]
+    assert {step["step"] for step in facts["steps"]} > {"train:sales", "train:legal"}
+
+
+def test_an_edit_affects_the_models_that_start_from_what_it_changes(behind: Repo) -> None:
+    Path(".gitignore").write_text("/build/\n/.ollamake/\n/plugins/\n", encoding="utf-8")
+    git("init", "-b", "main")
+    git("add", ".")
+    git("commit", "-m", "first")
+    behind.records("tone").write_text(record(100), encoding="utf-8")
+    found = {line.split()[0]: line for line in behind.doit("affected", "--since", "HEAD").out.splitlines()}
+    assert set(found) == {"legal", "sales"}
+    assert " train?" in found["legal"]
