@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,23 @@ def test_a_model_that_starts_from_another_trains_after_it(stepping: Repo) -> Non
     assert [step for step in stepping.doit("train:legal").ran if step.startswith("train")] == ["train:sales", "train:legal"]
 
 
+def test_a_base_may_get_another_name(previous: Repo) -> None:
+    previous.replace("  tiny:", "  small:")
+    previous.replace("base: tiny", "base: small")
+    with previous.records("shared").open("a", encoding="utf-8") as file:
+        file.write(record(8))
+    assert previous.doit("train:legal").code == 0
+    assert steps()[0].startswith("legal start ")
+
+
+def test_the_same_records_are_not_learnt_upon_themselves(previous: Repo) -> None:
+    lines = previous.records("shared").read_text(encoding="utf-8").splitlines(keepends=True)
+    previous.records("shared").write_text("".join(reversed(lines)), encoding="utf-8")
+    result = previous.doit("train:legal")
+    assert "   legal: begins with the base: no record was added; `start_from: {previous: always}` begins with it all the same\n" in result.out
+    assert steps()[0] == "legal base all"
+    assert previous.doit("retrain", "legal").code == 0
+    assert steps()[-5:] == ["legal base all", "legal 1", "legal 2", "legal 3", "legal 4"]
 
 
 LEGAL = "  legal:\n    base: tiny\n"
@@ -123,3 +141,27 @@ def test_an_edit_affects_the_models_that_start_from_what_it_changes(behind: Repo
     found = {line.split()[0]: line for line in behind.doit("affected", "--since", "HEAD").out.splitlines()}
     assert set(found) == {"legal", "sales"}
     assert " train?" in found["legal"]
+
+
+def test_an_adapter_to_start_from_that_does_not_fit_is_said_before_it_trains(stepping: Repo) -> None:
+    assert stepping.doit("train:sales").code == 0
+    shutil.copytree("adapters/sales", "given")
+    Path("given/adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n", encoding="utf-8")
+    stepping.replace(LEGAL, f"  given:\n    base: tiny\n    adapter: given\n{LEGAL}    train: {{start_from: given}}\n")
+    steps()
+    result = stepping.doit("train:legal")
+    assert result.code == 1
+    assert "given/adapter_model.safetensors" in result.out
+    assert steps() == []
+
+
+def test_only_the_adapter_itself_is_given_to_a_training(stepping: Repo) -> None:
+    assert stepping.doit("train:sales").code == 0
+    Path("adapters/sales/adapter_notes").mkdir()
+    Path("adapters/sales/adapter_model.bin").write_bytes(b"a pickle")
+    stepping.replace(LEGAL, f"{LEGAL}    train: {{start_from: sales}}\n")
+    Path("die").write_text("1", encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert "was ended by signal 9" in result.out
+    (start,) = Path("build/legal").glob("job-*/start")
+    assert sorted(path.name for path in start.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]

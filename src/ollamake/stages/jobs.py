@@ -15,7 +15,7 @@ from typing import IO, Any
 from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.folders import cache_folder
-from ollamake.graph import Step
+from ollamake.graph import Step, adapter_files
 from ollamake.locks import try_lock
 from ollamake.say import say
 from ollamake.state.files import read_object, write_whole
@@ -62,7 +62,7 @@ def held_job(
     made = Path(tempfile.mkdtemp(dir=text.parent, prefix="job-")).absolute()
     try:
         job = _job(made, text, model, base, gpus=gpus, start=start, holdout=holdout)
-        facts = _facts(job, versions)
+        facts = _facts(job, model.train.trainer, versions)
     except OSError:  # of a full disk
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -90,8 +90,8 @@ def _job(folder: Path, text: Path, model: Model, base: Mapping[str, Any], *, gpu
         shutil.copyfile(holdout, folder / holdout.name)
     if start is not None:
         (folder / "start").mkdir()
-        for path in start.glob("adapter_*"):
-            shutil.copyfile(path, folder / "start" / path.name)
+        for path in adapter_files(str(start)):  # not all that lies there: it is read by programs that would load a pickle
+            shutil.copyfile(path, folder / "start" / Path(path).name)
     with (folder / text.name).open("rb") as lines:
         records = sum(1 for _ in lines)
     return Job(
@@ -116,11 +116,11 @@ def _moved(job: Job, folder: Path) -> Job:
     return replace(job, folder=folder, text=folder / job.text.name, holdout=there(job.holdout), start=there(job.start))
 
 
-def _facts(job: Job, versions: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(job: Job, name: str, versions: Mapping[str, Any]) -> dict[str, Any]:
     """What job.json says of a job: two with the same facts make the same adapter."""
     files = [job.text, *filter(None, [job.holdout]), *(sorted(job.start.iterdir()) if job.start else ())]
     digests = {path.relative_to(job.folder).as_posix(): digest_file(path) for path in files}
-    told: dict[str, Any] = json.loads(json.dumps({**job.as_json(), "versions": versions, "digests": digests}))
+    told: dict[str, Any] = json.loads(json.dumps({**job.as_json(), "trainer": name, "versions": versions, "digests": digests}))
     return told
 
 

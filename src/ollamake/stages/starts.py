@@ -13,7 +13,8 @@ from xxhash import xxh3_64_intdigest
 from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.graph import Step
-from ollamake.lora.peft_adapter import CONFIG, WEIGHTS
+from ollamake.lora.architecture import Architecture
+from ollamake.lora.peft_adapter import CONFIG, WEIGHTS, read_peft_adapter
 from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.state.files import RECEIPT
@@ -39,13 +40,14 @@ class Beginning:
         return {"from": self.name, "chain": self.chain, **adapter}
 
 
-def beginning(step: Step, model: Model, adapter: Path, base_digest: str) -> Beginning:
-    """What this training begins with, which is said; `adapter` is where the model's own is."""
+def beginning(step: Step, model: Model, adapter: Path, base_digest: str, architecture: Architecture) -> Beginning:
+    """What this training begins with, which is said; `adapter` is where the model's own is. Raises BuildError where another's does not fit the base."""
     start = model.train.start
     if start is None:
         return Beginning()
     if start.model is not None:
         folder = next(Path(path).parent for path in step.reads if Path(path).name == CONFIG)
+        read_peft_adapter(folder, architecture)
         before = read_receipt(folder / RECEIPT)
         return Beginning(folder=folder, name=start.model, chain=1 + (_chain(before) if before else 1))
     receipt = read_receipt(adapter / RECEIPT)
@@ -71,7 +73,8 @@ def _refusal(step: Step, model: Model, receipt: Receipt, adapter: Path, base_dig
         for path, digest in receipt.record.targets.items()
     ):
         return "its adapter is not as it was trained"
-    if receipt.record.inputs.get(f"base {model.base.name}") != base_digest:
+    # A base may have another name by now.
+    if base_digest not in {digest for name, digest in receipt.record.inputs.items() if name.startswith("base ")}:
         return "its adapter was trained on another base"
     others = {
         key for key in {*step.keys, *receipt.keys} if key not in {"train.start_from", "train version"} and step.keys.get(key) != receipt.keys.get(key)
@@ -84,8 +87,11 @@ def _refusal(step: Step, model: Model, receipt: Receipt, adapter: Path, base_dig
         before = np.fromfile(adapter / PRINTS, dtype="<u8")
     except OSError:
         return f"its records of before are not known; {FORCE}"
-    gone = lost(before, prints_of(Path(step.reads[0])))
-    return f"{counted(gone, 'record')} of before {'was' if gone == 1 else 'were'} changed or removed; {FORCE}" if gone else None
+    now = prints_of(Path(step.reads[0]))
+    gone = lost(before, now)
+    if gone:
+        return f"{counted(gone, 'record')} of before {'was' if gone == 1 else 'were'} changed or removed; {FORCE}"
+    return None if len(now) > len(before) else f"no record was added; {FORCE}"  # the same ones twice would be learnt by heart
 
 
 def prints_of(text: Path) -> Prints:

@@ -58,8 +58,8 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
         check_room(model, program, architecture, text.parent)
         sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
         base = base_as_read(model.base, program.capabilities.reads_base, cache)
-        start = beginning(step, model, place, base["digest"])
-        holdout = Path(holdout_path(step.reads[0])) if holds_out(model) and program.capabilities.evaluates else None
+        start = beginning(step, model, place, base["digest"], architecture)
+        holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
         with held_job(step, model, program, base, gpus=slots.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
             job = held.job
@@ -85,6 +85,18 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             _deliver(result, place, step)
             shutil.rmtree(job.folder, ignore_errors=True)
     return receipt
+
+
+def _holdout(step: Step, model: Model, mark_of: MarkOf) -> Path | None:
+    """The text of the records that are held out; None where no record is. Raises BuildError where they shall decide the adapter."""
+    path = Path(holdout_path(step.reads[0]))
+    if path.stat().st_size:
+        return path
+    if not model.train.is_held_to_the_holdout:
+        return None
+    key = "keep" if model.train.keep == "best" else "patience"
+    msg = f"{mark_of(f'train.{key}')}: model {model.name!r}: {key} is decided by records that are held out, and of so few none is"
+    raise BuildError(msg, fix=f"write a larger `holdout` into a dataset of the model, or remove `{key}`")
 
 
 def _run(program: Trainer, held: Held, slots: Slots, model: Model, mark_of: MarkOf) -> Ended:
