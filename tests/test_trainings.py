@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Repo
-from stepping_repo import receipt, steps
+from stepping_repo import receipt, replace_plugin, steps
+from stepping_trainer import PLUGIN
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(stepping: Repo) -> None:
@@ -61,7 +63,33 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(stepping: Repo, ch
     assert not list(Path("build/legal").glob("job-*"))
 
 
+def test_a_checkpoint_of_another_trainer_is_not_gone_on_from(stepping: Repo) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    assert stepping.doit("train:legal").code == 1
+    steps()
+    replace_plugin("two_plugins", PLUGIN + "\nclass Other(Stepping):\n    name = 'other'\n", "stepping,other")
+    stepping.replace("trainer: stepping", "trainer: other")
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[:2] == ["legal base all", "legal 1"]
 
+
+def test_a_prefix_by_a_path_is_the_repos_where_a_trainer_runs_in_its_job(stepping: Repo) -> None:
+    Path("in env").write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    Path("in env").chmod(0o755)
+    replace_plugin("prefixed_plugin", PLUGIN.replace("argv=(sys.executable, ", "argv=(*job.environment.python(), "))
+    stepping.replace("rank: 2", "rank: 2, env: ['./in env']")
+    result = stepping.doit("train:legal")
+    assert result.code == 0, result.out
+
+
+def test_modules_are_found_by_a_trainer_that_runs_in_its_job(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine").mkdir()
+    Path("mine/trained_here.py").write_text("from stepping_trainer import *\nmain(Path(sys.argv[1]))\n", encoding="utf-8")
+    here = Path(__file__).parent
+    replace_plugin("module_plugin", PLUGIN.replace(f'"-I", "-S", {str(here / "stepping_trainer.py")!r}', '"-m", "trained_here"'))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", str(here)]))
+    result = stepping.doit("train:legal")
+    assert result.code == 0, result.out
 
 
 def test_what_a_trainer_says_is_wrong_has_the_line_of_its_key(stepping: Repo) -> None:
@@ -91,6 +119,20 @@ def test_held_out_records_decide_where_the_best_is_kept(stepping: Repo) -> None:
     assert stepping.doit("train:legal").code == 0
     assert "build/legal/holdout.jsonl" in json.loads(Path("models.lock").read_text(encoding="utf-8"))["train:legal"]["inputs"]
 
+
+def test_where_no_record_is_held_out_none_can_decide(stepping: Repo) -> None:
+    stepping.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], holdout: 0.1%}")
+    assert stepping.doit("train:legal").code == 0
+    assert Path("build/legal/holdout.jsonl").read_bytes() == b""
+    assert steps()[0] == "legal base all"
+    stepping.replace("epochs: 2", "epochs: 2, keep: best")
+    result = stepping.doit("train:legal")
+    said = (
+        "models.yaml:3: model 'legal': keep is decided by records that are held out, and of so few none is\n"
+        "  fix: write a larger `holdout` into a dataset of the model, or remove `keep`\n"
+    )
+    assert said in result.out
+    assert steps() == []
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int,
     return subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command.argv],
         cwd=folder if command.in_job else None,
-        env={**os.environ, **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
+        env={**os.environ, **_modules(), **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -109,6 +109,12 @@ def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int,
         start_new_session=True,  # Ctrl-C is for us
         pass_fds=inherited,
     )
+
+
+def _modules() -> dict[str, str]:
+    """Where this process finds modules, for one that runs in another folder."""
+    places = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))} if places else {}
 
 
 def _end(process: subprocess.Popen[str]) -> None:

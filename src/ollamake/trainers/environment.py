@@ -32,7 +32,9 @@ class Environment:
     def program(self, name: str, *arguments: str) -> tuple[str, ...]:
         """The argv that runs a program of this environment."""
         if isinstance(self.named, tuple):
-            return (*self.named, name, *arguments)
+            first, *words = self.named
+            # Programs run in a job's folder, and the catalog's paths are the repo's. One that is looked for on PATH has no folder.
+            return (str(Path(first).absolute()) if Path(first).name != first else first, *words, name, *arguments)
         return (str(self._programs / name), *arguments)
 
     def python(self, *arguments: str) -> tuple[str, ...]:
@@ -89,7 +91,13 @@ class Environment:
 def _asked(prefix: tuple[str, ...], packages: tuple[str, ...]) -> Mapping[str, str]:
     try:
         done = subprocess.run(
-            [*prefix, "python", "-c", _ASK, *packages], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE
+            [*prefix, "python", "-c", _ASK, *packages],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
         )
         told = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
     except (OSError, ValueError, subprocess.TimeoutExpired):

@@ -102,7 +102,7 @@ def program(environment: Environment) -> tuple[str, ...]:
     if named is None:
         return (PROGRAM,)
     if isinstance(named, tuple):
-        return (*named, PROGRAM)
+        return environment.program(PROGRAM)
     folders = (Path(named).absolute(), Path(named).absolute() / "bin")
     return (str(next((folder / PROGRAM for folder in folders if _is_there(folder / PROGRAM)), folders[0] / PROGRAM)),)
 
@@ -120,7 +120,9 @@ def _found(argv: tuple[str, ...]) -> bool:
 def _told(argv: tuple[str, ...]) -> str:
     """What the program says of its version; empty where it can't be run."""
     try:
-        done = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE)
+        done = subprocess.run(
+            [*argv, "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout + done.stderr if not done.returncode else ""
