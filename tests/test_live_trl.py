@@ -23,7 +23,11 @@ class TestTrl(TrainsForOllama):
     trainer = TrlTrainer()
     packages = PACKAGES
     unknown = ("weight_decai", "options.weight_decai: TRL 1.16.0 has no such option\nwrite 'weight_decay' (known: ")
-    wrong = ("lr_scheduler_type", "cosin", "TRL does not take this configuration: cosin is not a valid SchedulerType")
+    wrong = (
+        ("lr_scheduler_type", "cosin", "TRL does not take this configuration: cosin is not a valid SchedulerType"),
+        ("weight_decay", "much", "options.weight_decay: 'much' is not what TRL 1.16.0 takes: float"),
+        ("dtype", "float17", "options.dtype: 'float17' is none that TRL 1.16.0 knows"),
+    )
 
 
 CHATS = [

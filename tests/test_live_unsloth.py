@@ -19,7 +19,10 @@ class TestUnsloth(TrainsForOllama):
     trainer = UnslothTrainer()
     packages = PACKAGES
     unknown = ("lora_dropuot", "options.lora_dropuot: Unsloth 2026.10.9 has no such option\nwrite 'lora_dropout' (known: ")
-    wrong = ("optim", "nope", "TRL does not take this configuration: nope is not a valid OptimizerNames")
+    wrong = (
+        ("optim", "nope", "TRL does not take this configuration: nope is not a valid OptimizerNames"),
+        ("use_rslora", "yes", "options.use_rslora: 'yes' is not what Unsloth 2026.10.9 takes: bool"),
+    )
 
 
 def test_a_build_that_was_killed_goes_on_and_its_model_answers(base_gguf: Path, real_address: Address, tmp_path: Path) -> None:
