@@ -119,20 +119,26 @@ def test_a_trainer_that_is_killed(repo: Repo) -> None:
 
 def test_a_trainer_that_leaves_no_adapter(repo: Repo) -> None:
     out = failing_trainer(repo, "print('done')")
-    assert "out/adapter_config.json: no such file\n  fix: give a PEFT directory" in out
+    said = (
+        "models.yaml:3: model 'legal': trainer 'command': the training has left no adapter: adapter_config.json and adapter_model.safetensors are not in its `out`\n"
+        "  fix: read build/legal/train.log; then run `doit` again\n"
+    )
+    assert f"\ntrain:legal failed:\n{said}" in out
+    assert Path("build/legal/train.log").read_text(encoding="utf-8") == "done\n"
 
 
 def test_a_program_that_is_not_there(repo: Repo) -> None:
     (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
     repo.replace(command, "  train: {trainer: command, command: [./tain.sh], target_modules: [q_proj]}")
     out = repo.doit("train:legal").out
-    assert "\ntrain:legal failed:\nthe trainer can't be started: ./tain.sh: No such file or directory\n  fix: mend train.command" in out
+    said = "models.yaml:3: model 'legal': the trainer can't be started: ./tain.sh: No such file or directory\n  fix: mend train.command"
+    assert f"\ntrain:legal failed:\n{said}" in out
 
 
 def test_a_layer_that_the_base_does_not_have(repo: Repo) -> None:
     repo.replace("target_modules: [q_proj]", "target_modules: [q_prj]")
     out = repo.doit("train:legal").out
-    assert "models.yaml:10: model 'legal': base 'tiny' has no layer 'q_prj' that takes a LoRA\n  fix: train.target_modules: write 'q_proj'" in out
+    assert "models.yaml:3: model 'legal': base 'tiny' has no layer 'q_prj' that takes a LoRA\n  fix: train.target_modules: write 'q_proj'" in out
     assert repo.trainings == []
 
 

@@ -61,7 +61,7 @@ def test_a_plugin_that_is_broken_is_named(repo: Repo) -> None:
 def test_a_plugin_that_can_not_run_says_what_to_install(repo: Repo) -> None:
     install(repo.path / "plugins", PLUGIN.replace("return None", "return 'pip install plain-engine'"))
     done = doit(repo, "train:legal")
-    said = "models.yaml:10: model 'legal': trainer 'plain' is not installed\n  fix: pip install plain-engine"
+    said = "models.yaml:3: model 'legal': trainer 'plain' is not installed\n  fix: pip install plain-engine"
     assert done.returncode == 1
     assert f"\ntrain:legal failed:\n{said}\n" in done.stdout
 

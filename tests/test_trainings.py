@@ -31,6 +31,20 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(stepping: R
     assert stepping.doit("train:legal").ran == []
 
 
+def test_a_training_that_goes_on_took_as_long_as_all_of_its_programs(stepping: Repo) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    stepping.doit("train:legal")
+    events = Path("build/legal/events.jsonl")
+    said = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    said[-1]["time"] = f"{int(said[-1]['time'][:4]) + 1}{said[-1]['time'][4:]}"  # it ran for a year
+    events.write_text("".join(f"{json.dumps(event)}\n" for event in said), encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert result.code == 0, result.out
+    assert json.loads(Path("adapters/legal/receipt.json").read_text(encoding="utf-8"))["seconds"] > 360 * 86400
+    stepping.replace("rank: 2", "rank: 3")
+    assert json.loads(stepping.doit("plan", "legal", "--json").out)["seconds"] > 360 * 86400
+
+
 def test_a_training_whose_build_was_killed_goes_on_as_well(stepping: Repo) -> None:
     Path("die").write_text("2 build", encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "doit", "train:legal"], capture_output=True, text=True, check=False)
@@ -147,12 +161,17 @@ def test_where_no_record_is_held_out_none_can_decide(stepping: Repo) -> None:
         (
             "rank: 2",
             "rank: 2, start_from: selas",
-            "models.yaml:3: model 'legal': train.start_from: unknown model 'selas'\n  fix: write 'sales' (known: legal, sales)",
+            "models.yaml:3: model 'legal': train.start_from: unknown model 'selas'\n  fix: write 'sales' (known: base, legal, previous, sales)",
         ),
         (
             "  legal:\n    base: tiny\n",
             "  legal:\n    base: tiny\n    train: {start_from: legal}\n",
-            "models.yaml:12: model 'legal': train.start_from: models that start from each other\n  fix: let one of them start from `base`",
+            "models.yaml:12: model 'legal': train.start_from: it starts from itself\n  fix: write `start_from: previous`, its own adapter of before, or `base`",
+        ),
+        (
+            "rank: 2",
+            "rank: 2, start_from: previos",
+            "models.yaml:3: model 'legal': train.start_from: unknown model 'previos'\n  fix: write 'previous' (known: base, legal, previous, sales)",
         ),
         (
             "rank: 2, target_modules: [q_proj]",
@@ -172,7 +191,9 @@ def test_a_recipe_that_can_not_be_trained_is_said_before_anything_runs(stepping:
 def test_a_rank_above_a_matrix_is_said_before_it_trains(stepping: Repo) -> None:
     stepping.replace("rank: 2", "rank: 65")
     result = stepping.doit("train:legal")
-    said = "models.yaml:10: model 'legal': rank 65 is above the size of q_proj of base 'tiny', 64 x 64\n  fix: write `rank: 16` into the model's `train:`"
+    said = (
+        "models.yaml:3: model 'legal': rank 65 is above the size of q_proj of base 'tiny', 64 x 64\n  fix: write `rank: 16` into the model's `train:`"
+    )
     assert said in result.out
     assert steps() == []
 

@@ -102,7 +102,8 @@ class _LiveBar:
 
 
 def _read(event: Event) -> str:
-    return f"{counted(event.examples, 'record')}, {event.tokens} tokens"
+    tokens = f", {event.tokens} tokens" if event.tokens else ""  # not each trainer counts them
+    return f"{counted(event.examples, 'record')}{tokens}"
 
 
 def _said(event: Event) -> str | None:

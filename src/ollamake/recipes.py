@@ -19,13 +19,13 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
 
     Raises FaultyFileError for those that can't be built, and BuildError for a trainer that can't be loaded.
     """
-    found: dict[tuple[Mark, Objection], list[str]] = {}
+    found: dict[tuple[Mark, Objection], dict[str, None]] = {}  # models in the order of the catalog: one may be told of twice
     models = {model.name: model for model in catalog.models}
     for model in catalog.models:
         against = _objections(models, model, trainer(model.train.trainer)) if model.adapter is None else _of_adapter(Path(model.adapter))
         for objection in against:
             key = f"train.{objection.key}" if model.adapter is None else objection.key
-            found.setdefault((catalog.mark_of(model.name, key) or model.mark, objection), []).append(model.name)
+            found.setdefault((catalog.mark_of(model.name, key) or model.mark, objection), {})[model.name] = None
     policy = {"qlora": "warn", **catalog.policy}
     errors: list[Fault] = []
     warnings: list[Fault] = []
@@ -35,7 +35,7 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
             continue
         is_error = said == "refuse"
         because = f"; `policy: {{{objection.policy}: refuse}}` of this catalog" if is_error and objection.policy else ""
-        text = f"{_of(names)}: {objection.text}{because}"
+        text = f"{_of(tuple(names))}: {objection.text}{because}"
         (errors if is_error else warnings).append(Fault(mark=mark, text=text if is_error else f"warning: {text}", fix=objection.fix))
     if errors:
         raise FaultyFileError(sorted(errors, key=lambda fault: (fault.mark.path, fault.mark.line)))

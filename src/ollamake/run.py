@@ -25,7 +25,7 @@ from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy
-from ollamake.state.receipts import READ, Receipt, Sealed, moment, receipt_path, write_receipt
+from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, moment, receipt_path, write_receipt
 
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
@@ -108,9 +108,9 @@ class Run:
             return Receipt(
                 record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
                 keys=keys,
-                outcome={what: value for what, value in outcome.items() if what != READ},
+                outcome={what: value for what, value in outcome.items() if what not in {READ, BEFORE}},
                 reasons=why,
-                seconds=round(time.monotonic() - begun, 3),
+                seconds=round(time.monotonic() - begun + outcome.get(BEFORE, 0.0), 3),
                 finished=moment(),
                 commit=commit,
             )

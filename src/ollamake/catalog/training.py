@@ -52,7 +52,9 @@ def with_starts(models: Names[Model], advice: Advice, fault: Callable[[str, str,
         known = Scope(models, models.sources[name][0])
         other = known.get(said)
         if other is None:
-            fault(name, "train.start_from", f"unknown model {said!r}", advice.name("model", said, known))
+            fault(name, "train.start_from", f"unknown model {said!r}", advice.name("model", said, (*known, "base", "previous")))
+        elif other is model:
+            fault(name, "train.start_from", "it starts from itself", "write `start_from: previous`, its own adapter of before, or `base`")
         elif other.base.name != model.base.name:
             text = f"{said!r} is on base {other.base.name!r}, and this one on {model.base.name!r}: an adapter fits its own base alone"
             fault(name, "train.start_from", text, "start from a model on the same base, or from `base`")
@@ -63,6 +65,9 @@ def with_starts(models: Names[Model], advice: Advice, fault: Callable[[str, str,
             assert model.train.start is not None
             found[name] = replace(model, train=replace(model.train, start=replace(model.train.start, model=other.name)))
     for name in _in_circles(found):
+        start = found[name].train.start
+        if start is None or start.model == name:
+            continue  # it was said
         fault(name, "train.start_from", "models that start from each other", "let one of them start from `base`")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
 
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 LOOK = 0.2  # seconds between two looks at a file that is followed
 
 
@@ -33,6 +35,7 @@ class Ended:
     code: int  # of its exit; negative: by a signal
     steps: int  # the last one that it told of
     failure: Event | None  # what it says is to be mended
+    seconds_before: float = 0.0  # that builds before this one have spent on the job
 
 
 def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:
@@ -45,6 +48,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
         (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_text(content, encoding="utf-8")
     how = "a" if job.checkpoint is not None else "w"
+    before = _seconds_in(events) if job.checkpoint is not None else 0.0
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
         hearing = _Hearing(program, said, told, progress)
         with _started(command, job.folder, said, (*slots.files, held), slots) as process:
@@ -58,7 +62,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
             finally:
                 _end(process)
     failure = hearing.last if hearing.last is not None and hearing.last.kind == "failed" else None
-    return Ended(code=code, steps=hearing.steps, failure=failure)
+    return Ended(code=code, steps=hearing.steps, failure=failure, seconds_before=before)
 
 
 class _Hearing:
@@ -87,7 +91,23 @@ class _Hearing:
 def _facts(event: Event) -> dict[str, Any]:
     """What the event says, and when."""
     said = {name: value for name, value in asdict(event).items() if value or (name == "loss" and value is not None)}
-    return {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": said.pop("kind"), **said}
+    return {"time": time.strftime(TIME, time.gmtime()), "event": said.pop("kind"), **said}
+
+
+def _seconds_in(events: Path) -> float:
+    """How long the programs ran that wrote these events, from the first to the last of each; 0 where nobody knows."""
+    seconds, last, kind = 0.0, None, ""
+    lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+    for line in lines:
+        try:
+            told = json.loads(line)
+            now, told_kind = calendar.timegm(time.strptime(told["time"], TIME)), told["event"]
+        except (ValueError, KeyError, TypeError):  # cut off, or edited
+            continue
+        begins = told_kind in {"loading", "start"} and kind != "loading"  # of another program
+        seconds += 0 if last is None or begins else max(0, now - last)
+        last, kind = now, told_kind
+    return seconds
 
 
 def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int, ...], slots: Slots) -> subprocess.Popen[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
 from ollamake.catalog import Model
 from ollamake.engines.this_machine import gpus
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, Mark
 from ollamake.lora.architecture import Architecture
 from ollamake.spelling import nearest
 from ollamake.trainers.environment import Environment
@@ -19,34 +20,37 @@ KEPT = 3  # checkpoints that may be on the disk at once: two whole ones, and one
 STATES = 3  # what a checkpoint holds of each weight: itself, and the two moments of AdamW
 GB = 1e9
 
+MarkOf = Callable[[str], Mark]  # where the catalog says a key of this model's: "train.options.lora_r"
 
-def check_program(model: Model, program: Trainer) -> None:
+
+def check_program(model: Model, program: Trainer, mark_of: MarkOf) -> None:
     """Raise BuildError where the trainer is not installed, or can't run on this machine."""
     environment = Environment(model.train.env)
+    mark = mark_of("train.trainer" if model.train.env is None else "train.env")
     install = program.missing(environment)
     if install is not None:
         why = f": {environment.fault}" if environment.fault else ""
-        msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} is not installed{why}"
+        msg = f"{mark}: model {model.name!r}: trainer {model.train.trainer!r} is not installed{why}"
         raise BuildError(msg, fix=install)
     if program.capabilities.needs_gpu and not (model.train.gpus and gpus()):
         told = "has none that is shown to it" if model.train.gpus else "is told to use none"
-        msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} needs a GPU, and this machine {told}"
+        msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r} needs a GPU, and this machine {told}"
         fix = "train it on a machine with one, or by a trainer that runs on the CPU: `trainer: peft`"
         raise BuildError(msg, fix=fix if model.train.gpus else "remove `resources: {gpu: 0}`")
 
 
-def check_recipe(model: Model, architecture: Architecture) -> None:
+def check_recipe(model: Model, architecture: Architecture, mark_of: MarkOf) -> None:
     """Raise BuildError where the base has no such layers, or they are smaller than the LoRA's rank."""
     shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors}
     for name in model.train.target_modules:
         tensor = layer_tensor(architecture, name)
         if tensor not in shapes:
-            msg = f"{model.mark}: model {model.name!r}: base {model.base.name!r} has no layer {name!r} that takes a LoRA"
+            msg = f"{mark_of('train.target_modules')}: model {model.name!r}: base {model.base.name!r} has no layer {name!r} that takes a LoRA"
             raise BuildError(msg, fix=f"train.target_modules: {nearest(name, architecture.layers)}")
         smallest = min(shapes[tensor])
         if model.train.rank > smallest:
             msg = (
-                f"{model.mark}: model {model.name!r}: rank {model.train.rank} is above the size of {name} of base {model.base.name!r}, "
+                f"{mark_of('train.rank')}: model {model.name!r}: rank {model.train.rank} is above the size of {name} of base {model.base.name!r}, "
                 f"{shapes[tensor][1]} x {shapes[tensor][0]}"
             )
             raise BuildError(msg, fix=f"write `rank: {min(smallest, 16)}` into the model's `train:`; no LoRA needs more than the matrix has")

@@ -13,7 +13,7 @@ from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
 from ollamake.engines.local import Ended, run_here
 from ollamake.engines.this_machine import Slots, training_slots
-from ollamake.errors import BuildError, Mark
+from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
 from ollamake.graph import Step, holdout_path, holds_out
 from ollamake.logs import last_lines
@@ -22,17 +22,15 @@ from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
 from ollamake.stages.jobs import Held, clear_jobs, held_job, jobs_left
-from ollamake.stages.preflight import check_program, check_recipe, check_room, check_source
+from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
 from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT, sync_folder
-from ollamake.state.receipts import READ, Receipt, Sealed, read_receipt, write_receipt
+from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, read_receipt, write_receipt
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import ADAPTER, Job, Trainer, trainer
 
 LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
-
-MarkOf = Callable[[str], Mark]  # where the catalog says a key of this model's: "train.options.lora_r"
 
 
 def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool], mark_of: MarkOf) -> Receipt:
@@ -42,10 +40,10 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     receipt is that of now; one that was killed goes on from its last checkpoint.
     """
     program = trainer(model.train.trainer)
-    check_program(model, program)
+    check_program(model, program, mark_of)
     architecture = read_architecture(Path(model.base.gguf))
     if program.capabilities.makes == ADAPTER:
-        check_recipe(model, architecture)
+        check_recipe(model, architecture, mark_of)
     check_source(model, architecture)
     place = _place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
@@ -66,6 +64,11 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             ended = _run(program, held, slots, model, mark_of)
             try:
                 result = _result(program, job, step, architecture)
+            except BuildError as error:  # whose path is gone in a moment
+                shutil.rmtree(job.folder, ignore_errors=True)
+                said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(_below_here(job.folder.parent / LOG)))
+                msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r}: {said}"
+                raise BuildError(msg) from error
             except BaseException:  # another try from its checkpoint would end like this one
                 shutil.rmtree(job.folder, ignore_errors=True)
                 raise
@@ -80,7 +83,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
                 "start": start.facts(),
                 "data": _data_of(step),
             }
-            receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}})
+            receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
             _deliver(result, place, step)
             shutil.rmtree(job.folder, ignore_errors=True)
@@ -104,7 +107,12 @@ def _run(program: Trainer, held: Held, slots: Slots, model: Model, mark_of: Mark
     job = held.job
     log, events = (job.folder.parent / name for name in (LOG, EVENTS))
     try:
-        ended = run_here(program, job, slots, held=held.lock, log=log, events=events)
+        try:
+            ended = run_here(program, job, slots, held=held.lock, log=log, events=events)
+        except BuildError as error:
+            key = "train.env" if model.train.env is not None else "train.command" if model.train.command else "train.trainer"
+            msg = f"{mark_of(key)}: model {model.name!r}: {error}"
+            raise BuildError(msg) from error
         _check_end(ended, log, model, mark_of)
     except BaseException:
         if not (program.capabilities.resumes and program.checkpoint(job.folder)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.port import Capabilities, Command, Job, Trainer
 
 
@@ -24,6 +27,10 @@ class CommandTrainer(Trainer):
             "{recipe}": str(job.folder / "job.json"),
         }
         return Command(argv=tuple(_filled(word, places) for word in job.recipe["command"]), in_job=False)
+
+    def collect(self, folder: Path) -> Path:
+        """The PEFT directory that the program has left in {out}. Raises BuildError."""
+        return adapter_folder(folder / "out")
 
 
 def _filled(word: str, places: dict[str, str]) -> str:
