@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+
+NOBODY_READS = 141  # exit code, as of shells: 128 and SIGPIPE
 
 
 def take_any_text() -> None:
@@ -22,3 +25,12 @@ def say(text: object) -> None:
     out = sys.stdout
     out.write(f"{text}\n")
     out.flush()
+
+
+def nobody_reads() -> int:
+    """Who read standard output is gone (`doit | head`): the rest goes nowhere. Returns the exit code."""
+    assert sys.__stdout__ is not None  # it is a pipe
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.__stdout__.fileno())
+    os.close(nowhere)
+    return NOBODY_READS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from getopt import GetoptError, gnu_getopt
 from itertools import chain
@@ -16,7 +17,7 @@ from ollamake.catalog import Model
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.reporter import selected_with_dependencies
-from ollamake.say import take_any_text
+from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
 
 INTERRUPTED = 130  # exit code, as of shells
@@ -35,7 +36,12 @@ class OptionsAnywhere(Command):
                 as_printed(BuildError(f"doit {self.name}: {error.msg}", fix=f"`doit help {self.name}` lists the options"))
             ) from error
         words = chain.from_iterable((name, value) if value else (name,) for name, value in options)
-        return int(super().parse_execute([*words, *arguments]) or 0)
+        try:
+            code = int(super().parse_execute([*words, *arguments]) or 0)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return nobody_reads()
+        return code
 
 
 class Look(OptionsAnywhere, DoitCmdBase):
@@ -52,6 +58,8 @@ class Look(OptionsAnywhere, DoitCmdBase):
             return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:
             return INTERRUPTED
+        except BrokenPipeError:
+            raise
         except (BuildError, OSError) as error:
             raise InvalidCommand(as_printed(error)) from error
         finally:

@@ -17,7 +17,7 @@ from doit.exceptions import InvalidTask
 from doit.task import Stream
 
 from ollamake.call import Call, begin, current
-from ollamake.say import take_any_text
+from ollamake.say import nobody_reads, take_any_text
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
 
@@ -32,7 +32,10 @@ class RunCommand(cmd_run.Run):
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse and run. Returns doit's exit code. Raises what doit prints as an error."""
         self.typed = (() if self.name == "run" else (self.name,)) + tuple(in_args)
-        return int(super().parse_execute(in_args) or 0)
+        try:
+            return int(super().parse_execute(in_args) or 0)
+        except BrokenPipeError:
+            return nobody_reads()
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
