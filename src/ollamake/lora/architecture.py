@@ -92,7 +92,10 @@ def read_architecture(path: Path) -> Architecture:
 
 
 def architecture_of(head: GgufHead, path: Path) -> Architecture:
-    """The base's architecture; `path` is for the message. Raises BuildError where it is not one that is known."""
+    """The base's architecture; `path` is for the message. Raises BuildError where it is not one that is known, or no base at all."""
+    if head.keys.get("general.type") == "adapter":
+        msg = f"{path}: an adapter, not a base: its general.type is 'adapter'"
+        raise BuildError(msg, fix="give the base itself; an adapter is what a model's `adapter` names")
     if head.architecture not in KNOWN:
         msg = f"{path}: architecture {head.architecture!r} is not known"
         raise BuildError(msg, fix=f"use a base of: {', '.join(sorted(KNOWN))} (Llama, Mistral, SmolLM)")
