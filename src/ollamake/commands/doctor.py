@@ -46,8 +46,11 @@ class DoctorCommand(OptionsAnywhere):
             raise InvalidCommand(msg)
         path = Path(opt_values["catalog"])
         try:
+            if not path.exists() and opt_values["catalog"] != CATALOG["default"]:
+                msg = f"--catalog {path}: no such file"
+                raise BuildError(msg, fix="name a catalog that is there, or none")  # noqa: TRY301 - printed as all others are
             catalog = load_catalog(path, trainers=trainer_names(), only_looks=True) if path.exists() else None
-            facts = facts_of(catalog)
+            facts = {"catalog": None if catalog is None else str(path), **facts_of(catalog)}
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
         print(to_json.dumps(facts, indent=2, ensure_ascii=False) if opt_values["json"] else "\n".join(as_text(facts)))
@@ -80,18 +83,17 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
         how = "" if server["answers"] else ", started when it is needed"
         yield f"Ollama    {server['version']} at {server['address']}{how}"
     yield f"GPUs      {', '.join(facts['gpus']) or 'none: trainings run on the CPU, one at a time'}"
+    if facts["catalog"] is None:
+        yield "catalog   none here: no trainer is looked at in an environment of its own"
     yield f"disk      {free['here']:.1f} GB free here, {free['cache']:.1f} GB in the cache, {facts['cache']}"
     yield ""
     width = max(len(one["trainer"]) for one in facts["trainers"])
     for one in facts["trainers"]:
         used = f", used by {counted(one['models'], 'model')}" if one["models"] else ""
-        place = (
-            ""
-            if one["env"] is None or "no such folder" in one["state"]
-            else f" in {one['env'] if isinstance(one['env'], str) else ' '.join(one['env'])}"
-        )
+        place = "" if one["env"] is None or ": " in one["state"] else f" in {one['env'] if isinstance(one['env'], str) else ' '.join(one['env'])}"
+        there = ": " if one["state"] != "not installed" else "; of what it needs, there is "
         versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
-        yield f"{'+' if one['runs_here'] else '-'} {one['trainer']:<{width}}  {one['state']}{place}{used}{f': {versions}' if versions else ''}"
+        yield f"{'+' if one['runs_here'] else '-'} {one['trainer']:<{width}}  {one['state']}{place}{used}{f'{there}{versions}' if versions else ''}"
         if one["install"]:
             yield f"  {'':<{width}}  install: {one['install']}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 Named: TypeAlias = str | tuple[str, ...] | None  # as the catalog says it: the folder of a venv, the words of a prefix, or nothing
+PROGRAMS = {"bin", "Scripts"}  # folders of a venv
 PATIENCE = 120.0  # seconds: what a prefix names may have to start a container first
 # Prints the versions of the packages that it is given, as a JSON object.
 _ASK = (
@@ -56,18 +59,33 @@ class Environment:
     @property
     def fault(self) -> str | None:
         """What is wrong with it, if it is seen from outside: `no such folder: envs/trl`."""
-        return f"no such folder: {self.named}" if isinstance(self.named, str) and not Path(self.named).is_dir() else None
+        if isinstance(self.named, tuple):
+            return None if shutil.which(self.named[0]) else f"no such program: {self.named[0]}"
+        if self.named is None or Path(self.named).is_dir():
+            return None
+        return f"not a folder: {self.named}" if Path(self.named).exists() else f"no such folder: {self.named}"
 
     def pip(self, *packages: str) -> str:
-        """The command to type that installs packages there."""
+        """The command to type that installs packages there; or what to write, where `env` can't mean what it says."""
         quoted = " ".join(f"'{package}'" if re.search(r"[\[<>=]", package) else package for package in packages)
         if self.named is None:
             return f"pip install {quoted}"
         if isinstance(self.named, tuple):
-            return f"{' '.join(self.named)} python -m pip install {quoted}"
+            if self.fault is not None:
+                return f"install {self.named[0]}, or write `env: FOLDER`, the folder of a venv"
+            return f"{shlex.join(self.named)} python -m pip install {quoted}"
+        if (meant := _prefix_in(self.named)) is not None:
+            return f"a text is the folder of a venv; the words of a command stand in a list: `env: [{', '.join(meant)}]`"
+        path = Path(self.named)
+        around = path.parent if path.name in PROGRAMS else path.parent.parent
+        if PROGRAMS & {path.name, path.parent.name} and (around / "pyvenv.cfg").is_file():
+            return f"write `env: {around}`: it is the folder of a venv that is named"
+        if self.fault is not None and path.exists():
+            return "write `env: FOLDER`, the folder of a venv"
         has_python = any((self._programs / name).exists() for name in ("python", "python.exe"))
-        made = "" if has_python else f"python3 -m venv {self.named} && "
-        return f"{made}{self.named}/bin/pip install {quoted}"
+        folder = shlex.quote(self.named)
+        made = "" if has_python else f"python3 -m venv {folder} && "
+        return f"{made}{folder}/bin/pip install {quoted}"
 
     @property
     def _programs(self) -> Path:
@@ -85,6 +103,15 @@ class Environment:
             places = [*Path(str(self.named)).glob("lib/python3*/site-packages"), *Path(str(self.named)).glob("Lib/site-packages")]
             found = iter(distributions(name=package, path=[str(place) for place in places]))
         return next((distribution.version for distribution in found), None)
+
+
+def _prefix_in(named: str) -> tuple[str, ...] | None:
+    """The words of a command's prefix that stands in one text, where it can't be meant as a folder: `conda run -n trl`."""
+    words = named.split()
+    if len(words) < 2 or Path(named).exists():
+        return None
+    first = Path(words[0]).name  # the catalog's folder stands before a path
+    return (first, *words[1:]) if shutil.which(first) or any(word.startswith("-") for word in words[1:]) else None
 
 
 @functools.cache

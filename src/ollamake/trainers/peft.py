@@ -31,8 +31,9 @@ class PeftTrainer(Trainer):
     )
 
     def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where torch or transformers is not there."""
-        return environment.pip("ollamake[peft]") if environment.missing(NEEDS) else None
+        """`pip install`, where torch or transformers is not there; or ollamake itself, in another environment than this."""
+        needs = NEEDS if environment.named is None else (*NEEDS, "ollamake")
+        return environment.pip("ollamake[peft]") if environment.missing(needs) else None
 
     def versions(self, environment: Environment) -> Mapping[str, str]:
         """Those of torch and transformers, as installed."""

@@ -39,8 +39,24 @@ _RIGHT: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gradient_checkpointing": (lambda value: isinstance(value, bool), "true or false"),
 }
 KEYS = tuple(field.name for field in fields(Options))
-# Native keys of other trainers, and of transformers, for what the recipe says itself.
+# What the recipe says itself, by its own names and by those of other trainers and of transformers.
 _RECIPES_OWN = {
+    **{
+        key: key
+        for key in (
+            "rank",
+            "alpha",
+            "target_modules",
+            "learning_rate",
+            "epochs",
+            "batch_size",
+            "max_tokens",
+            "seed",
+            "keep",
+            "patience",
+            "start_from",
+        )
+    },
     "lora_r": "rank",
     "r": "rank",
     "lora_alpha": "alpha",
