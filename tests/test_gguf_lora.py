@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,10 @@ def test_a_gguf_lora_that_does_not_fit_fails_its_packaging(repo: Repo) -> None:
     result = repo.doit("register:legal")
     assert result.code == 1
     assert "\npackage:legal failed:\nmine.gguf: it is for a base of architecture 'qwen2', not 'llama'\n  fix: convert a plain LoRA" in result.out
+
+
+def test_a_length_that_no_file_has_is_a_damage(tmp_path: Path, tiny_base: Path) -> None:
+    texts = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q1sIIQ", 1, b"a", 9, 8, 1 << 40) + b"\xff" * 64
+    (tmp_path / "lora.gguf").write_bytes(texts)
+    with pytest.raises(BuildError, match=r"lora\.gguf: a damaged GGUF file: "):
+        read_adapter(tmp_path / "lora.gguf", read_architecture(tiny_base))

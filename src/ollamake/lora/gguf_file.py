@@ -85,7 +85,7 @@ def parse_head(content: memoryview, path: Path, *, with_arrays: bool = False) ->
         raise BuildError(msg, fix="fetch the file again; a web page or a git-lfs pointer may have been saved in its place")
     try:
         return _Reader(content, len(content) if with_arrays else SHORT_ARRAY).head()
-    except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
+    except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as error:
         msg = f"{path}: a damaged GGUF file: {error}"
         raise BuildError(msg, fix="fetch the file again") from error
 
