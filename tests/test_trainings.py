@@ -106,6 +106,18 @@ def test_modules_are_found_by_a_trainer_that_runs_in_its_job(stepping: Repo, mon
     assert result.code == 0, result.out
 
 
+def test_a_value_of_the_environment_is_a_plain_text_to_a_trainer_and_told_to_nobody_else(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cr3t-value")
+    yaml_of = "__import__('yaml').safe_dump(dict(job.recipe))"
+    replace_plugin("yaml_plugin", PLUGIN.replace("return Command(", f"return Command(files={{'config.yaml': {yaml_of}}}, "))
+    stepping.replace("version: 1\n", "version: 1\nenv: [SECRET]\n")
+    stepping.replace("rank: 2", "rank: 2, env: '${SECRET}', options: {a: 'to ${SECRET}', b: ['${SECRET}']}")
+    Path("s3cr3t-value").mkdir()
+    result = stepping.doit("package:legal")
+    assert result.code == 0, result.out
+    assert [path for path in Path().rglob("*") if path.is_file() and b"s3cr3t-value" in path.read_bytes()] == []
+
+
 def test_what_a_trainer_says_is_wrong_has_the_line_of_its_key(stepping: Repo) -> None:
     Path("die").write_text("1 fail", encoding="utf-8")
     result = stepping.doit("train:legal")

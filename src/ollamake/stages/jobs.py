@@ -100,7 +100,7 @@ def _job(folder: Path, text: Path, model: Model, base: Mapping[str, Any], *, gpu
         text=folder / text.name,
         records=records,
         base=base,
-        recipe=model.train.recipe,
+        recipe=json.loads(json.dumps(model.train.recipe)),  # plain texts: writers of YAML know no others
         cache=cache_folder(),
         env=model.train.env,
         gpus=gpus,
