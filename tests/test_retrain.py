@@ -202,3 +202,10 @@ def test_it_may_be_typed_in_another_folder(given: Repo) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert catalog().endswith("  desk: {base: tiny, adapter: mine}\n")
     assert not Path("elsewhere/models.yaml").exists()
+
+
+def test_what_a_dry_run_of_selectors_would_train_is_the_plans_to_say(built: Repo) -> None:
+    before = built.trainings
+    result = built.doit("retrain", "--dry-run", "legal")
+    assert (result.code, built.trainings) == (3, before)
+    assert "--dry-run is for an adapter that is there; `doit retrain SELECTOR...` trains all that it names" in result.err

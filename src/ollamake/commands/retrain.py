@@ -51,6 +51,9 @@ class RetrainCommand(BuildCommand):
         """Write and build, or train anew. Returns doit's exit code. Raises what doit prints as an error."""
         names = {key: str(params[key]) for key in ("base", "adapter", "name")}
         if not any(names.values()) and args:
+            if params["dry_run"]:
+                told = "--dry-run is for an adapter that is there; `doit retrain SELECTOR...` trains all that it names"
+                raise InvalidCommand(as_printed(BuildError(told, fix="`doit plan` says how long each training takes")))
             params["always"] = True
             return int(super().execute(params, args) or 0)
         if args or not (names["adapter"] and names["name"]):
