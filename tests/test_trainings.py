@@ -266,3 +266,21 @@ def test_an_adapter_that_was_trained_on_a_quantized_base_is_dealt_with_as_the_po
     result = repo.doit("package:legal")
     assert result.code == (3 if policy == "refuse" else 0), result.err
     assert result.err.replace("ERROR: \n", "").strip() == said
+
+
+@pytest.mark.parametrize("by", ["name", "config"])
+def test_a_base_that_trainers_load_quantized_is_dealt_with_as_the_policy_says(stepping: Repo, by: str) -> None:
+    hf = "unsloth/x-bnb-4bit" if by == "name" else "hf"
+    Path("hf").mkdir()
+    Path("hf/config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}), encoding="utf-8")
+    stepping.replace("tiny: {gguf: base.gguf}", f"tiny: {{gguf: base.gguf, hf: {hf}}}")
+    result = stepping.doit("plan")
+    evidence = f"'{hf}'" if by == "name" else "hf/config.json has a quantization_config"
+    said = f"model 'legal' and 1 more: base 'tiny': hf: {evidence}: trained on a base in 4 or 8 bits (QLoRA), a LoRA learns to mend"
+    assert f"models.yaml:5: warning: {said}" in result.err
+    stepping.replace("version: 1\n", "version: 1\npolicy: {qlora: refuse}\n")
+    result = stepping.doit("train:legal")
+    assert (result.code, steps()) == (3, [])
+    assert f"models.yaml:6: {said}" in result.err
+    stepping.replace("qlora: refuse", "qlora: allow")
+    assert stepping.doit("plan").err == ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ollamake.catalog import Catalog, Model
+from ollamake.catalog import Base, Catalog, Model
+from ollamake.catalog.expanded import written
 from ollamake.errors import Fault, FaultyFileError, Mark
-from ollamake.lora.peft_config import CONFIG, trained_on_quantized
+from ollamake.lora.peft_config import CONFIG, names_quantized, trained_on_quantized
 from ollamake.trainers.port import ADAPTER, Objection, Trainer, trainer
 from ollamake.trainers.refused import QLORA, QLORA_TOLD, targets_refused
 
@@ -21,11 +22,17 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
     """
     found: dict[tuple[Mark, Objection], dict[str, None]] = {}  # models in the order of the catalog: one may be told of twice
     models = {model.name: model for model in catalog.models}
+    of_bases: dict[str, tuple[Objection, ...]] = {}
     for model in catalog.models:
-        against = _objections(models, model, trainer(model.train.trainer)) if model.adapter is None else _of_adapter(Path(model.adapter))
-        for objection in against:
-            key = f"train.{objection.key}" if model.adapter is None else objection.key
-            found.setdefault((catalog.mark_of(model.name, key) or model.mark, objection), {})[model.name] = None
+        if model.adapter is None:
+            if model.base.name not in of_bases:
+                of_bases[model.base.name] = tuple(_of_base(model.base))
+            of_recipe = (replace(against, key=f"train.{against.key}") for against in _objections(models, model, trainer(model.train.trainer)))
+            objections: Iterable[Objection] = (*of_bases[model.base.name], *of_recipe)
+        else:
+            objections = _of_adapter(Path(model.adapter))
+        for objection in objections:
+            found.setdefault((catalog.mark_of(model.name, objection.key) or model.mark, objection), {})[model.name] = None
     policy = {"qlora": "warn", **catalog.policy}
     errors: list[Fault] = []
     warnings: list[Fault] = []
@@ -57,6 +64,24 @@ def _of_adapter(folder: Path) -> Iterator[Objection]:
     if evidence is not None:
         text = f"adapter: {folder / CONFIG}: {evidence}: {QLORA_TOLD}"
         yield Objection(key="adapter", text=text, fix="train it on the base's full weights; or allow it by `policy: {qlora: allow}`", policy=QLORA)
+
+
+def _of_base(base: Base) -> Iterator[Objection]:
+    """What tells that trainers would load its weights quantized: the name that it has on Hugging Face, or the config in its folder."""
+    if base.hf is None:
+        return
+    evidence = f"{written(base.hf)!r}" if names_quantized(base.hf) else None
+    if evidence is None and base.hf_folder is not None:
+        at = Path(base.hf_folder, "config.json")
+        try:
+            config = json.loads(at.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return  # looked at when it is trained
+        if isinstance(config, dict) and config.get("quantization_config"):
+            evidence = f"{written(base.hf)}/config.json has a quantization_config"
+    if evidence is not None:
+        fix = "name the full weights; or remove `hf`: then the GGUF itself is trained on; or allow it by `policy: {qlora: allow}`"
+        yield Objection(key="base.hf", text=f"base {base.name!r}: hf: {evidence}: {QLORA_TOLD}", fix=fix, policy=QLORA)
 
 
 def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> Iterator[Objection]:

@@ -82,9 +82,14 @@ def trained_on_quantized(config: Mapping[str, Any]) -> str | None:
     start, base = config.get("init_lora_weights"), config.get("base_model_name_or_path")
     if isinstance(start, str) and start.lower().startswith("loftq"):
         return f"init_lora_weights is {start!r}"
-    if isinstance(base, str) and _QUANTIZED.search(base):
+    if isinstance(base, str) and names_quantized(base):
         return f"base_model_name_or_path is {base!r}"
     return None
+
+
+def names_quantized(model: str) -> bool:
+    """Is this the name of a model whose weights are quantized for training?"""
+    return _QUANTIZED.search(model) is not None
 
 
 def _of_module(config: Mapping[str, Any], patterns: str, otherwise: str, module: str) -> Any:
