@@ -10,6 +10,8 @@ import pytest
 
 from conftest import Repo
 from ollamake.trainers.environment import Environment
+from ollamake.trainers.packages import install
+from ollamake.trainers.peft import PeftTrainer
 
 
 def told(repo: Repo) -> dict[str, dict[str, object]]:
@@ -70,3 +72,62 @@ def test_versions_are_those_of_the_environment() -> None:
 )
 def test_python_is_that_of_the_environment(environment: Environment, argv: tuple[str, ...]) -> None:
     assert environment.python("-m", "trl") == argv
+
+
+def test_an_environment_that_can_not_be_meant_so_is_told_how_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("envs/trl/bin").mkdir(parents=True)
+    Path("envs/trl/pyvenv.cfg").touch()
+    Path("envs/trl/bin/python").touch()
+    Path("file").touch()
+
+    def said(named: str | tuple[str, ...]) -> tuple[str | None, str]:
+        return Environment(named).fault, Environment(named).pip("trl")
+
+    listed = "a text is the folder of a venv; the words of a command stand in a list: `env: [no-conda, run, -n, trl]`"
+    assert said("no-conda run -n trl") == ("no such folder: no-conda run -n trl", listed)
+    assert said(("no-conda", "run")) == ("no such program: no-conda", "install no-conda, or write `env: FOLDER`, the folder of a venv")
+    assert said(("env", "python3")) == (None, "leave out the last word, 'python3': `python` is put behind the words of `env`")
+    venv = "write `env: envs/trl`: it is the folder of a venv that is named"
+    assert said("envs/trl/bin/python") == ("not a folder: envs/trl/bin/python", venv)
+    assert said("envs/trl/bin") == (None, venv)
+    assert said("file") == ("not a folder: file", "write `env: FOLDER`, the folder of a venv")
+    assert said("my envs") == ("no such folder: my envs", "python3 -m venv 'my envs' && 'my envs'/bin/pip install trl")
+    assert said("envs/trl") == (None, "envs/trl/bin/pip install trl")
+
+
+def test_packages_that_exclude_ollamakes_own_get_an_environment(tmp_path: Path) -> None:
+    lacking = Environment(), {"no-such-package": "1"}
+    said = "python3 -m venv envs/trl && envs/trl/bin/pip install 'trl[peft]>=1'; then write `env: envs/trl` into the model's `train:`"
+    assert install(*lacking, "trl[peft]>=1") == said
+    assert install(Environment(str(tmp_path)), lacking[1], "trl") == f"python3 -m venv {tmp_path} && {tmp_path}/bin/pip install trl"
+
+
+def test_the_embedded_trainer_needs_ollamake_in_its_environment(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/python3.11/site-packages"
+    for name in ("torch", "transformers", "ollamake"):
+        assert PeftTrainer().missing(Environment(str(tmp_path))) is not None
+        (packages / f"{name}-9.dist-info").mkdir(parents=True)
+        (packages / f"{name}-9.dist-info/METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n", encoding="utf-8")
+    assert PeftTrainer().missing(Environment(str(tmp_path))) is None
+
+
+def test_a_catalog_that_is_named_and_not_there_is_an_error_and_one_that_is_not_there_is_said(repo: Repo) -> None:
+    result = repo.doit("doctor", "--catalog", "other.yaml")
+    assert (result.code, result.out) == (3, "")
+    assert result.err == "ERROR: \n--catalog other.yaml: no such file\n  fix: name a catalog that is there, or none\n"
+    assert json.loads(repo.doit("doctor", "--json").out)["catalog"] == "models.yaml"
+    Path("models.yaml").unlink()
+    assert "\ncatalog   none here: " in repo.doit("doctor").out
+    assert json.loads(repo.doit("doctor", "--json").out)["catalog"] is None
+
+
+def test_what_is_there_of_a_trainer_that_is_not_is_no_part_of_what_is_lacking(repo: Repo) -> None:
+    repo.replace("    base: tiny\n    data: [shared]\n", "    base: tiny\n    data: [shared]\n    train: {trainer: trl, env: envs/trl}\n")
+    packages = repo.path / "envs/trl/lib/python3.11/site-packages/torch-9.dist-info"
+    packages.mkdir(parents=True)
+    (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9\n", encoding="utf-8")
+    result = repo.doit("doctor")
+    assert result.code == 1
+    (line,) = [line for line in result.out.splitlines() if line.startswith("- trl ")]
+    assert line.split(maxsplit=2)[2] == "not installed in envs/trl, used by 1 model; of what it needs, there is torch 9"

@@ -57,6 +57,12 @@ def test_a_base_that_the_catalog_has_not_is_written_too(given: Repo) -> None:
     assert catalog().count("gguf: bases/Other.Q8.gguf") == 1
 
 
+def test_an_adapter_that_is_given_as_a_base_is_named(given: Repo) -> None:
+    result = given.doit("retrain", "--base", "mine.gguf", "--adapter", "mine", "--name", "desk")
+    said = "ERROR: \nmine.gguf: an adapter, not a base: its general.type is 'adapter'\n  fix: give the base itself; an adapter is what a model's `adapter` names\n"
+    assert (result.code, result.err, catalog()) == (3, said, CATALOG)
+
+
 def test_the_first_model_of_a_catalog_may_be_given(given: Repo) -> None:
     Path("models.yaml").write_text(f"version: 1\n{HEAD}", encoding="utf-8")
     assert given.doit("retrain", "--adapter", "mine", "--name", "desk").ran == ["package:desk", "register:desk"]

@@ -200,6 +200,22 @@ def test_a_recipe_that_can_not_be_trained_is_said_before_anything_runs(stepping:
     assert said in result.err
 
 
+def test_a_recipe_that_is_objected_to_twice_is_that_of_one_model(repo: Repo) -> None:
+    repo.replace(
+        "    base: tiny\n    data: [shared]\n", "    base: tiny\n    data: [shared]\n    train: {trainer: peft, target_modules: [lm_head]}\n"
+    )
+    said = "ERROR: \nmodels.yaml:13: model 'legal': target_modules: 'lm_head': "
+    assert repo.doit().err.startswith(said)
+
+
+def test_a_key_of_the_catalogs_is_no_option(repo: Repo) -> None:
+    repo.replace(
+        "    base: tiny\n    data: [shared]\n", "    base: tiny\n    data: [shared]\n    train: {trainer: peft, options: {learning_rate: 1e-3}}\n"
+    )
+    said = "models.yaml:13: model 'legal': options.learning_rate: the catalog says this as train.learning_rate\n"
+    assert f"{said}  fix: write train.learning_rate, and remove 'learning_rate' from train.options\n" in repo.doit().err
+
+
 def test_a_rank_above_a_matrix_is_said_before_it_trains(stepping: Repo) -> None:
     stepping.replace("rank: 2", "rank: 65")
     result = stepping.doit("train:legal")

@@ -84,7 +84,7 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
         yield f"Ollama    {server['version']} at {server['address']}{how}"
     yield f"GPUs      {', '.join(facts['gpus']) or 'none: trainings run on the CPU, one at a time'}"
     if facts["catalog"] is None:
-        yield "catalog   none here: no trainer is looked at in an environment of its own"
+        yield "catalog   none here: trainers are looked for beside ollamake alone"
     yield f"disk      {free['here']:.1f} GB free here, {free['cache']:.1f} GB in the cache, {facts['cache']}"
     yield ""
     width = max(len(one["trainer"]) for one in facts["trainers"])

@@ -73,6 +73,8 @@ class Environment:
         if isinstance(self.named, tuple):
             if self.fault is not None:
                 return f"install {self.named[0]}, or write `env: FOLDER`, the folder of a venv"
+            if Path(self.named[-1]).name.startswith("python"):
+                return f"leave out the last word, {self.named[-1]!r}: `python` is put behind the words of `env`"
             return f"{shlex.join(self.named)} python -m pip install {quoted}"
         if (meant := _prefix_in(self.named)) is not None:
             return f"a text is the folder of a venv; the words of a command stand in a list: `env: [{', '.join(meant)}]`"
