@@ -58,6 +58,15 @@ def test_another_recipe_begins_with_the_base(previous: Repo) -> None:
     assert steps()[0] == "legal base all"
 
 
+def test_why_says_what_a_model_began_with(previous: Repo) -> None:
+    assert previous.doit("build", "legal").code == 0
+    assert "\n    began " not in previous.doit("why", "legal").out
+    with previous.records("shared").open("a", encoding="utf-8") as file:
+        file.write(record(8))
+    assert previous.doit("build", "legal").code == 0
+    assert "\n    began     with the adapter of previous: training 2 upon one another\n" in previous.doit("why", "legal").out
+
+
 def test_a_chain_has_an_end(previous: Repo) -> None:
     previous.replace("start_from: previous", "start_from: {previous: added, limit: 2}")
     for number, begun in ((8, "legal start"), (9, "legal base"), (10, "legal start")):

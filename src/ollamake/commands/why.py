@@ -132,6 +132,8 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "dataset", f"{dataset['name']}: {dataset.get('records')} records, {dataset.get('digest')}"
     recipe = facts.get("recipe", {})
     yield "recipe", "; ".join(f"{key} {_value(value)}" for key, value in recipe.items() if key != "command")
+    start = facts.get("start", {})
+    yield "began", f"with the adapter of {start['from']}: training {start['chain']} upon one another" if start.get("chain", 1) > 1 else ""
     yield "trainer", facts.get("trainer", "")
     yield "versions", ", ".join(f"{key} {value}" for key, value in facts.get("versions", {}).items() if key != "train")
     yield "commit", _commit(facts.get("commit"))
