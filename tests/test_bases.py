@@ -101,7 +101,7 @@ def test_the_config_says_what_the_gguf_says(tmp_path: Path) -> None:
         "head_dim": 16,
         "hidden_size": tiny_base.HIDDEN,
         "intermediate_size": tiny_base.INNER,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": 4096,
         "num_attention_heads": tiny_base.HEADS,
         "num_hidden_layers": tiny_base.LAYERS,
         "num_key_value_heads": tiny_base.KV_HEADS,
@@ -142,7 +142,7 @@ def test_the_tokenizer_reads_and_writes_text_again(tmp_path: Path) -> None:
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
     config = read_json(folder / "tokenizer_config.json")
     assert (config["bos_token"], config["eos_token"], config["pad_token"]) == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
-    assert (config["add_bos_token"], config["model_max_length"], config["chat_template"]) == (False, 128, tiny_base.CHATML)
+    assert (config["add_bos_token"], config["model_max_length"], config["chat_template"]) == (False, 4096, tiny_base.CHATML)
 
 
 UNLIKE: dict[str, tuple[dict[str, Any], str]] = {

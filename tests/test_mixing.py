@@ -418,3 +418,15 @@ def test_a_damaged_index_is_not_believed(built: Repo) -> None:
         assert built.doit("plan", "legal").code == 4
         assert built.doit("validate:shared").ran == ["validate:shared"]
         assert Path("build/datasets/shared.json").read_bytes() == marker
+
+
+def test_a_record_beyond_the_base_s_context_is_an_error_whatever_max_tokens_says(repo: Repo) -> None:
+    with repo.records("shared").open("a", encoding="utf-8") as file:
+        file.write("".join(map(json.dumps, [{"instruction": "Say it often.", "output": "word " * 1000}])) + "\n")
+    repo.replace("rank: 2", "rank: 2, max_tokens: 10000")
+    result = repo.doit("convert:legal")
+    assert result.code == 1
+    assert (
+        " tokens, more than the base's context of 4096 [too-long]\n  fix: shorten it, or write `too-long: drop` into the dataset's `rules:`\n"
+        in result.out
+    )

@@ -110,12 +110,14 @@ def llama_windows(tokens: int, size: int) -> list[range]:
 
 @pytest.mark.parametrize("text", [(1, 5), (1, 128), (40, 30), (3, 700), (9, 200)])
 @pytest.mark.parametrize(("size", "most"), [(256, 2048), (256, 256)])
-def test_each_token_of_a_text_is_in_a_window(size: int, most: int, text: tuple[int, int], tiny_base: Path, tmp_path: Path) -> None:
+def test_each_token_of_a_text_is_in_a_window(size: int, most: int, text: tuple[int, int], tmp_path: Path) -> None:
+    base = tmp_path / "base.gguf"
+    write_tiny_base(base, context=256)
     records, length = text
     texts = [Text(f"{number} " + "he said, " * (length // 8)) for number in range(records)]
-    path = write_text(tmp_path / "text.jsonl", tiny_base, *texts)
-    windows = windows_of(path, tiny_base, most)
-    known, there = (Rendering(keys_of(base)).count for base in (tiny_base, float_gguf(tiny_base, digest_file(tiny_base), tmp_path)))
+    path = write_text(tmp_path / "text.jsonl", base, *texts)
+    windows = windows_of(path, base, most)
+    known, there = (Rendering(keys_of(one)).count for one in (base, float_gguf(base, digest_file(base), tmp_path)))
     tokens = sum(known(f"{json.loads(line)['text']}\n") for line in path.read_bytes().splitlines())
     ring = there(windows.text)  # by the tokenizer of the base that the program is given
     cut = llama_windows(ring, windows.size)

@@ -38,7 +38,7 @@ def write_tiny_base(
     seed: int = 1,
     tokenizer: str = "gpt2",
     extra: Any = None,
-    context: int = 128,
+    context: int = 4096,
     file_type: int | None = None,
 ) -> None:
     """`extra`: more tensors, by name; in float32."""

@@ -33,6 +33,12 @@ class Rendering:
 
     keys: Mapping[str, Any]  # of the GGUF, long arrays included
 
+    @property
+    def context(self) -> int | None:
+        """The most tokens that the base was made for, prompt and answer, if its GGUF says so."""
+        found = self.keys.get(f"{self.keys.get('general.architecture')}.context_length")
+        return found if isinstance(found, int) and found > 0 else None
+
     @cached_property
     def template(self) -> ChatTemplate | None:
         """The base's chat template, if it has one. Raises BuildError where it can't be read."""

@@ -40,7 +40,9 @@ class Lengths:
         self.model = model
         self.rendering = rendering
         self.system = model.train.system
-        self.limit = model.train.max_tokens
+        context = rendering.context
+        self.limit = min(model.train.max_tokens, context or model.train.max_tokens)
+        self.limited_by = f"max_tokens {self.limit}" if self.limit == model.train.max_tokens else f"the base's context of {self.limit}"
         self.breaches: list[Breach] = []  # the first SHOWN
         self.counts = {"records": 0, ERROR: 0, DROP: 0, TRUNCATE: 0, "unknown": 0}
         self.warning: Fault | None = None
@@ -94,7 +96,7 @@ class Lengths:
     @property
     def facts(self) -> dict[str, Any]:
         """All of that, for the receipt."""
-        return {**self.counts, "quantiles": self.quantiles, "sample": self.sampled, "max_tokens": self.limit}
+        return {**self.counts, "quantiles": self.quantiles, "sample": self.sampled, "max_tokens": self.model.train.max_tokens}
 
     def _fitted(self, example: Example) -> Example | None:
         record = self._capped(example.record)
@@ -110,8 +112,9 @@ class Lengths:
             policy, alone = ERROR, ", by its prompt alone: to cut the answer would leave nothing of it"
         self.counts[policy] += 1
         if policy == ERROR and len(self.breaches) < SHOWN:
-            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than max_tokens {self.limit}{alone}"
-            fix = f"shorten it, or write `max_tokens: {count}` into the model's `train:`, or `too-long: drop` into the dataset's `rules:`"
+            text = f"{'at least ' if record != example.record else ''}{count} tokens, more than {self.limited_by}{alone}"
+            higher = f"`max_tokens: {count}` into the model's `train:`, or " if count <= (self.rendering.context or count) else ""
+            fix = f"shorten it, or write {higher}`too-long: drop` into the dataset's `rules:`"
             self.breaches.append(Breach(mark=example.mark, rule="too-long", severity=ERROR, text=text, fix=fix))
         if policy == DROP:
             return None
