@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,19 @@ def test_what_is_there_of_a_trainer_that_is_not_is_no_part_of_what_is_lacking(re
     assert result.code == 1
     (line,) = [line for line in result.out.splitlines() if line.startswith("- trl ")]
     assert line.split(maxsplit=2)[2] == "not installed in envs/trl, used by 1 model; of what it needs, there is torch 9"
+
+
+@pytest.mark.parametrize("sees_others", [True, False])
+def test_a_venv_may_see_the_packages_of_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sees_others: bool) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    venv.create(tmp_path / "env", system_site_packages=sees_others, with_pip=False)
+    (site,) = (tmp_path / "env").glob("lib/python3*/site-packages")
+    own = site / "own-1.5.dist-info"
+    own.mkdir()
+    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.5\n", encoding="utf-8")
+    ask = "import sys; from importlib.metadata import distributions as d; print(*{i.name for i in d() if i.name != 'own'})"
+    program = tmp_path / "env" / "bin" / "python"
+    others = subprocess.run([program, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    found = Environment(str(tmp_path / "env")).versions(["own", *others])
+    assert found["own"] == "1.5"
+    assert set(found) == {"own", *others}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import Repo
 from stepping_repo import TRAIN, receipt, record, steps
 from test_lock import git
+from test_lora import write_adapter
 
 PREVIOUS = TRAIN.replace("rank: 2", "rank: 2, start_from: previous")
 
@@ -174,3 +177,29 @@ def test_only_the_adapter_itself_is_given_to_a_training(stepping: Repo) -> None:
     assert "was ended by signal 9" in result.out
     (start,) = Path("build/legal").glob("job-*/start")
     assert sorted(path.name for path in start.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"r": 4, "lora_alpha": 8},
+            "that adapter has rank 4, and this recipe 2\n  fix: write `rank: 4` into the model's `train:`, or start from the base\n",
+        ),
+        (
+            {"alpha_pattern": {"q_proj": 8}},
+            "that adapter has alpha_pattern, and a recipe one rank and one alpha for all layers\n"
+            "  fix: start from the base, or from an adapter that was trained here\n",
+        ),
+    ],
+)
+def test_an_adapter_of_another_form_is_said_before_it_trains(stepping: Repo, change: dict[str, Any], said: str) -> None:
+    rank = change.get("r", 2)
+    stepping.replace(LEGAL, f"  given:\n    base: tiny\n    adapter: given\n{LEGAL}    train: {{start_from: given}}\n")
+    pair = {"lora_A": np.ones((rank, 64), np.float32), "lora_B": np.ones((64, rank), np.float32)}
+    write_adapter(Path("given"), {f"base_model.model.model.layers.0.self_attn.q_proj.{side}.weight": matrix for side, matrix in pair.items()})
+    config = json.loads(Path("given/adapter_config.json").read_text(encoding="utf-8"))
+    Path("given/adapter_config.json").write_text(json.dumps({**config, "r": 2, **change}), encoding="utf-8")
+    result = stepping.doit("train:legal")
+    assert (result.code, steps()) == (1, [])
+    assert f"models.yaml:13: model 'legal': start_from: {said}" in result.out

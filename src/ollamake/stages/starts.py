@@ -12,9 +12,11 @@ from xxhash import xxh3_64_intdigest
 
 from ollamake.catalog import Model
 from ollamake.digest import digest_file
+from ollamake.errors import BuildError
 from ollamake.graph import Step
 from ollamake.lora.architecture import Architecture
 from ollamake.lora.peft_adapter import CONFIG, WEIGHTS, read_peft_adapter
+from ollamake.lora.peft_config import read_config
 from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.state.files import RECEIPT
@@ -47,7 +49,7 @@ def beginning(step: Step, model: Model, adapter: Path, base_digest: str, archite
         return Beginning()
     if start.model is not None:
         folder = next(Path(path).parent for path in step.reads if Path(path).name == CONFIG)
-        read_peft_adapter(folder, architecture)
+        _check(folder, model, architecture)
         before = read_receipt(folder / RECEIPT)
         return Beginning(folder=folder, name=start.model, chain=1 + (_chain(before) if before else 1))
     receipt = read_receipt(adapter / RECEIPT)
@@ -60,6 +62,19 @@ def beginning(step: Step, model: Model, adapter: Path, base_digest: str, archite
     chain = _chain(receipt) + 1
     say(f"   {model.name}: begins with its own adapter of before: training {chain} of at most {start.limit} upon one another")
     return Beginning(folder=adapter, name="previous", chain=chain)
+
+
+def _check(folder: Path, model: Model, architecture: Architecture) -> None:
+    """Raise BuildError where this adapter does not fit the base, or is of another form than what is trained."""
+    read_peft_adapter(folder, architecture)
+    config = read_config(folder / CONFIG)
+    if config["r"] != model.train.rank:
+        msg = f"{model.mark}: model {model.name!r}: start_from: that adapter has rank {config['r']}, and this recipe {model.train.rank}"
+        raise BuildError(msg, fix=f"write `rank: {config['r']}` into the model's `train:`, or start from the base")
+    for key in ("rank_pattern", "alpha_pattern"):
+        if config.get(key):
+            msg = f"{model.mark}: model {model.name!r}: start_from: that adapter has {key}, and a recipe one rank and one alpha for all layers"
+            raise BuildError(msg, fix="start from the base, or from an adapter that was trained here")
 
 
 def _refusal(step: Step, model: Model, receipt: Receipt, adapter: Path, base_digest: str) -> str | None:

@@ -45,10 +45,13 @@ class Environment:
         return (sys.executable, *arguments) if self.named is None else self.program("python", *arguments)
 
     def versions(self, packages: Iterable[str]) -> dict[str, str]:
-        """The versions of those of these packages that are installed there. Imports none of them; behind a prefix, Python is started once to ask."""
+        """The versions of those of these packages that are installed there. Imports none of them.
+
+        Behind a prefix, and in a venv that has other packages beside its own, Python is started once to ask.
+        """
         wanted = tuple(packages)
-        if isinstance(self.named, tuple):
-            return dict(_asked(self.named, wanted))
+        if isinstance(self.named, tuple) or self._sees_others:
+            return dict(_asked(self.python(), wanted))
         return {name: found for name in wanted if (found := self._version(name)) is not None}
 
     def missing(self, packages: Sequence[str]) -> tuple[str, ...]:
@@ -90,6 +93,17 @@ class Environment:
         return f"{made}{folder}/bin/pip install {quoted}"
 
     @property
+    def _sees_others(self) -> bool:
+        """Is it a venv in which the packages of the Python that it was made by are found, too?"""
+        if not isinstance(self.named, str):
+            return False
+        try:
+            told = Path(self.named, "pyvenv.cfg").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return False
+        return re.search(r"^include-system-site-packages\s*=\s*true\s*$", told, re.MULTILINE | re.IGNORECASE) is not None
+
+    @property
     def _programs(self) -> Path:
         if self.named is None:
             return Path(sys.executable).parent
@@ -117,10 +131,10 @@ def _prefix_in(named: str) -> tuple[str, ...] | None:
 
 
 @functools.cache
-def _asked(prefix: tuple[str, ...], packages: tuple[str, ...]) -> Mapping[str, str]:
+def _asked(python: tuple[str, ...], packages: tuple[str, ...]) -> Mapping[str, str]:
     try:
         done = subprocess.run(
-            [*prefix, "python", "-c", _ASK, *packages],
+            [*python, "-c", _ASK, *packages],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
