@@ -118,6 +118,28 @@ def test_a_value_of_the_environment_is_a_plain_text_to_a_trainer_and_told_to_nob
     assert [path for path in Path().rglob("*") if path.is_file() and b"s3cr3t-value" in path.read_bytes()] == []
 
 
+def test_what_a_loss_of_power_has_torn_is_not_gone_on_from(stepping: Repo) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    assert stepping.doit("train:legal").code == 1
+    steps()
+    (text,) = Path("build/legal").glob("job-*/text.jsonl")
+    text.write_bytes(b"")
+    assert stepping.doit("train:legal").code == 0
+    assert steps()[:2] == ["legal base all", "legal 1"]
+
+
+def test_an_event_that_was_torn_spoils_no_other(stepping: Repo) -> None:
+    Path("die").write_text("3", encoding="utf-8")
+    assert stepping.doit("train:legal").code == 1
+    events = Path("build/legal/events.jsonl")
+    with events.open("a", encoding="utf-8") as file:
+        file.write('{"time": "2026-')
+    assert stepping.doit("train:legal").code == 0
+    lines = events.read_text(encoding="utf-8").splitlines()
+    lines.remove('{"time": "2026-')
+    assert [json.loads(line)["event"] for line in lines] == ["start", "step", "step", "step", "start", "resumed", "step"]
+
+
 def test_what_a_trainer_says_is_wrong_has_the_line_of_its_key(stepping: Repo) -> None:
     Path("die").write_text("1 fail", encoding="utf-8")
     result = stepping.doit("train:legal")

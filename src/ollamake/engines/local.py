@@ -50,6 +50,8 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     how = "a" if job.checkpoint is not None else "w"
     before = _seconds_in(events) if job.checkpoint is not None else 0.0
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
+        if told.tell() and not events.read_bytes().endswith(b"\n"):  # the build was killed in the middle of a line
+            told.write("\n")
         hearing = _Hearing(program, said, told, progress)
         with _started(command, job.folder, said, (*slots.files, held), slots) as process:
             assert process.stdout is not None  # it is a pipe

@@ -139,10 +139,18 @@ def _taken(folder: Path, program: Trainer, facts: Mapping[str, Any]) -> _Taken |
     if lock is None:
         return None
     checkpoint = program.checkpoint(folder.absolute()) if program.capabilities.resumes else None
-    if checkpoint is None:
+    if checkpoint is None or not _has_all(folder, facts["digests"]):
         lock.close()
         return None
     return _Taken(folder=folder, lock=lock, checkpoint=checkpoint)
+
+
+def _has_all(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Are the files of this job as they were put there? A loss of power may have taken them."""
+    try:
+        return all(digest_file(folder / name) == digest for name, digest in digests.items())
+    except OSError:
+        return False
 
 
 def _lock(folder: Path) -> IO[Any] | None:
