@@ -118,6 +118,25 @@ def test_a_value_of_the_environment_is_a_plain_text_to_a_trainer_and_told_to_nob
     assert [path for path in Path().rglob("*") if path.is_file() and b"s3cr3t-value" in path.read_bytes()] == []
 
 
+def test_a_training_begins_when_that_of_a_build_before_has_ended_whichever_it_was(stepping: Repo) -> None:
+    job = Path("build/legal/job-before")
+    job.mkdir(parents=True)
+    orphan_does = (
+        "import fcntl, time",
+        "lock = open('build/legal/job-before/lock', 'a')",
+        "fcntl.flock(lock, fcntl.LOCK_EX)",
+        "print('held', flush=True)",
+        "time.sleep(2)",
+        "print('legal ended', file=open('steps.log', 'a'), flush=True)",
+    )
+    with subprocess.Popen([sys.executable, "-c", "; ".join(orphan_does)], stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
+        assert stepping.doit("train:legal").code == 0
+    assert steps()[:2] == ["legal ended", "legal base all"]
+    assert not job.exists()
+
+
 def test_what_a_loss_of_power_has_torn_is_not_gone_on_from(stepping: Repo) -> None:
     Path("die").write_text("3", encoding="utf-8")
     assert stepping.doit("train:legal").code == 1

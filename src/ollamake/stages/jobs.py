@@ -66,7 +66,10 @@ def held_job(
     except OSError:  # of a full disk
         shutil.rmtree(made, ignore_errors=True)
         raise
-    taken = next(filter(None, (_taken(left, program, facts) for left in before)), None)
+    found = [one for left in before if (one := _taken(left, program, facts)) is not None]
+    taken, *others = found or (None,)
+    for other in filter(None, others):
+        other.lock.close()
     lock = _lock(made) if taken is None else taken.lock
     for left in (*before, made):
         if left != (made if taken is None else taken.folder):
@@ -132,11 +135,15 @@ class _Taken:
 
 
 def _taken(folder: Path, program: Trainer, facts: Mapping[str, Any]) -> _Taken | None:
-    """A job that was left, its lock, and the checkpoint that it goes on from; None where it is another, or has none."""
-    if {**read_object(folder / JOB), "checkpoint": None} != facts:
-        return None
+    """A job that was left, its lock, and the checkpoint that it goes on from; None where it is another, or has none.
+
+    Returns when its program has ended, whichever job it is: two trainings of a model at once are one too many.
+    """
     lock = _lock(folder)
     if lock is None:
+        return None
+    if {**read_object(folder / JOB), "checkpoint": None} != facts:
+        lock.close()
         return None
     checkpoint = program.checkpoint(folder.absolute()) if program.capabilities.resumes else None
     if checkpoint is None or not _has_all(folder, facts["digests"]):
