@@ -96,7 +96,7 @@ def train(trainer: Callable[..., Any], work: Work, arguments: Any, *, examples: 
         set_peft_model_state_dict(model, load_file(str(Path(str(kept), WEIGHTS))))
     if training.is_world_process_zero():
         _save(training.accelerator.unwrap_model(training.model), work)
-        tell("done")
+        tell("done", step=training.state.global_step if ended is None else ended["global_step"])
 
 
 class _Saves(TrainerCallback):  # type: ignore[misc]  # transformers is not there where types are checked
