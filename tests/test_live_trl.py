@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transf
 PACKAGES = ("trl[peft]==1.16.0",)
 
 
+@pytest.mark.trainers
 class TestTrl(TrainsForOllama):
     trainer = TrlTrainer()
     packages = PACKAGES
