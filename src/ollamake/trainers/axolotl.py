@@ -10,11 +10,9 @@ import yaml
 
 from ollamake.trainers.axolotl_keys import AXOLOTL, OWN
 from ollamake.trainers.carried import carried, take_adapter
-from ollamake.trainers.environment import Environment
-from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
-from ollamake.trainers.packages import install
-from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.hf_trainer import HfTrainer
+from ollamake.trainers.port import Command, Job, Objection
 from ollamake.trainers.refused import refused
 
 NEEDS = {"axolotl": "0.19", "torch": "2.6", "transformers": "5.0", "peft": "0.18", "trl": "1.0"}  # the oldest that were tried
@@ -23,20 +21,12 @@ PLUGIN = "ollamake_axolotl"
 ACCUMULATION = "gradient_accumulation_steps"
 
 
-class AxolotlTrainer(Trainer):
+class AxolotlTrainer(HfTrainer):
     """Trains with Axolotl, on GPUs where there are some, else on the CPU."""
 
     name = "axolotl"
-    text_format = "chat"
-    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
-
-    def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where Axolotl or what it is built on is not there, or too old."""
-        return install(environment, NEEDS, "axolotl")
-
-    def versions(self, environment: Environment) -> Mapping[str, str]:
-        """Those of Axolotl and what it is built on, as installed there."""
-        return environment.versions(NEEDS)
+    needs = NEEDS
+    wanted = "axolotl"
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """What Ollama can't serve, what the catalog has keys of its own for, and what would change what a batch is."""
@@ -46,10 +36,6 @@ class AxolotlTrainer(Trainer):
             *(found for names in (AXOLOTL, OWN) for found in refused(options, names)),
             *batch_objections(recipe, ACCUMULATION),
         )
-
-    def checkpoint(self, folder: Path) -> Path | None:
-        """The last whole one that Axolotl has written."""
-        return whole_checkpoint(folder / "work")
 
     def plan(self, job: Job) -> Command:
         """Axolotl's own `train`, with a process for each GPU where there are several. It runs in the job's folder, where its plugin is found."""

@@ -11,12 +11,10 @@ from typing import Any
 import yaml
 
 from ollamake.trainers.carried import carried, take_adapter
-from ollamake.trainers.environment import Environment
-from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
+from ollamake.trainers.hf_trainer import HfTrainer
 from ollamake.trainers.llamafactory_keys import LLAMAFACTORY
-from ollamake.trainers.packages import install
-from ollamake.trainers.port import HF, Capabilities, Command, Event, Job, Objection, Trainer, json_event
+from ollamake.trainers.port import Command, Event, Job, Objection, json_event
 from ollamake.trainers.refused import refused
 
 NEEDS = {"llamafactory": "0.9.5", "torch": "2.6", "transformers": "4.55", "peft": "0.18", "trl": "0.18"}  # the oldest that were tried
@@ -29,20 +27,12 @@ _LOSSES = {"evaluation": "eval_loss", "step": "loss"}
 _TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 
 
-class LlamaFactoryTrainer(Trainer):
+class LlamaFactoryTrainer(HfTrainer):
     """Trains with LLaMA-Factory, on GPUs where there are some, else on the CPU."""
 
     name = "llamafactory"
-    text_format = "chat"
-    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
-
-    def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where LLaMA-Factory or what it is built on is not there, or too old."""
-        return install(environment, NEEDS, "llamafactory")
-
-    def versions(self, environment: Environment) -> Mapping[str, str]:
-        """Those of LLaMA-Factory and what it is built on, as installed there."""
-        return environment.versions(NEEDS)
+    needs = NEEDS
+    wanted = "llamafactory"
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """What Ollama can't serve, what the catalog has keys of its own for, and what would change what a batch is."""
@@ -51,10 +41,6 @@ class LlamaFactoryTrainer(Trainer):
             *refused(recipe.get("options", {}), LLAMAFACTORY),
             *batch_objections(recipe, ACCUMULATION),
         )
-
-    def checkpoint(self, folder: Path) -> Path | None:
-        """The last whole one that LLaMA-Factory has written."""
-        return whole_checkpoint(folder / "work")
 
     def plan(self, job: Job) -> Command:
         """Python with what checks the options and makes the text into tokens, and then becomes `llamafactory-cli train`."""

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ollamake.trainers.adapter_folder import adapter_folder
-from ollamake.trainers.environment import Environment
-from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import batch_objections
-from ollamake.trainers.packages import install
-from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.hf_trainer import HfTrainer
+from ollamake.trainers.port import Command, Job, Objection
 from ollamake.trainers.refused import (
     DORA,
     EMBEDDED,
@@ -45,33 +41,17 @@ _LORA: Mapping[str, Refusal] = {
 }
 
 
-class TrlTrainer(Trainer):
+class TrlTrainer(HfTrainer):
     """Trains a LoRA by TRL's SFTTrainer; `options` are those of SFTConfig and ModelConfig."""
 
     name = "trl"
-    text_format = "chat"
-    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
-
-    def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where a package is not there, or is too old."""
-        return install(environment, NEEDS, f"trl[peft]>={NEEDS['trl']}")
-
-    def versions(self, environment: Environment) -> Mapping[str, str]:
-        """Those of TRL and of what it is built on."""
-        return environment.versions(NEEDS)
+    needs = NEEDS
+    wanted = f"trl[peft]>={NEEDS['trl']}"
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
         return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
 
-    def checkpoint(self, folder: Path) -> Path | None:
-        """As transformers' Trainer wrote it."""
-        return whole_checkpoint(folder / "work")
-
     def plan(self, job: Job) -> Command:
         """Python of TRL's environment with a script of ours."""
         return sft_command(job, "trl_training", {})
-
-    def collect(self, folder: Path) -> Path:
-        """The PEFT directory."""
-        return adapter_folder(folder / "out")

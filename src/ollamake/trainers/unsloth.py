@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from ollamake.trainers.adapter_folder import adapter_folder
-from ollamake.trainers.environment import Environment
-from ollamake.trainers.hf_checkpoints import whole_checkpoint
 from ollamake.trainers.hf_job import batch_objections
-from ollamake.trainers.packages import install
-from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
+from ollamake.trainers.hf_trainer import HfTrainer
+from ollamake.trainers.port import Command, Job, Objection
 from ollamake.trainers.refused import (
     BIAS,
     DORA,
@@ -56,35 +52,19 @@ _LORA: Mapping[str, Refusal] = {
 }
 
 
-class UnslothTrainer(Trainer):
+class UnslothTrainer(HfTrainer):
     """Trains a LoRA by Unsloth; `options` are those of FastLanguageModel's from_pretrained and get_peft_model, and of TRL's SFTConfig."""
 
     name = "unsloth"
-    text_format = "chat"
-    capabilities = Capabilities(reads_base=HF, resumes=True, reports_progress=True, evaluates=True, starts_from_adapter=True, deterministic=True)
-
-    def missing(self, environment: Environment) -> str | None:
-        """`pip install`, where a package is not there, or is too old."""
-        return install(environment, NEEDS, f"unsloth>={NEEDS['unsloth']}")
-
-    def versions(self, environment: Environment) -> Mapping[str, str]:
-        """Those of Unsloth and of what it is built on."""
-        return environment.versions(NEEDS)
+    needs = NEEDS
+    wanted = f"unsloth>={NEEDS['unsloth']}"
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
         return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
-
-    def checkpoint(self, folder: Path) -> Path | None:
-        """As transformers' Trainer wrote it."""
-        return whole_checkpoint(folder / "work")
 
     def plan(self, job: Job) -> Command:
         """Python of Unsloth's environment with a script of ours. Its CLI reads no records of ours, and can't resume. It takes one GPU."""
         cpu = {} if job.gpus else {"UNSLOTH_FORCE_CPU": "1"}
         environment = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_COMPILE_LOCATION": str(job.work / "compiled"), **cpu}
         return sft_command(replace(job, gpus=min(job.gpus, 1)), "unsloth_training", environment)
-
-    def collect(self, folder: Path) -> Path:
-        """The PEFT directory."""
-        return adapter_folder(folder / "out")
