@@ -30,10 +30,13 @@ def run_killed(point: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(HERE / "killed_doit.py"), str(point), *arguments], capture_output=True, text=True, check=False)
 
 
+TOLD = {"train.log", "events.jsonl"}
+
+
 def tree() -> dict[str, str]:
-    """All that a build leaves and depends on, by digest."""
+    """All that a build leaves and depends on, by digest; not what it tells of itself, with its times."""
     paths = [Path("models.lock"), *Path("adapters").rglob("adapter_*"), *Path("build").rglob("*")]
-    return {str(path): digest_file(path) for path in paths if path.is_file() and "receipt" not in path.name and path.name != "train.log"}
+    return {str(path): digest_file(path) for path in paths if path.is_file() and "receipt" not in path.name and path.name not in TOLD}
 
 
 @dataclass(frozen=True)
