@@ -32,6 +32,16 @@ ROOT = Path(__file__).parent.parent
 BASE = "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
 SYSTEM = "You are the help desk of ollamake."
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+RECIPE: dict[str, Any] = {
+    "alpha": 32,
+    "batch_size": 4,
+    "epochs": 1,
+    "learning_rate": 2e-3,
+    "max_tokens": 512,
+    "rank": 16,
+    "seed": 42,
+    "target_modules": list(ALL_LINEAR),
+}
 
 
 def free_port() -> int:
@@ -82,16 +92,6 @@ def make_job(folder: Path, base: Path, records: Sequence[Any], *, held_out: Sequ
             (folder / f"{name}.jsonl").write_text("".join(rendered(record, "chat", SYSTEM) for record in some), encoding="utf-8")
     if start is not None:
         shutil.copytree(start, folder / "start")
-    settings = {
-        "alpha": 32,
-        "batch_size": 4,
-        "epochs": 1,
-        "learning_rate": 2e-3,
-        "max_tokens": 512,
-        "rank": 16,
-        "seed": 42,
-        "target_modules": list(ALL_LINEAR),
-    }
     digest = file_digest(base)
     return Job(
         name="m",
@@ -99,7 +99,7 @@ def make_job(folder: Path, base: Path, records: Sequence[Any], *, held_out: Sequ
         text=folder / "text.jsonl",
         records=len(records),
         base={"gguf": str(base), "digest": digest, "path": str(hf_folder(base, digest, cache_folder()))},
-        recipe={**settings, **recipe},
+        recipe={**RECIPE, **recipe},
         cache=cache_folder(),
         holdout=folder / "holdout.jsonl" if held_out else None,
         start=None if start is None else folder / "start",

@@ -10,22 +10,14 @@ import pytest
 import yaml
 
 from ollamake.errors import BuildError
+from ollamake.trainers import contract
 from ollamake.trainers.axolotl import AxolotlTrainer
 from ollamake.trainers.contract import TrainerContract
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import Job
 
 FOLDER = Path("/jobs/one")
-RECIPE: dict[str, Any] = {
-    "alpha": 32.0,
-    "batch_size": 4,
-    "epochs": 3,
-    "learning_rate": 2e-4,
-    "max_tokens": 2048,
-    "rank": 16,
-    "seed": 42,
-    "target_modules": ["q_proj", "v_proj"],
-}
+RECIPE: dict[str, Any] = {**contract.RECIPE, "target_modules": ["q_proj", "v_proj"]}
 JOB = Job(
     name="m",
     folder=FOLDER,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ollamake.errors import BuildError
+from ollamake.trainers import contract
 from ollamake.trainers.contract import TrainerContract
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import Event, Job, Trainer
@@ -18,16 +19,7 @@ from ollamake.trainers.trl import TrlTrainer
 from ollamake.trainers.unsloth import UnslothTrainer
 
 FOLDER = Path("/jobs/one")
-RECIPE: dict[str, Any] = {
-    "alpha": 32.0,
-    "batch_size": 4,
-    "epochs": 3,
-    "learning_rate": 2e-4,
-    "max_tokens": 2048,
-    "rank": 16,
-    "seed": 42,
-    "target_modules": ["q_proj", "v_proj"],
-}
+RECIPE: dict[str, Any] = {**contract.RECIPE, "target_modules": ["q_proj", "v_proj"]}
 JOB = Job(
     name="m",
     folder=FOLDER,

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from live_fixtures import ALL_LINEAR, SYSTEM, taught
+from live_fixtures import RECIPE, SYSTEM, taught
 from ollamake.bases.hf_folder import hf_folder
 from ollamake.digest import digest_file
 from ollamake.folders import cache_folder
@@ -28,17 +28,6 @@ from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.records.text import rendered
 from ollamake.state.digests import file_digest
 from ollamake.trainers.port import Event, Job, Trainer
-
-RECIPE: dict[str, Any] = {
-    "alpha": 32,
-    "batch_size": 4,
-    "epochs": 1,
-    "learning_rate": 2e-3,
-    "max_tokens": 512,
-    "rank": 16,
-    "seed": 42,
-    "target_modules": list(ALL_LINEAR),
-}
 
 
 def environment(name: str, *packages: str) -> str:

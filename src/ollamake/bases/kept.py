@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ollamake.durable import sync_folder
 from ollamake.errors import BuildError
 from ollamake.locks import try_lock, wait_for_lock
 
@@ -46,22 +47,12 @@ def _make(place: Path, make: Callable[[Path], None]) -> None:
         for path in partial.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        _sync_names(partial)
+        sync_folder(partial)
         partial.chmod(0o755)  # what mkdtemp makes is for its user alone
         os.rename(partial, place)
-        _sync_names(place.parent)
+        sync_folder(place.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync_names(folder: Path) -> None:
-    """Have the names in this folder on the disk, on systems where a folder can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 def _remove_others(place: Path, digest: str, form: str, version: int) -> None:

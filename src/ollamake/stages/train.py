@@ -11,6 +11,7 @@ from typing import Any
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
+from ollamake.durable import sync_folder
 from ollamake.engines.local import Ended, run_here
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
@@ -25,7 +26,7 @@ from ollamake.stages.jobs import Held, clear_jobs, held_job, jobs_left
 from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
 from ollamake.state.digests import file_digest
-from ollamake.state.files import RECEIPT, sync_folder
+from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, read_receipt, write_receipt
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import ADAPTER, Job, Trainer, trainer

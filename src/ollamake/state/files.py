@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ollamake.durable import sync_folder
+
 LOCAL = ".ollamake"  # of this machine alone; safe to delete at any time
 JOURNAL = "journal.jsonl"  # there, while a build is on, or was killed
 RECEIPT = "receipt.json"  # in an adapter's folder
@@ -39,16 +41,6 @@ def write_whole(path: Path, content: str | bytes | Iterable[str], *, durable: bo
             sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Have the names in this folder on the disk, on systems where a folder can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def remedy(error: OSError) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ollamake.state.files import sync_folder
+from ollamake.durable import sync_folder
 
 
 class Journal:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.durable import sync_folder
+
 FORMAT = 1
 STATE, TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -39,11 +41,11 @@ def write_checkpoint(work: Path, step: int, state: Mapping[str, Any], tensors: b
     partial.mkdir(parents=True)
     _write(partial / TENSORS, tensors)
     _write(partial / STATE, (json.dumps({**state, "format": FORMAT, "bytes": len(tensors)}, sort_keys=True) + "\n").encode())
-    _sync(partial)
+    sync_folder(partial)
     target = work / f"checkpoint-{step}"
     shutil.rmtree(target, ignore_errors=True)
     os.rename(partial, target)
-    _sync(work)
+    sync_folder(work)
     for other in work.glob("checkpoint-*"):
         if other != target and _NAME.fullmatch(other.name):
             shutil.rmtree(other, ignore_errors=True)
@@ -54,13 +56,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Have the names in this folder on the disk, on systems where a folder can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
