@@ -279,7 +279,7 @@ def test_a_target_that_was_damaged_is_made_again(built: Repo, path: str, runs: l
     assert Path(path).read_bytes() == good
 
 
-@pytest.mark.parametrize("content", ["[]", '"x"', '{"file": 3}', '{"file": "adapter.gguf"}', ""])
+@pytest.mark.parametrize("content", ["[]", '"x"', '{"files": 3}', '{"files": {"adapter.gguf": 3}}', ""])
 def test_a_served_json_of_another_shape_is_made_again(built: Repo, content: str) -> None:
     Path("build/legal/served.json").write_text(content, encoding="utf-8")
     assert built.doit().ran == ["package:legal"]

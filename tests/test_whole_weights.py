@@ -128,7 +128,7 @@ def test_a_model_that_is_trained_whole_is_served_as_merged_weights(whole: Repo) 
     assert sorted(path.name for path in Path("weights/legal").iterdir()) == ["model.gguf", "receipt.json"]
     assert not Path("adapters").exists()
     served = json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))
-    assert (served["kind"], served["file"], served["trained"]) == ("merged", "merged.gguf", "weights/legal")
+    assert (served["kind"], [*served["files"]], served["trained"]) == ("merged", ["merged.gguf"], "weights/legal")
     base, made = read_head(Path("base.gguf"), with_arrays=True), read_head(Path("build/legal/merged.gguf"), with_arrays=True)
     assert made.keys == base.keys
     assert whole.doit("build", "legal").ran == []

@@ -15,7 +15,7 @@ ADAPTERS = "adapters"
 WEIGHTS = "weights"  # of models that were trained whole; no part of build/, which may be deleted
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
-VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 1, "register": 1}
+VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 2, "register": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

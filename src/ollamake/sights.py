@@ -130,7 +130,7 @@ class Sights:
             return str(wanted)
         if self.expected_version is None:
             served = read_served(Path(step.writes[0]))
-            return "merged" if served is None else served["kind"]
+            return "merged" if served is None else served.kind
         return "adapter" if takes_adapters(self.expected_version) else "merged"
 
     def lost(self, step: Step, record: Record) -> Iterator[Reason]:
@@ -149,7 +149,6 @@ def made_files(step: Step) -> list[str]:
     """The files that the step has made: its targets, and the weights that a served.json names."""
     made = list(step.writes)
     if step.stage == "package":
-        served = Path(step.writes[0])
-        facts = read_served(served)
-        made += [(served.parent / facts["file"]).as_posix()] if facts else []
+        served = read_served(Path(step.writes[0]))
+        made += [file.as_posix() for file, _ in served.files] if served else []
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,14 +17,14 @@ from ollamake.lora.merge import write_merged_gguf
 from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
 from ollamake.lora.read import read_adapter
 from ollamake.lora.whole_weights import WholeWeights, write_whole_gguf
+from ollamake.stages.served import Served, write_served
 from ollamake.state.digests import file_digest
-from ollamake.state.files import write_whole
 
 KINDS = ("adapter", "merged")
 
 
 def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
-    """Write the served weights, of one of KINDS, and `served.json` that names them: `{"kind", "file", "digest", "base"}`. Raises BuildError."""
+    """Write the served weights, of one of KINDS, and `served.json` that names them. Raises BuildError."""
     (served,) = step.writes
     folder = Path(served).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,10 +45,8 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
         raise BuildError(msg, fix="make room on the disk, then run `doit` again") from error
     finally:
         partial.unlink(missing_ok=True)
-    facts: dict[str, str] = {"base": file_digest(base), "digest": digest_file(target), "file": target.name, "kind": kind}
-    if _is_whole(step, model):
-        facts["trained"] = Path(step.reads[0]).parent.as_posix()
-    write_whole(Path(served), json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    trained = Path(step.reads[0]).parent.as_posix() if _is_whole(step, model) else None
+    write_served(Path(served), Served(kind=kind, base=file_digest(base), files=((target, digest_file(target)),), trained=trained))
     return {"kind": kind, "bytes": target.stat().st_size}
 
 

@@ -25,14 +25,14 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     if served is None:
         msg = f"{served_path}: the weights that it names are gone"
         raise BuildError(msg, fix="run `doit` again")
-    weights = (served_path.parent / served["file"], served["digest"])
+    (weights,) = served.files
     base = Path(model.base.gguf)
-    merged = served["kind"] == "merged"
+    merged = served.kind == "merged"
     candidate = f"{model.name}:{CANDIDATE}"
     server.create(
         NewModel(
             name=candidate,
-            base=weights if merged else (base, served["base"]),
+            base=weights if merged else (base, served.base),
             adapter=None if merged else weights,
             system=system_of(model),
             template=model.serve.template,
@@ -53,10 +53,10 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
         "name": tagged(model.name),
         "digest": server.digest(model.name),
         "version": server.version(),
-        "weights": served["kind"],
+        "weights": served.kind,
         "tested": "it loaded and answered when it was registered",  # or else we would not be here
-        "base": {"name": model.base.name, "digest": served["base"]},
-        "provenance": _provenance(Path(served.get("trained") or adapter_folder(model))),
+        "base": {"name": model.base.name, "digest": served.base},
+        "provenance": _provenance(Path(served.trained or adapter_folder(model))),
     }
 
 
