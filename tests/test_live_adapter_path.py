@@ -96,7 +96,7 @@ def answers(trained: Trained, base_gguf: Path, real_server: OllamaServer, tmp_pa
         real_server.create(
             NewModel(
                 name="way",
-                base=base if way == "adapter" else weights,
+                files=(base if way == "adapter" else weights,),
                 adapter=weights if way == "adapter" else None,
                 system=SYSTEM,
                 template=None,

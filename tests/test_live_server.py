@@ -84,7 +84,7 @@ def test_models_are_known_while_the_embedded_server_does_not_run(address: Addres
     write_tiny_base(path)
     use = use_server(address)
     with OllamaServer(address) as server:
-        server.create(NewModel(name="kept", base=(path, digest_file(path)), adapter=None, system="Hi", template=None, parameters={}))
+        server.create(NewModel(name="kept", files=((path, digest_file(path)),), adapter=None, system="Hi", template=None, parameters={}))
     while_running = digests_at(address)
     use.end()
     assert while_running is not None

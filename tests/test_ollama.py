@@ -114,7 +114,7 @@ def test_old_servers_are_given_what_they_take(ollama: FakeOllama, tmp_path: Path
     path = tmp_path / "a.gguf"
     path.write_bytes(b"weights")
     weights = (path, digest_file(path))
-    model = NewModel(name="x", base=weights, adapter=weights, system=None, template=None, parameters={})
+    model = NewModel(name="x", files=(weights,), adapter=weights, system=None, template=None, parameters={})
     said = r"LoRA adapters are no longer supported\n  fix: write `serve: \{weights: merged\}`"
     with OllamaServer(address_of(ollama.host)) as server, pytest.raises(BuildError, match=said):
         server.create(model)
@@ -131,12 +131,12 @@ class OllamaContract:
 
     @pytest.fixture
     def new(self, weights: tuple[Path, str]) -> NewModel:
-        return NewModel(name="contract", base=weights, adapter=None, system="Be kind.", template=None, parameters={"temperature": 0.5})
+        return NewModel(name="contract", files=(weights,), adapter=None, system="Be kind.", template=None, parameters={"temperature": 0.5})
 
     def test_a_model_is_made_listed_copied_and_deleted(self, server: OllamaServer, new: NewModel) -> None:
-        assert not has_blob(server.address, new.base[1])
+        assert not has_blob(server.address, new.files[0][1])
         server.create(new)
-        assert has_blob(server.address, new.base[1])
+        assert has_blob(server.address, new.files[0][1])
         digest = server.digest("contract")
         server.copy("contract", "contract:kept")
         known = digests_at(server.address) or {}
@@ -151,14 +151,14 @@ class OllamaContract:
         first = server.digest("contract")
         server.create(new)
         assert server.digest("contract") == first
-        other = NewModel(name="contract", base=new.base, adapter=None, system="Be short.", template=None, parameters={})
+        other = NewModel(name="contract", files=new.files, adapter=None, system="Be short.", template=None, parameters={})
         server.create(other)
         assert server.digest("contract") != first
         server.delete("contract")
 
     def test_a_template_of_the_users_own_is_served(self, server: OllamaServer, new: NewModel) -> None:
         template = "{{ .Prompt }} and so"
-        server.create(NewModel(name="contract", base=new.base, adapter=None, system=None, template=template, parameters={}))
+        server.create(NewModel(name="contract", files=new.files, adapter=None, system=None, template=template, parameters={}))
         assert server.template("contract") == template
         server.delete("contract")
 
@@ -169,9 +169,9 @@ class OllamaContract:
             list(server.answer("nobody", [{"role": "user", "content": "Hi"}]))
 
     def test_weights_that_changed_since_their_digest_was_taken(self, server: OllamaServer, new: NewModel) -> None:
-        wrong = (new.base[0], "sha256:" + "0" * 64)
+        wrong = (new.files[0][0], "sha256:" + "0" * 64)
         with pytest.raises(BuildError, match=r"changed while it was sent\n  fix: run `doit` again"):
-            server.create(NewModel(name="contract", base=wrong, adapter=None, system=None, template=None, parameters={}))
+            server.create(NewModel(name="contract", files=(wrong,), adapter=None, system=None, template=None, parameters={}))
 
 
 class TestFakeOllama(OllamaContract):

@@ -198,7 +198,7 @@ class TrainsForOllama:
         merged = tmp_path / "merged.gguf"
         write_merged_gguf(base_gguf, architecture.head, adapter, "q8_0", merged)
         real_server.create(
-            NewModel(name="taught", base=(merged, digest_file(merged)), adapter=None, system=SYSTEM, template=None, parameters={"temperature": 0})
+            NewModel(name="taught", files=((merged, digest_file(merged)),), adapter=None, system=SYSTEM, template=None, parameters={"temperature": 0})
         )
         records = taught(4)
         questions = [[{"role": "user", "content": record.turns()[0]["content"]}] for record in records]

@@ -103,7 +103,7 @@ def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool
     server.create(
         NewModel(
             name=base,
-            base=(path, file_digest(path)),
+            files=((path, file_digest(path)),),
             adapter=None,
             system=system_of(model),
             template=model.serve.template,

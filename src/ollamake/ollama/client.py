@@ -23,11 +23,19 @@ class NewModel:
     """A model as it is created."""
 
     name: str
-    base: tuple[Path, str]  # GGUF file and digest
+    files: tuple[tuple[Path, str], ...]  # GGUF files and digests: the base, merged weights, or the shards of a split GGUF in their order
     adapter: tuple[Path, str] | None  # GGUF LoRA and digest
     system: str | None
     template: str | None
     parameters: Mapping[str, Any]
+
+    @property
+    def named_files(self) -> dict[str, str]:
+        """The digest of each GGUF by its name on the server: llama.cpp finds the shards of a split GGUF by theirs."""
+        count = len(self.files)
+        if count == 1:
+            return {"model.gguf": self.files[0][1]}
+        return {f"model-{number:05}-of-{count:05}.gguf": digest for number, (_, digest) in enumerate(self.files, start=1)}
 
 
 class OllamaServer:
@@ -53,13 +61,12 @@ class OllamaServer:
 
     def create(self, model: NewModel) -> None:
         """Make the model, sending what the server does not hold yet. Raises BuildError."""
-        self._send(*model.base)
-        if model.adapter is not None:
-            self._send(*model.adapter)
+        for path, digest in (*model.files, *((model.adapter,) if model.adapter else ())):
+            self._send(path, digest)
         with self._errors(f"can't create {model.name}"):
             for _ in self._client.create(
                 model=model.name,
-                files={"model.gguf": model.base[1]},
+                files=model.named_files,
                 # An empty mapping is an error to the server, so none at all.
                 adapters={"adapter.gguf": model.adapter[1]} if model.adapter else None,
                 system=model.system,

@@ -32,7 +32,7 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     server.create(
         NewModel(
             name=candidate,
-            base=weights if merged else (base, served.base),
+            files=served.files if merged else ((base, served.base),),
             adapter=None if merged else weights,
             system=system_of(model),
             template=model.serve.template,
