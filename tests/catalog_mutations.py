@@ -28,6 +28,7 @@ ollama: {host: "http://${OTHER}:1"}
 defaults: &defaults
   train: &train {rank: 8, epochs: 2, learning_rate: 2e-4, trainer: command, command: [train, "{text}", "${TEAM}"]}
   serve: {parameters: {temperature: 0.5, stop: ["</s>", "\\n"]}}
+  tests: [{keeps: [a, b], min: 0.5}]
 bases:
   big: {gguf: "${DATA}/big.gguf", hf: org/big, defaults: {<<: *defaults}}
 datasets:
@@ -38,6 +39,10 @@ models:
     data: [tone]
     train: {<<: *train, seed: 1, system: "You are ${TEAM}, $${TEAM}."}
     tags: [a, b]
+    tests:
+    - {ask: "Who are you, ${TEAM}?", expect: {contains: [a, "${TEAM}"], not_contains: b, regex: "^(a|b)$", ignore_case: true}, repeat: 3}
+    - {name: chat, chat: [{role: system, content: a}, {role: user, content: "${OTHER}"}], expect: {json_schema: {type: object}}}
+    - {dataset: team-own, metric: loss, max: 2, no_worse_than: base, limit: 4}
   given: {base: small, adapter: "${DATA}/adapter", serve: {weights: merged, template: "{{ .Prompt }}"}}
 """,
     "shared/bases.yaml": "version: 1\nbases:\n  small: {gguf: ../s.gguf, defaults: {train: {rank: 4, pin: versions, resources: {gpu: 0}}}}\n",

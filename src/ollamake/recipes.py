@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ollamake.catalog import Base, Catalog, Model
 from ollamake.catalog.expanded import written
+from ollamake.catalog.tests import LOSS, METRICS, Measure
 from ollamake.errors import Fault, FaultyFileError, Mark
 from ollamake.lora.peft_config import CONFIG, names_quantized, trained_on_quantized
 from ollamake.trainers.port import ADAPTER, Objection, Trainer, trainer
@@ -28,7 +29,7 @@ def held_against_trainers(catalog: Catalog) -> Catalog:
             if model.base.name not in of_bases:
                 of_bases[model.base.name] = tuple(_of_base(model.base))
             of_recipe = (replace(against, key=f"train.{against.key}") for against in _objections(models, model, trainer(model.train.trainer)))
-            objections: Iterable[Objection] = (*of_bases[model.base.name], *of_recipe)
+            objections: Iterable[Objection] = (*of_bases[model.base.name], *of_recipe, *_of_tests(model))
         else:
             objections = _of_adapter(Path(model.adapter))
         for objection in objections:
@@ -64,6 +65,14 @@ def _of_adapter(folder: Path) -> Iterator[Objection]:
     if evidence is not None:
         text = f"adapter: {folder / CONFIG}: {evidence}: {QLORA_TOLD}"
         yield Objection(key="adapter", text=text, fix="train it on the base's full weights; or allow it by `policy: {qlora: allow}`", policy=QLORA)
+
+
+def _of_tests(model: Model) -> Iterator[Objection]:
+    """A loss can't be measured of whole weights."""
+    whole = trainer(model.train.trainer).capabilities.makes != ADAPTER
+    if whole and any(isinstance(test, Measure) and test.metric == LOSS for test in model.tests):
+        text = f"tests: the loss is measured by the adapter of PEFT, and trainer {model.train.trainer!r} makes a whole model"
+        yield Objection(key="tests", text=text, fix=f"write another metric: {', '.join(metric for metric in METRICS if metric != LOSS)}")
 
 
 def _of_base(base: Base) -> Iterator[Objection]:

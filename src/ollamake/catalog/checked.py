@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollamake.catalog.faults import schema_faults
+from ollamake.catalog.faults import schema_faults, schemas_of_tests
 from ollamake.catalog.kept import Read
 from ollamake.catalog.marked_yaml import parse
 from ollamake.errors import Fault, FaultyFileError, Mark
@@ -21,4 +21,5 @@ def checked(content: bytes, path: str) -> tuple[Read, list[Fault]]:
     faults, faulty = schema_faults(value, lines, path)
     if () in faulty:
         raise FaultyFileError(faults)
-    return ({key: below for key, below in value.items() if (key,) not in faulty}, lines), faults
+    sound = {key: below for key, below in value.items() if (key,) not in faulty}
+    return (sound, lines), [*faults, *schemas_of_tests(sound, lines, path)]

@@ -68,6 +68,8 @@ class Environment:
 
 
 def _is_name(at: KeyPath) -> bool:
+    if "tests" in at[:4] and at[-1] in {"name", "dataset"} and "expect" not in at:
+        return True
     if at[0] == "models":
         return not _NAMES.isdisjoint(at[2:4] if at[2:3] == ("matrix",) else at[2:3])
     return at[0] == "include" and at[-1] == "prefix"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from jsonschema.validators import validator_for
 
 from ollamake.catalog.kept import SCHEMA
 from ollamake.catalog.matrix import BAD_NAME, NAME
@@ -51,6 +52,24 @@ def schema_faults(value: Any, lines: Mapping[KeyPath, int], path: str) -> tuple[
     errors = list(_validator().iter_errors(value))
     faults = [fault for error in errors for fault in _faults(error, lines, path)]
     return faults, {tuple(error.absolute_path)[:1] for error in errors if error.absolute_path or error.validator == "type"}
+
+
+def schemas_of_tests(value: Mapping[str, Any], lines: Mapping[KeyPath, int], path: str) -> Iterator[Fault]:
+    """The faults of the JSON Schemas that stand in tests."""
+    places: list[tuple[KeyPath, Mapping[str, Any]]] = [(("defaults",), value.get("defaults", {}))]
+    places += [(("bases", name, "defaults"), base.get("defaults", {})) for name, base in value.get("bases", {}).items()]
+    places += [(("models", name), model) for name, model in value.get("models", {}).items()]
+    for at, place in places:
+        for index, test in enumerate(place.get("tests", ())):
+            wanted = test.get("expect", {}).get("json_schema")
+            if isinstance(wanted, dict):
+                try:
+                    validator_for(wanted, default=Draft202012Validator).check_schema(wanted)
+                except (SchemaError, RecursionError, OverflowError) as error:
+                    where: KeyPath = (*at, "tests", index, "expect", "json_schema")
+                    said = error.message if isinstance(error, SchemaError) else str(error)
+                    text = f"{dotted(where)}: no JSON Schema: {_short(said)}"
+                    yield Fault(mark=mark_of(where, lines, path), text=text, fix="see https://json-schema.org/understanding-json-schema")
 
 
 def dotted(at: Iterable[str | int]) -> str:

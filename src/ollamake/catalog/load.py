@@ -19,6 +19,7 @@ from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
 from ollamake.catalog.sources import Source, Sources
+from ollamake.catalog.testing import Tests
 from ollamake.catalog.training import with_starts, wrong_with_holdout, wrong_with_trainer
 from ollamake.catalog.unused import unused
 from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, share_of
@@ -67,6 +68,7 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         for name, dataset in reading.entries("datasets"):
             datasets.add(reading.source, reading.whole(name), reading.dataset(name, dataset))
     layers: dict[str, Layers] = {}
+    shared.scopes.update({reading.mark(()).path: Scope(datasets, reading.source) for reading in readings})
     for reading in readings:
         for name, model, said_by in reading.models(Scope(bases, reading.source), Scope(datasets, reading.source)):
             models.add(reading.source, name, model)
@@ -108,6 +110,7 @@ class _Shared:
     patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
     advice: Advice
     layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
+    scopes: dict[str, Mapping[str, Dataset]] = field(default_factory=dict)  # file -> the datasets by the names that it has for them
 
 
 @dataclass(kw_only=True)
@@ -137,7 +140,8 @@ class _Reading:
 
     def layer_of_base(self, name: str, entry: Mapping[str, Any]) -> Layer:
         """What a base says of the models on it."""
-        moved: dict[KeyPath, KeyPath] = {("train",): ("defaults", "train"), ("serve",): ("defaults", "serve"), ("base", "hf"): ("hf",)}
+        moved: dict[KeyPath, KeyPath] = {(part,): ("defaults", part) for part in ("train", "serve", "tests")}
+        moved["base", "hf"] = ("hf",)
         return self.source.layer(("bases", name), entry.get("defaults", {}), moved)
 
     def models(self, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Model, Layers]]:
@@ -206,6 +210,7 @@ class _Reading:
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
+        tests = Tests(name, layers, scopes=self.shared.scopes, advice=self.shared.advice, only_looks=self.shared.only_looks)
         model = Model(
             name=name,
             base=base,
@@ -215,8 +220,10 @@ class _Reading:
             adapter=self.path(own.at, "adapter", entry, f"model {name!r}: adapter") if "adapter" in entry else None,
             serve=serve_of(layers, train),
             tags=tuple(entry.get("tags", ())),
+            tests=tests.found(portions, entry.get("adapter")),
             mark=self.mark(own.at),
         )
+        self.shared.faults.extend(tests.faults)
         return model, layers
 
     def portions(self, model: str, own: Layer, datasets: Mapping[str, Dataset]) -> tuple[Portion, ...]:

@@ -53,4 +53,5 @@ def _values(model: Model) -> Mapping[str, Any]:
         **{f"serve.parameters.{key}": value for key, value in sorted(serve.parameters.items())},
         "serve.weights": serve.weights,
         "serve.weights_type": serve.weights_type,
+        "tests": [test.name for test in model.tests] or None,
     }

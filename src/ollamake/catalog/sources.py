@@ -13,6 +13,7 @@ from ollamake.catalog.environment import Environment, listed
 from ollamake.catalog.expanded import folder_of, joined, normal, written
 from ollamake.catalog.files import Files
 from ollamake.catalog.kept import Kept
+from ollamake.catalog.testing import with_paths
 from ollamake.catalog.values import KeyPath, Layer, mark_of
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
@@ -50,6 +51,8 @@ class Source:
         train = value.get("train", {})
         if isinstance(train.get("env"), str):
             value = {**value, "train": {**train, "env": self.below(train["env"])}}
+        if "tests" in value:
+            value = {**value, "tests": with_paths(value["tests"], self.below)}
         return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
 
     def around(self) -> Iterator[Source]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ollamake.errors import BuildError, Fault, Mark
+
+if TYPE_CHECKING:
+    from ollamake.catalog.tests import Test
 
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
@@ -162,6 +165,7 @@ class Model:
     adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
+    tests: tuple[Test, ...] = ()  # what it is asked before it gets its name: its own, then those that are said of all models
     mark: Mark
 
     @property
