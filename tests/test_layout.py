@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "spelling": "",
     "catalog": "errors digest spelling",
     "records": "errors digest spelling",
+    "gate": "spelling catalog records",
     "selection": "errors spelling catalog",
     "importers": "errors spelling catalog",
     "graph": "catalog records",
@@ -58,7 +59,7 @@ MAY_IMPORT = {
     "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama stages sights foresight seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "selection", "importers", "graph", "freshness", "plan", "lora")
+CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

@@ -36,7 +36,7 @@ SIZES = {
 }
 
 
-def schema_of(schema: Any) -> SchemaFaults | None:
+def schema_of(schema: Any, whose: str = "the dataset's") -> SchemaFaults | None:
     """What finds the faults of a value by this JSON Schema; None without one. It has been read by read_schema."""
     if schema is None:
         return None
@@ -49,10 +49,10 @@ def schema_of(schema: Any) -> SchemaFaults | None:
         try:
             errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
         except Unresolvable as error:
-            msg = f"the dataset's JSON Schema refers to {error.ref!r}, which is not in it"
+            msg = f"{whose} JSON Schema refers to {error.ref!r}, which is not in it"
             raise BuildError(msg, fix="write it into the same file, below `$defs`") from error
         except (RecursionError, OverflowError) as error:
-            msg = f"line {number} can't be held to the dataset's JSON Schema: {error}"
+            msg = f"line {number} can't be held to {whose} JSON Schema: {error}"
             raise BuildError(msg, fix="look for a `$ref` in it that leads to itself, and for `multipleOf`") from error
         return [Found("schema", number, f"{error.json_path}: {text}", fix) for error in errors for text, fix in _said(error)]
 
