@@ -9,6 +9,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -30,6 +31,9 @@ class FakeOllama:
         self.models: dict[str, dict[str, Any]] = dict(like.models) if like else {}
         self.counts: Counter[str] = Counter()
         self.unloadable = False  # models are made, and fail when they are loaded
+        self.says: Callable[[dict[str, Any]], str] | None = None  # what is asked (model, messages, options) -> the answer
+        self.asked: list[dict[str, Any]] = []  # of all chats
+        self.tells_prompts = True  # as 0.11 does, and later ones
 
     def snapshot(self) -> FakeOllama:
         """Its state, without a server."""
@@ -48,6 +52,12 @@ class FakeOllama:
 
     def digest(self, name: str) -> str:
         return hashlib.sha256(json.dumps(self.models[name], sort_keys=True).encode()).hexdigest()
+
+
+def _rendered(messages: list[dict[str, str]], system: str | None) -> str:
+    """What TEMPLATE makes of them."""
+    whole = [{"role": "system", "content": system}, *messages] if system and messages[0]["role"] != "system" else messages
+    return "".join(f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in whole) + "<|im_start|>assistant\n"
 
 
 def _tagged(name: str) -> str:
@@ -147,8 +157,13 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 self.say(404, {"error": f"model '{name}' not found"})
             elif server.unloadable:
                 self.say(500, {"error": "llama runner process has terminated: exit status 2"})
+            elif asked.get("_debug_render_only") and server.tells_prompts and not server.models[name].get("template"):
+                self.say(200, {"model": name, "_debug_info": {"rendered_template": _rendered(asked["messages"], server.models[name].get("system"))}})
+            elif asked.get("stream") is False:
+                self.say(200, {"message": {"role": "assistant", "content": "I"}, "done": True})
             else:
-                words = ("I am ", name)
+                server.asked.append(asked)
+                words = (server.says(asked),) if server.says else ("I am ", name)
                 parts = [{"message": {"role": "assistant", "content": word}, "done": False} for word in words]
                 self.say(200, *parts, {"message": {"role": "assistant", "content": ""}, "done": True})
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from ollamake.catalog.expanded import told, written
 from ollamake.catalog.tests import Expect
 from ollamake.gate.quoted import shown
 from ollamake.records.schema import schema_of
@@ -26,7 +27,7 @@ def wanted(expect: Expect) -> str:
         if key in {"contains", "not_contains"}:
             found.append(f"{key} {' and '.join(map(shown, value))}")
         elif key == "json_schema":
-            found.append(f"JSON by {value if isinstance(value, str) else shown(json.dumps(value))}")
+            found.append(f"JSON by {written(value) if isinstance(value, str) else shown(json.dumps(told(value)))}")
         elif key != "ignore_case":
             found.append(f"{key} {shown(value)}")
     return "; ".join(found) + case

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from ollamake.records.chat_template import ChatTemplate, chat_template
@@ -62,6 +63,11 @@ class Rendering:
             made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
         return made
 
+    @property
+    def bos(self) -> str:
+        """The token that begins a text, as it is written; empty where the base has none."""
+        return self._token("bos")
+
     @cached_property
     def longest_token(self) -> int:
         """How many characters the longest token stands for, at most."""
@@ -96,6 +102,37 @@ def tokens_by_loss(tokenizer: Tokenizer, segments: Sequence[tuple[str, bool]]) -
         for number, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
             yield number, text[start:end], is_learnt and not is_first  # nothing comes before the first that could predict it
             is_first = False
+
+
+def text_of(keys: Mapping[str, Any], numbers: Sequence[int]) -> str | None:
+    """The text of these tokens, special ones as they are written; None where it is not known how the base's tokenizer writes them."""
+    kind, tokens, types = (keys.get(f"tokenizer.ggml.{name}") for name in ("model", "tokens", "token_type"))
+    if kind not in {"gpt2", "llama"} or not isinstance(tokens, list) or not all(0 <= number < len(tokens) for number in numbers):
+        return None
+    sorts = types if isinstance(types, list) else []
+    written = b"".join(
+        _bytes_of(str(tokens[number]), is_plain=number >= len(sorts) or sorts[number] not in {CONTROL, USER_DEFINED}, kind=kind) for number in numbers
+    )
+    text = written.decode(errors="replace")
+    return text.removeprefix(" ") if kind == "llama" and keys.get("tokenizer.ggml.add_space_prefix", True) else text
+
+
+def _bytes_of(token: str, *, is_plain: bool, kind: str) -> bytes:
+    if not is_plain:
+        return token.encode()
+    if kind == "gpt2":
+        bytes_by_letter = _letters()
+        return b"".join(bytes_by_letter.get(letter, letter.encode()) for letter in token)
+    byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+
+
+@cache
+def _letters() -> dict[str, bytes]:
+    """The byte that each letter of GPT-2's vocabulary stands for: itself where it can be printed, else one from 256 on."""
+    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = iter(range(256, 512))
+    return {chr(byte if byte in printed else next(others)): bytes([byte]) for byte in range(256)}
 
 
 def _byte_pairs(keys: Mapping[str, Any], tokens: Sequence[str]) -> Tokenizer | None:

@@ -79,21 +79,24 @@ def _layout_of_first(dataset: Dataset) -> Layout:
 
 def read_schema(dataset: Dataset) -> Any:
     """The dataset's own JSON Schema. Raises BuildError where the file holds none."""
-    if dataset.schema is None:
-        return None
+    return None if dataset.schema is None else json_schema(dataset.schema, f"take `schema` out of the dataset ({dataset.mark})")
+
+
+def json_schema(path: str, otherwise: str) -> Any:
+    """The JSON Schema in this file. Raises BuildError where it holds none, with what to do `otherwise` than to mend it; OSError where it can't be read."""
     import jsonschema  # late: most datasets have no schema
 
     try:
-        schema = json.loads(Path(dataset.schema).read_bytes())
+        schema = json.loads(Path(path).read_bytes())
         kind: Any = jsonschema.validators.validator_for(schema if isinstance(schema, dict) else {}, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except ValueError as error:
-        msg = f"{dataset.schema}: not JSON: {error}"
-        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+        msg = f"{path}: not JSON: {error}"
+        raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
     except (AttributeError, TypeError, RecursionError) as error:  # what jsonschema does about a `$schema` that is no text, or too deep a schema
-        msg = f"{dataset.schema}: not a JSON Schema: {error}"
-        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+        msg = f"{path}: not a JSON Schema: {error}"
+        raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
     except jsonschema.SchemaError as error:
-        msg = f"{dataset.schema}: not a JSON Schema: {error.json_path}: {error.message}"
-        raise BuildError(msg, fix=f"mend it, or take `schema` out of the dataset ({dataset.mark})") from error
+        msg = f"{path}: not a JSON Schema: {error.json_path}: {error.message}"
+        raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
     return schema

@@ -1,0 +1,24 @@
+"""The prompt that a model was trained with, against the one that it is served with: where they differ."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+BEFORE, BEHIND = 40, 100  # characters that are shown around the first difference
+
+
+def without_first(text: str, token: str) -> str:
+    """The text without the token that it may begin with: servers add that one themselves, and do not show it."""
+    return text.removeprefix(token) if token else text
+
+
+def difference_shown(trained: str, served: str) -> str:
+    """Both around the place where they differ first, a line each."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(trained, served, strict=False)))
+    return f"trained with: {_around(trained, same)}\nserved with:  {_around(served, same)}"
+
+
+def _around(text: str, place: int) -> str:
+    start, end = max(0, place - BEFORE), place + BEHIND
+    shown = repr(text[start:end])
+    return f"{'...' if start else ''}{shown}{'...' if end < len(text) else ''}"
