@@ -1,10 +1,10 @@
-"""How a training is seen while it runs: one live bar on a terminal, plain lines elsewhere."""
+"""How a training, or what is sent, is seen while it runs: one live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -14,6 +14,7 @@ from ollamake.spelling import counted
 from ollamake.trainers.port import Event
 
 QUIET = 10.0  # seconds at least between two plain lines
+LARGE = 50_000_000  # bytes from which on sending is worth a bar
 
 
 @contextmanager
@@ -29,6 +30,38 @@ def waiting(text: str) -> Iterator[None]:
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(file=sys.__stdout__)) as progress:
         progress.add_task(text, total=None)
         yield
+
+
+@contextmanager
+def transferring(text: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many bytes more have gone. Shows a bar for what is large, and lines where there is no terminal and it takes long."""
+    if not sys.stdout.isatty():
+        yield _lines(text, size)
+        return
+    if size < LARGE:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.__stdout__), refresh_per_second=4) as progress:
+        task = progress.add_task(text, total=size)
+        yield lambda count: progress.advance(task, count)
+
+
+def _lines(text: str, size: int) -> Callable[[int], None]:
+    """Says how far it is, QUIET seconds after it began and then as often."""
+    gone, shown = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal gone, shown
+        gone += count
+        if time.monotonic() - shown >= QUIET:
+            shown = time.monotonic()
+            say(f"{text}: {gone / 1e6:.0f} of {size / 1e6:.0f} MB")
+
+    return advance
 
 
 class TrainingProgress:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import ssl
+import threading
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +17,17 @@ from urllib.parse import urlsplit
 from ollamake.errors import BuildError
 
 DEFAULT_PORT = 11434
-PATIENCE = 3.0  # seconds that a server may take to say its version
+CONNECTING = 3.0  # seconds that a server may take to let us in
+PATIENCE = 10.0  # seconds between two bytes of an answer: listing many models from a slow disk takes some
+LIMIT = 15.0  # seconds that all of several servers may take: a name that is looked up in vain knows no other end
 # Ollama refuses every adapter from here on (ollama/ollama#14969).
 FIRST_WITHOUT_ADAPTERS = (0, 34, 1)
+# From here on each file of a split GGUF is a layer of its own; servers before take two files for two models, and say nothing.
+FIRST_WITH_SPLIT = (0, 34)
+# It shows what its template makes of messages, when it is asked to with `_debug_render_only`, from here on; servers before would answer them.
+FIRST_THAT_RENDERS = (0, 11, 5)
+# Not a blob: what is asked for with it fails on every server.
+NOWHERE = "sha256:" + "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +79,66 @@ def address_of(host: str | None) -> Address:
 
 def version_at(address: Address) -> str | None:
     """The version of the Ollama that answers there, or None where nothing answers. Raises BuildError where something else does."""
-    answer = _get(address, "/api/version")
-    if answer is None:
+    said = _get(address, "/api/version")
+    if said is None:
         return None
+    status, answer = said
+    if status >= http.client.INTERNAL_SERVER_ERROR:
+        msg = f"{address} does not say its version: HTTP {status}"
+        raise BuildError(msg, fix="look into the server's log, and of a proxy before it; then run `doit` again")
     if not isinstance(answer, dict) or not isinstance(answer.get("version"), str):
         msg = f"{address} answers, but it is not an Ollama"
         raise BuildError(msg, fix="end what listens on that port, or set $OLLAMA_HOST to another: OLLAMA_HOST=127.0.0.1:11500")
     return str(answer["version"])
 
 
+def listens(address: Address) -> bool:
+    """Does something take connections there, whether it answers or not?"""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=CONNECTING)
+    try:
+        connection.connect()
+    except (OSError, ValueError):
+        return False
+    connection.close()
+    return True
+
+
 def digests_at(address: Address) -> dict[str, str] | None:
-    """The digest of each model there by its name with tag (`legal:latest`), in one call; None where nothing answers."""
-    answer = _get(address, "/api/tags")
-    if not isinstance(answer, dict):
+    """The digest of each model there by its name with tag (`legal:latest`), in one call; None where no list comes. Raises BuildError where a key is wanted."""
+    said = _get(address, "/api/tags")
+    if said is None or said[0] != http.client.OK or not isinstance(said[1], dict):
         return None
-    return {model["name"].lower(): f"sha256:{model['digest']}" for model in answer.get("models") or ()}
+    try:
+        return {model["name"].lower(): f"sha256:{model['digest']}" for model in said[1].get("models") or ()}
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def digests_at_each(addresses: Iterable[Address]) -> dict[Address, dict[str, str] | None]:
+    """The digests of the models of several servers, asked at once; None for one that gives no list. Who asks for more of that one hears why."""
+    found: dict[Address, dict[str, str] | None] = {}
+
+    def ask(address: Address) -> None:
+        try:
+            found[address] = digests_at(address)
+        except BuildError:
+            found[address] = None
+
+    asked = list(dict.fromkeys(addresses))
+    # Not an executor, which waits for each of its threads: these are given up on.
+    threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in asked]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + LIMIT
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return {address: found.get(address) for address in asked}
+
+
+def versions_of(known: Mapping[str, str], name: str) -> dict[str, str]:
+    """The digest of each version of a model by its tag (`latest`, `previous`), of what a server lists."""
+    start = f"{name.lower()}:"
+    return {listed.removeprefix(start): digest for listed, digest in known.items() if listed.startswith(start)}
 
 
 def has_blob(address: Address, digest: str) -> bool:
@@ -90,35 +147,71 @@ def has_blob(address: Address, digest: str) -> bool:
     return status == http.client.OK
 
 
-def takes_adapters(version: str) -> bool:
-    """Does an Ollama of this version take a GGUF LoRA?"""
-    numbers = [int(part) if part.isdecimal() else 0 for part in version.split("-", maxsplit=1)[0].split(".")]
-    return tuple(numbers) < FIRST_WITHOUT_ADAPTERS
+def takes_adapters(version: str) -> bool | None:
+    """Does an Ollama of this version take a GGUF LoRA? None where the version does not tell: that of a build of somebody's own is 0.0.0."""
+    numbers = _numbers(version)
+    return None if numbers is None else numbers < FIRST_WITHOUT_ADAPTERS
 
 
-def _get(address: Address, path: str) -> Any:
+def takes_split(version: str) -> bool:
+    """Does an Ollama of this version serve a GGUF that is split into several files? Not where the version does not tell: it could not be tried without a model."""
+    numbers = _numbers(version)
+    return numbers is not None and numbers >= FIRST_WITH_SPLIT
+
+
+def renders(version: str) -> bool:
+    """Does an Ollama of this version show the text that its template makes of messages?"""
+    numbers = _numbers(version)
+    return numbers is not None and numbers >= FIRST_THAT_RENDERS
+
+
+def adapters_taken(address: Address, version: str) -> bool:
+    """Does the server, of this version, take a GGUF LoRA? One whose version does not tell is asked to make a model of files that it does not have.
+
+    From 0.34.1 on that is refused for the adapter, before a file is looked for; before, for the files. Nothing comes of it either way.
+    """
+    known = takes_adapters(version)
+    if known is not None:
+        return known
+    asked = {"model": "ollamake-asks", "files": {"model.gguf": NOWHERE}, "adapters": {"adapter.gguf": NOWHERE}, "stream": False}
+    said = _get(address, "/api/create", "POST", json.dumps(asked).encode())
+    # Merged weights are right on every server, so whatever is not clear is no.
+    error = said[1].get("error") if said is not None and isinstance(said[1], dict) else None
+    return isinstance(error, str) and NOWHERE.removeprefix("sha256:") in error
+
+
+def _numbers(version: str) -> tuple[int, ...] | None:
+    found = re.match(r"v?(\d+(?:\.\d+)+)", version)
+    numbers = tuple(int(part) for part in found[1].split(".")) if found else ()
+    return numbers if any(numbers) else None
+
+
+def _get(address: Address, path: str, method: str = "GET", body: bytes | None = None) -> tuple[int, Any] | None:
+    """The HTTP status and the answer, of JSON where it is that; None where none comes. Raises BuildError where a key is wanted."""
     try:
-        status, body = _request(address, "GET", path)
+        status, said = _request(address, method, path, body)
     except (OSError, http.client.HTTPException, ValueError):  # ValueError: a host or a key that can't be sent
         return None
     if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
         msg = f"{address} refuses to answer: HTTP {status}"
         raise BuildError(msg, fix="set $OLLAMA_API_KEY to a key that it takes")
     try:
-        return json.loads(body)
+        return status, json.loads(said)
     except ValueError:
-        return body
+        return status, said
 
 
-def _request(address: Address, method: str, path: str) -> tuple[int, bytes]:
+def _request(address: Address, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     if address.scheme == "https":
         context = ssl.create_default_context()
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(address.host, address.port, timeout=PATIENCE, context=context)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(address.host, address.port, timeout=CONNECTING, context=context)
     else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=CONNECTING)
     key = os.environ.get("OLLAMA_API_KEY")
     try:
-        connection.request(method, f"{address.path}{path}", headers={"Authorization": f"Bearer {key}"} if key else {})
+        connection.connect()
+        connection.sock.settimeout(PATIENCE)
+        connection.request(method, f"{address.path}{path}", body, headers={"Authorization": f"Bearer {key}"} if key else {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,18 @@ import httpx
 import ollama
 
 from ollamake.errors import BuildError
-from ollamake.ollama.address import Address, digests_at, has_blob, version_at
+from ollamake.ollama.address import Address, digests_at, renders, version_at
+from ollamake.ollama.failures import BlobGoneError, broke_off, failures_of
+from ollamake.ollama.names import tagged
+from ollamake.ollama.upload import send_blob
+
+__all__ = ["BARE_TEMPLATE", "NewModel", "OllamaServer", "Reply", "tagged"]
 
 BARE_TEMPLATE = "{{ .Prompt }}"  # what Ollama falls back to when it does not know a base's chat template
 PATIENCE = 600.0  # seconds without a byte from the server: loading a large model from a slow disk takes minutes
+CONNECTING = 10.0  # seconds
+LOOKS = (0.0, 0.1, 0.3, 1.0)  # seconds before each look at a digest: while a server writes a manifest, its list lacks the model, or has it torn
+STEADY = {"temperature": 0, "seed": 42}  # the same answer each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +47,35 @@ class NewModel:
         return {f"model-{number:05}-of-{count:05}.gguf": digest for number, (_, digest) in enumerate(self.files, start=1)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer."""
+
+    text: str
+    done_reason: str  # stop; length: it was cut off
+    prompt_tokens: int
+    tokens: int
+
+
 class OllamaServer:
     """A running Ollama; a context, which closes the connection at its end."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, patience: float = PATIENCE) -> None:
         self.address = address
-        self._client = ollama.Client(str(address), timeout=PATIENCE, verify=address.scheme == "https")  # reading certificates takes 17 ms
+        timeout = httpx.Timeout(patience, connect=min(CONNECTING, patience))
+        verify = address.scheme == "https"  # reading certificates takes 17 ms
+        self._client = ollama.Client(str(address), timeout=timeout, verify=verify)
+        # For what its own client does not do: it hashes each file again, and sends it, there or not.
+        key = os.environ.get("OLLAMA_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=str(address), timeout=timeout, verify=verify, headers=headers)
 
     def __enter__(self) -> OllamaServer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()  # type: ignore[no-untyped-call]  # ollama types its other calls
+        self._http.close()
 
     def version(self) -> str:
         """Its version. Raises BuildError where nothing answers."""
@@ -59,12 +85,119 @@ class OllamaServer:
             raise BuildError(msg, fix="start Ollama there: `ollama serve`, or `doit serve`")
         return version
 
-    def create(self, model: NewModel) -> None:
-        """Make the model, sending what the server does not hold yet. Raises BuildError."""
+    def create(self, model: NewModel) -> str:
+        """Make the model, sending what the server does not hold yet. Returns its digest, read back. Raises BuildError, AdaptersRefusedError.
+
+        A runner that still has the weights of before is unloaded.
+        """
+        try:
+            self._send_and_create(model)
+        except BlobGoneError:  # a server that started meanwhile has taken away what no model used yet
+            self._send_and_create(model)
+        self.unload(model.name)
+        return self.digest(model.name)
+
+    def digest(self, name: str) -> str:
+        """The digest of the model that has this name now. Raises BuildError where there is none."""
+        digest = self._look(name, lambda digest: digest is not None)
+        if digest is None:
+            msg = f"{self.address} says that it made {name}, and does not list it"
+            raise BuildError(msg, fix="run `doit` again; if it stays so, look into the server's log")
+        return digest
+
+    def template(self, name: str) -> str:
+        """The chat template that the model is served with, in Ollama's form."""
+        with failures_of(f"can't look at {name}", self.address):
+            return self._client.show(name).template or ""
+
+    def answer(self, name: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
+        """The model's answer, piece by piece; "..." at its end where `num_predict` cut it. Raises BuildError."""
+        what = f"{name} can't answer"
+        with failures_of(what, self.address):
+            for part in self._client.chat(model=name, messages=messages, options=options, stream=True):
+                yield part.message.content or ""
+                if part.done:
+                    if part.done_reason == "length":
+                        yield "..."
+                    return
+        raise broke_off(what, self.address)
+
+    def reply(self, name: str, messages: Sequence[Mapping[str, str]], *, max_tokens: int, **options: Any) -> Reply:
+        """The model's whole answer, the same each time: the likeliest tokens, whatever the model's own parameters say. Raises BuildError."""
+        with failures_of(f"{name} can't answer", self.address):
+            said = self._client.chat(model=name, messages=messages, options={**STEADY, "num_predict": max_tokens, **options})
+            return Reply(
+                text=said.message.content or "",
+                done_reason=said.done_reason or "stop",
+                prompt_tokens=said.prompt_eval_count or 0,
+                tokens=said.eval_count or 0,
+            )
+
+    def rendered(self, name: str, messages: Sequence[Mapping[str, str]]) -> str | None:
+        """The text that the served template makes of these messages; None where the server's version does not say it. Raises BuildError."""
+        if not renders(self.version()):
+            return None
+        with failures_of(f"can't render for {name}", self.address):
+            asked = {"model": name, "messages": [*messages], "stream": False, "_debug_render_only": True}
+            response = self._http.post("/api/chat", json=asked)
+            response.raise_for_status()
+            return str(response.json()["_debug_info"]["rendered_template"])
+
+    def prompt_tokens(self, name: str, prompt: str, *, system: str | None = None, template: str | None = None) -> tuple[int, ...]:
+        """The tokens that the server makes of a system text and one question of a user's by the model's template, or by another. Raises BuildError.
+
+        So the served template shows itself on servers that render nothing (0.9.3): the tokens of the question are those of the text that is
+        expected, given as the question with BARE_TEMPLATE, or else the texts differ.
+        """
+        with failures_of(f"can't render for {name}", self.address):
+            said = self._client.generate(
+                model=name, prompt=prompt, system=system or "", template=template or "", options={**STEADY, "num_predict": 1}
+            )
+            return tuple(said.context or ())[: said.prompt_eval_count]
+
+    def load(self, name: str) -> None:
+        """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""
+        self.unload(name)
+        self.reply(name, [{"role": "user", "content": "Hello"}], max_tokens=1)
+
+    def unload(self, name: str) -> None:
+        """Free the memory that the model takes; a runner that stays would go on with the weights of before."""
+        with failures_of(f"can't unload {name}", self.address):
+            self._client.generate(model=name, keep_alive=0)
+
+    def copy(self, source: str, target: str) -> str:
+        """Give the model `source` a second name; what had that name before is replaced, and unloaded. Returns its digest, read back. Raises BuildError."""
+        wanted = self.digest(source)
+        with failures_of(f"can't copy {source} to {target}", self.address):
+            self._client.copy(source, target)
+        if self._look(target, lambda digest: digest == wanted) != wanted:
+            msg = f"{target} on {self.address} is not {source}, although it was copied"
+            raise BuildError(msg, fix="somebody else may have registered it at the same moment: run `doit` again")
+        self.unload(target)
+        return wanted
+
+    def delete(self, name: str) -> None:
+        """Take the name away, and the files that no other model has."""
+        with failures_of(f"can't delete {name}", self.address):
+            self._client.delete(name)
+
+    def _look(self, name: str, is_right: Callable[[str | None], bool]) -> str | None:
+        """The digest of this name, when it is right or has been looked at often enough."""
+        digest = None
+        for pause in LOOKS:
+            time.sleep(pause)
+            digest = (digests_at(self.address) or {}).get(tagged(name))
+            if is_right(digest):
+                break
+        return digest
+
+    def _send_and_create(self, model: NewModel) -> None:
         for path, digest in (*model.files, *((model.adapter,) if model.adapter else ())):
-            self._send(path, digest)
-        with self._errors(f"can't create {model.name}"):
-            for _ in self._client.create(
+            send_blob(self._http, self.address, path, digest)
+        what = f"can't create {model.name}"
+        status = None
+        with failures_of(what, self.address):
+            for part in self._client.create(
                 model=model.name,
                 files=model.named_files,
                 # An empty mapping is an error to the server, so none at all.
@@ -74,84 +207,6 @@ class OllamaServer:
                 parameters=dict(model.parameters) or None,
                 stream=True,
             ):
-                pass
-
-    def digest(self, name: str) -> str:
-        """The digest of the model that has this name now. Raises BuildError where there is none."""
-        digest = (digests_at(self.address) or {}).get(tagged(name))
-        if digest is None:
-            msg = f"{self.address} says that it made {name}, and does not list it"
-            raise BuildError(msg, fix="run `doit` again; if it stays so, look into the server's log")
-        return digest
-
-    def template(self, name: str) -> str:
-        """The chat template that the model is served with, in Ollama's form."""
-        with self._errors(f"can't look at {name}"):
-            return self._client.show(name).template or ""
-
-    def answer(self, name: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
-        """The model's answer, piece by piece; "..." at its end where `num_predict` cut it. Raises BuildError."""
-        with self._errors(f"{name} can't answer"):
-            for part in self._client.chat(model=name, messages=messages, options=options, stream=True):
-                yield part.message.content or ""
-                if part.done_reason == "length":
-                    yield "..."
-
-    def load(self, name: str) -> None:
-        """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""
-        self.unload(name)
-        for _ in self.answer(name, [{"role": "user", "content": "Hello"}], num_predict=1):
-            pass
-
-    def unload(self, name: str) -> None:
-        """Free the memory that the model takes; a runner that stays would go on with the weights of before."""
-        with self._errors(f"can't unload {name}"):
-            self._client.generate(model=name, keep_alive=0)
-
-    def copy(self, source: str, target: str) -> None:
-        """Give the model `source` a second name; what had that name before is replaced."""
-        with self._errors(f"can't copy {source} to {target}"):
-            self._client.copy(source, target)
-
-    def delete(self, name: str) -> None:
-        """Take the name away, and the files that no other model has."""
-        with self._errors(f"can't delete {name}"):
-            self._client.delete(name)
-
-    def _send(self, path: Path, digest: str) -> None:
-        with self._errors(f"can't send {path}"):
-            if has_blob(self.address, digest):
-                return
-            sent = self._client.create_blob(path)
-        if sent != digest:
-            msg = f"{path} changed while it was sent"
-            raise BuildError(msg, fix="run `doit` again")
-
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except ollama.ResponseError as error:
-            msg = f"{what}: {self.address} says: {error.error}"
-            raise BuildError(msg, fix=_fix(error.error)) from error
-        except (httpx.HTTPError, ConnectionError, OSError) as error:
-            msg = f"{what}: {self.address} broke off: {error or type(error).__name__}"
-            raise BuildError(msg, fix="look whether the server still runs, and into its log; then run `doit` again") from error
-        except ValueError as error:  # pydantic's: an answer of another shape
-            msg = f"{what}: {self.address} answers what an Ollama does not: {error}"
-            raise BuildError(msg, fix="look what listens there: $OLLAMA_HOST, or ollama.host in the catalog") from error
-
-
-def tagged(name: str) -> str:
-    """The name as Ollama lists it."""
-    return name if ":" in name else f"{name}:latest"
-
-
-def _fix(said: str) -> str:
-    if "no longer supported" in said:
-        return "write `serve: {weights: merged}`: this Ollama takes no adapters"
-    if "not found" in said:
-        return "build the model first: `doit`"
-    if "runner process has terminated" in said:
-        return "look into the server's log: it does not take these weights, or has not the memory for them"
-    return "look into the server's log, then run `doit` again"
+                status = part.status
+        if status != "success":
+            raise broke_off(what, self.address)
