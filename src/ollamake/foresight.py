@@ -26,7 +26,7 @@ from ollamake.stages.convert import holdout_of, leaks_of, lengths_of, text_of
 from ollamake.stages.index_file import KnownIndex, RowFile
 from ollamake.stages.validate import read_marker
 from ollamake.state.digests import file_digest
-from ollamake.state.receipts import Receipt, read_receipt, receipt_path
+from ollamake.state.receipts import Receipt, read_receipt
 
 
 class Foresight:
@@ -106,7 +106,7 @@ class Foresight:
     def receipt(self, step: Step) -> Receipt | None:
         """The step's receipt."""
         if step.id not in self._receipts:
-            self._receipts[step.id] = read_receipt(receipt_path(step, self.sights.address.file_name))
+            self._receipts[step.id] = read_receipt(self.sights.receipt_path(step))
         return self._receipts[step.id]
 
     def _read_by(self, step: Step) -> int | None:

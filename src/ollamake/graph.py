@@ -8,6 +8,7 @@ from typing import Any
 
 from ollamake.catalog.adapters import is_lora_file
 from ollamake.catalog.expanded import joined, told, written
+from ollamake.catalog.tests import said_tests, tests_datasets, tests_files
 from ollamake.catalog.values import MARKERS, Catalog, Dataset, Model
 
 BUILD = "build"
@@ -15,7 +16,8 @@ ADAPTERS = "adapters"
 WEIGHTS = "weights"  # of models that were trained whole; no part of build/, which may be deleted
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
-VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 2, "register": 1}
+VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 2, "register": 2, "test": 1}
+CANDIDATE, LATEST, PREVIOUS = "candidate", "latest", "previous"  # tags: of a model that is tried, the one that is used, and the one before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class Step:
     writes: tuple[str, ...]  # targets; empty where the target is a server
     keys: Mapping[str, Any]  # what the catalog says of this step, as JSON values, by the keys' names in the catalog; no value of the environment
     subject: Dataset | Model
+    host: str | None = None  # of the server that it talks to, as the catalog has it; None where there is but one
+    after: tuple[str, ...] = ()  # steps whose target is a server, and is what this one begins with
 
     @property
     def named_reads(self) -> dict[str, str]:
@@ -37,8 +41,13 @@ class Step:
 
     @property
     def id(self) -> str:
-        """The name of the doit task: `train:legal`."""
-        return f"{self.stage}:{self.name}"
+        """The name of the doit task: `train:legal`; where there are several servers, `test:legal@gpu-box:11434`."""
+        return f"{self.stage}:{self.name}" + ("" if self.host is None else f"@{written(self.host).partition('://')[2] or written(self.host)}")
+
+    @property
+    def named_after(self) -> dict[str, str]:
+        """What the steps have made that this one comes after, by their ids: a model, by its name in Ollama."""
+        return dict.fromkeys(self.after, f"{self.name}:{CANDIDATE}")
 
 
 def steps_of(catalog: Catalog, text_formats: Mapping[str, str], whole: Collection[str] = ()) -> tuple[Step, ...]:
@@ -50,7 +59,7 @@ def steps_of(catalog: Catalog, text_formats: Mapping[str, str], whole: Collectio
     models = {model.name: model for model in catalog.models}
     for model in _behind_their_starts(models):
         start = _start_of(model, models)
-        steps.extend(model_steps(model, text_formats, whole, start=adapter_folder(start) if start else None))
+        steps.extend(model_steps(model, text_formats, whole, start=adapter_folder(start) if start else None, hosts=catalog.hosts))
     return tuple(steps)
 
 
@@ -106,8 +115,10 @@ def validate_step(dataset: Dataset) -> Step:
     )
 
 
-def model_steps(model: Model, text_formats: Mapping[str, str], whole: Collection[str] = (), *, start: str | None = None) -> Iterator[Step]:
-    """A model's steps, in their order; `start` is the folder of another's adapter that its training begins with."""
+def model_steps(
+    model: Model, text_formats: Mapping[str, str], whole: Collection[str] = (), *, start: str | None = None, hosts: Collection[str] = ()
+) -> Iterator[Step]:
+    """A model's steps, in their order; `start` is the folder of another's adapter that its training begins with, `hosts` are those of the catalog."""
     folder = f"{BUILD}/{model.name}"
     is_whole = model.adapter is None and model.train.trainer in whole
     made = weights_files(model) if is_whole else adapter_files(adapter_folder(model)) if model.adapter is None else given_files(model.adapter)
@@ -156,18 +167,31 @@ def model_steps(model: Model, text_formats: Mapping[str, str], whole: Collection
         keys={"serve.weights": "merged" if is_whole else model.serve.weights, "serve.weights_type": model.serve.weights_type},
         subject=model,
     )
-    yield Step(
-        stage="register",
-        name=model.name,
-        reads=(served,),  # names the base by its digest
-        writes=(),
-        keys={
-            "serve.system": told(model.serve.system),
-            "serve.template": told(model.serve.template),
-            "serve.parameters": told(model.serve.parameters),
-        },
-        subject=model,
-    )
+    for host in hosts if len(hosts) > 1 else (None,):
+        registered = Step(
+            stage="register",
+            name=model.name,
+            host=host,
+            reads=(served,),  # names the base by its digest
+            writes=(),
+            keys={
+                "serve.system": told(model.serve.system),
+                "serve.template": told(model.serve.template),
+                "serve.parameters": told(model.serve.parameters),
+            },
+            subject=model,
+        )
+        yield registered
+        yield Step(
+            stage="test",
+            name=model.name,
+            host=host,
+            reads=(*map(marker_of, tests_datasets(model)), *tests_files(model)),
+            writes=(),
+            after=(registered.id,),
+            keys={"tests": said_tests(model)},
+            subject=model,
+        )
 
 
 def holds_out(model: Model) -> bool:

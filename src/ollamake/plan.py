@@ -11,8 +11,8 @@ from ollamake.graph import Step
 
 YES, PERHAPS, UNKNOWN, FAILS, BLOCKED = "yes", "perhaps", "unknown", "fails", "blocked"
 # What a step makes, and what the next one does unless that comes out the same.
-MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "package": "GGUF"}
-DOES = {"convert": "converts", "train": "trains", "package": "packages", "register": "registers"}
+MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "package": "GGUF", "register": "model"}
+DOES = {"convert": "converts", "train": "trains", "package": "packages", "register": "registers", "test": "tests"}
 CANT_TELL = ("input missing", "no server")  # kinds of reasons that say that something could not be looked at
 
 
@@ -75,20 +75,20 @@ def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
         outcome = foreseen.outcome(step) if plan.runs == YES else None
         if isinstance(outcome, str):
             found[step.id] = plan = replace(plan, runs=FAILS, reasons=(*plan.reasons, Reason(kind="fails", what=outcome)))
-        for path in step.writes:
+        for path in (*step.writes, step.id):
             makers[path] = plan
             coming[path] = outcome.get(path) if isinstance(outcome, Mapping) else None
     return tuple(found.values())
 
 
 def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming: Mapping[str, str | None]) -> Planned | None:
-    before = {path: makers[path] for path in step.reads if path in makers}
+    before = {path: makers[path] for path in (*step.reads, *step.after) if path in makers}
     for maker in before.values():
         if maker.runs in {FAILS, BLOCKED}:
             return Planned(step=step, runs=BLOCKED, reasons=(Reason(kind="blocked", what=maker.step.id),), seconds=None)
     record = foreseen.remembered(step)
     now = foreseen.sight(step, record)
-    names = {path: name for name, path in step.named_reads.items()}
+    names = {**{path: name for name, path in step.named_reads.items()}, **step.named_after}
     unsure = {path: maker for path, maker in before.items() if coming[path] is None}
     inputs = dict(now.inputs)
     for path in before:

@@ -46,7 +46,7 @@ class Reporter(ConsoleReporter):
         for name in selected_with_dependencies(tasks, selected_tasks):
             step = step_of(tasks[name])
             if step is not None and step.stage != "validate":
-                self.waiting.setdefault(step.name, set()).add(step.stage)
+                self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
 
     def end(self, number: int, _: object) -> None:
@@ -116,7 +116,7 @@ class Reporter(ConsoleReporter):
         step = step_of(task)
         if step is None or step.stage == "validate":
             return
-        self.waiting.setdefault(step.name, set()).discard(step.stage)
+        self.waiting.setdefault(step.name, set()).discard(step.id)
         if step.stage == "train" and fresh:
             self.reused[step.name] = seconds_of_training(step)
         if self.states.setdefault(step.name, "fresh") == "fresh" and not fresh:  # it may have come into the run by another task

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from ollamake.errors import BuildError, Mark, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
 from ollamake.ollama import server as servers
+from ollamake.ollama.address import Address
 from ollamake.say import say
-from ollamake.sights import Sights, made_files
+from ollamake.sights import ON_A_SERVER, Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy
-from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, moment, receipt_path, write_receipt
+from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, moment, read_receipt, receipt_path, write_receipt
 
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
@@ -35,8 +37,8 @@ class Run:
 
     def __init__(self, sights: Sights) -> None:
         self.sights = sights
-        self.use: servers.Use | None = None
-        self._users = 0  # steps that talk to the server now
+        self.uses: dict[Address, servers.Use] = {}
+        self._users = 0  # steps that talk to a server now
         self._guard = threading.Lock()  # doit may run steps in threads
 
     @cached_property
@@ -89,16 +91,16 @@ class Run:
             return self.train(step, why, again=not reasons or current().always)
         sealed = self.begun(step, why)
         outcome = self.stage(step)
-        targets = {outcome["name"]: outcome["digest"]} if step.stage == "register" else {path: file_digest(path) for path in made_files(step)}
+        targets = {outcome["name"]: outcome["digest"]} if step.stage in ON_A_SERVER else {path: file_digest(path) for path in made_files(step)}
         receipt = sealed(targets, outcome)
-        write_receipt(receipt_path(step, self.sights.address.file_name), receipt)
+        write_receipt(self.sights.receipt_path(step), receipt)
         return receipt
 
     def begun(self, step: Step, why: list[str]) -> Sealed:
         """A step begins: what it will read is digested now. Returns what makes its receipt when it has ended."""
         begun, commit = time.monotonic(), self.commit
         files = step.named_reads
-        inputs = {name: file_digest(path) for name, path in files.items()}
+        inputs = {**{name: file_digest(path) for name, path in files.items()}, **self.sights.made_before(step, now=True)}
         keys, versions = self.sights.keys(step), self.sights.versions(step)
 
         def sealed(targets: Mapping[str, str], outcome: Mapping[str, Any]) -> Receipt:
@@ -153,28 +155,39 @@ class Run:
             from ollamake.stages.package import package
 
             return package(step, model, self.sights.kind(step))
+        return self.on_a_server(step, model)
+
+    def on_a_server(self, step: Step, model: Model) -> dict[str, Any]:
+        """Do a step whose target is a server."""
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
+        from ollamake.stages.test import test
 
+        host = self.sights.host(step)
         with self._guard:
             self._users += 1
-            if self.use is None:
-                self.use = servers.use_server(self.sights.address)
+            if host.address not in self.uses:
+                self.uses[host.address] = servers.use_server(host.address)
         try:
-            with OllamaServer(self.sights.address) as server:
-                return {**register(step, model, server), "host": self.sights.host_name}
+            with OllamaServer(host.address) as server:
+                if step.stage == "register":
+                    return {**register(step, model, server), "host": host.name}
+                (candidate,) = self.sights.made_before(step, now=True).values()
+                registered = read_receipt(receipt_path(replace(step, stage="register"), host.file_name))
+                provenance = registered.outcome.get("provenance", {}) if registered else {}
+                return test(step, model, server, candidate, keep=self.sights.catalog.kept_versions, provenance=provenance, commit=self.commit)
         finally:
             with self._guard:
                 self._users -= 1
 
-    def end_server(self) -> None:
-        """Let go of the server, if a step had one and none has it now; end it, where a process of this run had it and was ended."""
+    def end_servers(self) -> None:
+        """Let go of the servers that steps had and none has now; end those that a process of this run had and was ended."""
         with self._guard:
-            if self.use is None:
-                servers.end_unused(self.sights.address)
-            elif not self._users:
-                self.use.end()
-                self.use = None
+            for host in self.sights.hosts:
+                if host.address not in self.uses:
+                    servers.end_unused(host.address)
+                elif not self._users:
+                    self.uses.pop(host.address).end()
 
 
 def require_files(step: Step) -> None:

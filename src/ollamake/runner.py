@@ -201,7 +201,7 @@ def _forks() -> bool:
 def end_servers() -> None:
     """Let go of the servers that steps in this process have used. Not by doit's teardown: what a thousand of these tell fills its pipe for good."""
     for run, _ in current().catalogs.values():
-        run.end_server()
+        run.end_servers()
 
 
 def taken_by(task: Any) -> tuple[str, int]:

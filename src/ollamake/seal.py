@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.sights import Sights
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,9 @@ class Seal:
     """What a build was fresh by."""
 
     form: str  # of this file, and of ollamake's stages
-    host: str | None  # as the catalog has it
-    address: str
-    server: str | None  # its version, where that decides what is packaged
-    models: Mapping[str, str]  # name in Ollama -> digest
+    hosts: list[str]  # as the catalog has them
+    models: Mapping[str, Mapping[str, str]]  # address of a server -> name in Ollama -> digest
+    servers: list[str | None]  # their versions, where these decide what is packaged
     trainers: list[dict[str, Any]]  # name, environment, what it reads and makes, and its versions where they are pinned
     files: Mapping[str, Signature]
     patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
@@ -52,11 +51,10 @@ class Seal:
         return self.form == form() and _same_files(self.files) and self._same_beyond_files()
 
     def _same_beyond_files(self) -> bool:
-        from ollamake.ollama.address import address_of
-        from ollamake.ollama.server import expected_version, known_digests
+        from ollamake.ollama.hosts import ask_all, hosts_of
 
-        address = address_of(self.host)
-        if str(address) != self.address or (self.server is not None and expected_version(address) != self.server):
+        hosts = hosts_of(self.hosts)
+        if [str(host.address) for host in hosts] != list(self.models):
             return False
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
             return False
@@ -64,8 +62,10 @@ class Seal:
             return False
         if any(facts_of_trainer(facts["name"], facts["env"], pinned=facts["versions"] is not None) != facts for facts in self.trainers):
             return False
-        known = known_digests(address) if self.models else {}
-        return known is not None and all(known.get(name) == digest for name, digest in self.models.items())
+        if self.servers and [host.expected_version for host in hosts] != self.servers:
+            return False
+        ask_all(hosts)
+        return all(host.has(self.models[str(host.address)]) for host in hosts)
 
 
 def sealed(catalog: str) -> Seal | None:
@@ -90,8 +90,10 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     lock_digest = sights.database.lock_digest
     if lock_digest is None:
         return
+    from ollamake.sights import ON_A_SERVER
+
     wanted = {**sights.catalog.digests, sights.database.name: lock_digest}
-    models: dict[str, str] = {}
+    models: dict[str, dict[str, str]] = {str(host.address): {} for host in sights.hosts}
     for step in steps:
         record = sights.remembered(step)
         try:
@@ -100,7 +102,10 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         except (BuildError, OSError):  # of a server that answers no more, say
             return
         wanted.update({path: record.inputs[name] for name, path in step.named_reads.items()})
-        (models if step.stage == "register" else wanted).update(record.targets)
+        if step.stage in ON_A_SERVER:
+            models[str(sights.host(step).address)].update(sights.found(step, record))
+        else:
+            wanted.update(record.targets)
     places = [f"{LOCAL}/records/{place}.json" for place in {sights.place(step) for step in steps} if place]
     try:
         files = _signatures(wanted, places)
@@ -113,10 +118,9 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     by_server = any(model.serve.weights == "auto" for model in sights.catalog.models)
     seal = Seal(
         form=form(),
-        host=sights.catalog.host,
-        address=str(sights.address),
-        server=sights.expected_version if by_server else None,
+        hosts=list(sights.catalog.hosts),
         models=models,
+        servers=[host.expected_version for host in sights.hosts] if by_server else [],
         trainers=[facts_of_trainer(name, env, pinned=pinned) for name, env, pinned in used],
         files=files,
         patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now

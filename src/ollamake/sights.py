@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
-from ollamake.catalog.expanded import Expanded
 from ollamake.freshness import Reason, Record, Sight
-from ollamake.graph import VERSIONS, Step
-from ollamake.ollama import server as servers
-from ollamake.ollama.address import Address, takes_adapters
+from ollamake.graph import LATEST, VERSIONS, Step
+from ollamake.ollama.address import takes_adapters
+from ollamake.ollama.hosts import Host, ask_all
 from ollamake.stages.served import read_served
 from ollamake.state.backend import LockBackend
 from ollamake.state.digests import digest_if_there
@@ -22,37 +20,40 @@ from ollamake.state.receipts import Receipt, read_receipt, receipt_path
 from ollamake.trainers.environment import Environment, Named
 from ollamake.trainers.port import trainer
 
+ON_A_SERVER = ("register", "test")  # stages whose target is a server
 HERE = "this-machine"  # what is remembered of a step for this machine, whichever server it talks to
 
 
 class Sights:
     """How a catalog's steps look; what a server says is asked once."""
 
-    def __init__(self, catalog: Catalog, address: Address, database: LockBackend) -> None:
+    def __init__(self, catalog: Catalog, hosts: Sequence[Host], database: LockBackend) -> None:
         self.catalog = catalog
-        self.address = address
+        self.hosts = tuple(hosts)
         self.database = database
-        # The server's name in what is kept: one that comes from the environment is told as the catalog writes it.
-        self.host_name = catalog.host.written if isinstance(catalog.host, Expanded) else str(address)
         self._versions: dict[tuple[str, Named], Mapping[str, str]] = {}  # trainer and its environment -> those of its packages
 
-    @cached_property
-    def expected_version(self) -> str | None:
-        """The version of the server that this run uses, asked once."""
-        return servers.expected_version(self.address)
+    def host(self, step: Step) -> Host:
+        """The server that the step talks to."""
+        return next((host for host in self.hosts if host.said == step.host), self.hosts[0])
 
-    @cached_property
-    def known_digests(self) -> Mapping[str, str] | None:
-        """The models that the server had when it was first asked: one call for the whole catalog."""
-        return servers.known_digests(self.address)
+    def known(self, step: Step) -> Mapping[str, str] | None:
+        """The models that the step's server had when it was first asked: one call for the whole catalog, of all servers at once."""
+        ask_all(self.hosts)
+        return self.host(step).known
 
     def ask_again(self) -> None:
-        """Forget what the server has said: it has got other models since."""
-        self.__dict__.pop("known_digests", None)
+        """Forget which models the servers have: they have got others since."""
+        for host in self.hosts:
+            host.forget()
 
     def place(self, step: Step) -> str | None:
         """The place, as a file may be called, that the step is remembered for; None where it is in the lock: the same everywhere."""
-        return {"package": HERE, "register": self.address.file_name}.get(step.stage)
+        return self.host(step).file_name if step.stage in ON_A_SERVER else HERE if step.stage == "package" else None
+
+    def receipt_path(self, step: Step) -> Path:
+        """Where the step's receipt is kept."""
+        return receipt_path(step, self.host(step).file_name)
 
     def remembered(self, step: Step) -> Record | None:
         """What doit's database has of the step."""
@@ -65,7 +66,7 @@ class Sights:
 
     def keys_before(self, step: Step) -> Mapping[str, Any]:
         """What the catalog said when the step's receipt was written."""
-        receipt = read_receipt(receipt_path(step, self.address.file_name))
+        receipt = read_receipt(self.receipt_path(step))
         return receipt.keys if receipt else {}
 
     def brought(self, step: Step) -> Receipt | None:
@@ -73,22 +74,38 @@ class Sights:
 
         So it is where the build was killed before the lock knew, or the lock is of another branch or gone.
         """
-        receipt = read_receipt(receipt_path(step, self.address.file_name))
+        receipt = read_receipt(self.receipt_path(step))
         return receipt if receipt and not self.reasons(step, receipt.record) else None
 
     def sight(self, step: Step, record: Record | None) -> Sight:
         """The step as it is now. Raises BuildError and OSError."""
         return Sight(
-            inputs={name: digest_if_there(path) for name, path in step.named_reads.items()},
+            inputs={**{name: digest_if_there(path) for name, path in step.named_reads.items()}, **self.made_before(step)},
             keys=self.keys(step),
             targets=self.targets(step, record),
             pinned=self.pinned(step),
-            lost=tuple(self.lost(step, record)) if record and step.stage == "register" else (),
+            lost=tuple(self.lost(step, record)) if record and step.stage in ON_A_SERVER else (),
         )
+
+    def made_before(self, step: Step, *, now: bool = False) -> dict[str, str]:
+        """The digests of the models that the steps have made which this one comes after, as far as they are remembered.
+
+        `now`: by what those have left behind just now, perhaps in another process of this run.
+        """
+        found: dict[str, str] = {}
+        for id_, name in step.named_after.items():
+            block = self.database.record(id_, self.place(step))
+            record = Record.of(block) if block else None
+            if now:
+                receipt = read_receipt(receipt_path(replace(step, stage=id_.partition(":")[0]), self.host(step).file_name))
+                record = receipt.record if receipt else record
+            if record is not None:
+                found.update({target: digest for target, digest in record.targets.items() if target == name})
+        return found
 
     def targets(self, step: Step, record: Record | None) -> dict[str, str | None]:
         """The digests of the files that the step makes, and of those that the record names. Raises OSError."""
-        if record is None or step.stage == "register":
+        if record is None or step.stage in ON_A_SERVER:
             return {}
         return {path: digest_if_there(path) for path in dict.fromkeys((*record.targets, *made_files(step)))}
 
@@ -128,21 +145,29 @@ class Sights:
         wanted = step.keys["serve.weights"]
         if wanted != "auto":
             return str(wanted)
-        if self.expected_version is None:
+        versions = [host.expected_version for host in self.hosts if host.expected_version is not None]
+        if not versions:
             served = read_served(Path(step.writes[0]))
             return "merged" if served is None else served.kind
-        return "adapter" if takes_adapters(self.expected_version) else "merged"
+        return "adapter" if all(map(takes_adapters, versions)) else "merged"
+
+    def found(self, step: Step, record: Record) -> dict[str, str]:
+        """The model that the step has made on a server, under the first name that it has there; empty where it is not there."""
+        names = [name for digest in record.targets.values() for name in self.host(step).tags_of(step.name, digest)]
+        return {name: digest for name in names[:1] for digest in record.targets.values()}
 
     def lost(self, step: Step, record: Record) -> Iterator[Reason]:
-        """What a registration has made and is no longer on the server as it made it."""
-        at, name = self.host_name, f"{step.name}:latest"
-        there = None if self.known_digests is None else self.known_digests.get(name)
-        if self.known_digests is None:
-            yield Reason(kind="no server", what=step.name, new=at)
-        elif there is None:
-            yield Reason(kind="not registered", what=step.name, new=at)
-        elif there != record.targets.get(name):
-            yield Reason(kind="replaced", what=step.name, new=at)
+        """What the step has made on a server that is no longer there as it made it."""
+        host, known = self.host(step), self.known(step)
+        ((name, digest),) = record.targets.items()
+        if known is None:
+            yield Reason(kind="no server", what=step.name, new=host.name)
+        elif known.get(name) == digest or (step.stage == "register" and host.tags_of(step.name, digest)):
+            return  # a candidate that was good has got another tag since
+        elif known.get(f"{step.name}:{LATEST}") is None:
+            yield Reason(kind="not registered", what=step.name, new=host.name)
+        else:
+            yield Reason(kind="replaced", what=step.name, new=host.name)
 
 
 def made_files(step: Step) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.expanded import written
+from ollamake.catalog.tests import said_tests
 from ollamake.digest import digest_value
 from ollamake.errors import BuildError, Mark
 from ollamake.freshness import Reason, Record, Sight
@@ -237,4 +238,4 @@ def _content(model: Model) -> str:
     """What a model is beside its name and place."""
     base = replace(model.base, mark=NOWHERE)
     portions = tuple(replace(portion, dataset=replace(portion.dataset, mark=NOWHERE)) for portion in model.portions)
-    return repr(replace(model, name="", mark=NOWHERE, base=base, portions=portions))
+    return repr((said_tests(model), replace(model, name="", mark=NOWHERE, base=base, portions=portions, tests=())))

@@ -16,7 +16,7 @@ from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of
-from ollamake.ollama.address import address_of
+from ollamake.ollama.hosts import hosts_of
 from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
 from ollamake.sights import Sights
@@ -30,7 +30,8 @@ PURPOSES = {
     "convert": "write the text that {} is trained on",
     "train": "train the adapter of {}",
     "package": "write the weights that {} is served from",
-    "register": "make {} in Ollama, and have it answer",
+    "register": "make {} in Ollama as a candidate, and have it load",
+    "test": "ask {} what its tests ask; if it answers well, it is the one that is used",
 }
 
 DoitTask = dict[str, Any]
@@ -43,7 +44,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
         catalog = held_against_trainers(catalog)
-        run = Run(Sights(catalog, address_of(catalog.host), backend))
+        run = Run(Sights(catalog, hosts_of(catalog.hosts), backend))
         steps = steps_in(catalog)
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
@@ -54,6 +55,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     yield from groups(path, groups_of(steps))
     for step in steps:
         yield task_of(step, run)
+    yield from tasks_of_hosts(steps)
 
 
 def steps_in(catalog: Catalog) -> tuple[Step, ...]:
@@ -85,10 +87,11 @@ def task_of(step: Step, run: Run) -> DoitTask:
     """
     task: DoitTask = {
         "basename": step.stage,
-        "name": step.name,
+        "name": step.id.removeprefix(f"{step.stage}:"),
         "doc": PURPOSES[step.stage].format(step.name),
         "file_dep": list(step.reads),
         "targets": list(step.writes),
+        "task_dep": list(step.after),
         "actions": [(run.do, [step])],
         "uptodate": [(run.is_fresh, [step])],
         "verbosity": 2,
@@ -97,6 +100,16 @@ def task_of(step: Step, run: Run) -> DoitTask:
     if step.stage in {"validate", "convert", "package"}:
         task["clean"] = [(clean, [step, run])]
     return task
+
+
+def tasks_of_hosts(steps: Iterable[Step]) -> Iterator[DoitTask]:
+    """Where there are several servers: a task for each stage of a model on all of them, `test:legal`."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for step in steps:
+        if step.host is not None:
+            found.setdefault((step.stage, step.name), []).append(step.id)
+    for (stage, name), ids in found.items():
+        yield {"basename": stage, "name": name, "doc": f"{PURPOSES[stage].format(name)}, on each server", "actions": None, "task_dep": ids}
 
 
 def clean(step: Step, run: Run) -> None:

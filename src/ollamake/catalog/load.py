@@ -87,7 +87,8 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
     libraries = {source.mark(()).path for source in sources.found[1:] if "models" not in source.value}
     return Catalog(
         path=first.path,
-        host=first.value.get("ollama", {}).get("host"),
+        hosts=_texts(first.value.get("ollama", {}).get("host", ())),
+        kept_versions=int(first.value.get("ollama", {}).get("keep", 1)),
         datasets=tuple(datasets.values()),
         models=tuple(whole.values()),
         policy=first.value.get("policy", {}),
@@ -97,6 +98,10 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Cat
         patterns=shared.patterns,
         environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
     )
+
+
+def _texts(said: str | Iterable[str]) -> tuple[str, ...]:
+    return (said,) if isinstance(said, str) else tuple(said)
 
 
 @dataclass(kw_only=True)

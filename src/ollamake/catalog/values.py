@@ -200,7 +200,8 @@ class Catalog:
     """All of `models.yaml`, and what it includes."""
 
     path: str
-    host: str | None  # of Ollama; None: $OLLAMA_HOST, else this machine
+    hosts: tuple[str, ...] = ()  # of Ollama; none: $OLLAMA_HOST, else this machine
+    kept_versions: int = 1  # of a model, in Ollama, beside the one that is used
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
     policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
@@ -209,6 +210,11 @@ class Catalog:
     digests: Mapping[str, str]  # of each of its files
     patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read
     environment: Mapping[str, str | None]  # variable that it may use -> digest of the value that it had; None: it was not set
+
+    @property
+    def host(self) -> str | None:
+        """The first of its servers, or None where it names none."""
+        return self.hosts[0] if self.hosts else None
 
     def mark_of(self, model: str, key: str) -> Mark | None:
         """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where none of them has it."""

@@ -91,7 +91,7 @@ def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool
     known = digests_at(server.address) or {}
     if tagged(model.name) not in known:
         msg = f"{model.name} is not on {server.address} yet"
-        raise BuildError(msg, fix=f"build it: `doit register:{model.name}`")
+        raise BuildError(msg, fix=f"build it: `doit build {model.name}`")
     messages = [{"role": "user", "content": question}]
     if not beside_base:
         _stream(server, model.name, messages)

@@ -47,7 +47,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
         if tasks and exclude:
             tasks = self.without([known[name] for name in tasks], exclude)
         if selectors or exclude:
-            self.sel_tasks = [*tasks, *(f"register:{name}" for name in (selected(selectors, exclude) if selectors or not typed else ()))]
+            self.sel_tasks = [*tasks, *(f"test:{name}" for name in (selected(selectors, exclude) if selectors or not typed else ()))]
         if self.options["max_train_minutes"] is not None:
             self.refuse_long_trainings(self.options["max_train_minutes"])
 

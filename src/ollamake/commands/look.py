@@ -81,14 +81,14 @@ def models_of(steps: Iterable[Step]) -> dict[str, Model]:
 def needed_by(models: Iterable[str], steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps of these models, and those that make what they read: of datasets, and of models whose adapters they start from. In their order."""
     steps, wanted = tuple(steps), set(models)
-    makers = {path: step for step in steps for path in step.writes}
+    makers = {path: step for step in steps for path in (*step.writes, step.id)}
     found: dict[str, Step] = {}
     coming = [step for step in steps if step.stage != "validate" and step.name in wanted]
     while coming:
         step = coming.pop()
         if step.id not in found:
             found[step.id] = step
-            coming.extend(makers[path] for path in step.reads if path in makers)
+            coming.extend(makers[path] for path in (*step.reads, *step.after) if path in makers)
     return tuple(step for step in steps if step.id in found)
 
 

@@ -72,7 +72,7 @@ class RetrainCommand(BuildCommand):
         except OSError as error:
             raise InvalidCommand(as_printed(BuildError(f"{error.filename}: {error.strerror}", fix=remedy(error)))) from error
         print(f"{catalog}: model {entry.name} on {entry.model['base']}{', written' if there is None else f', there already at {there.mark}'}")
-        return int(super().execute(params, [f"register:{entry.name}"]) or 0)
+        return int(super().execute(params, [f"test:{entry.name}"]) or 0)
 
     def go_to_the_dodo_file(self, params: Any, paths: dict[str, str]) -> None:
         """Work in the folder that doit works in. What was typed is seen from where it was typed; doit finds the same file when it looks again."""

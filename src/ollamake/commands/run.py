@@ -131,7 +131,7 @@ class RunCommand(cmd_run.Run):
 
         database = self.dep_manager.backend
         for path, (run, steps) in current().catalogs.items():
-            if any(str(entry.get("step")).startswith("register:") for entry in database.noted):
+            if any(str(entry.get("step")).startswith(("register:", "test:")) for entry in database.noted):
                 run.sights.ask_again()
             reused = sum(seconds_of_training(step) for step in steps if step.stage == "train")
             write_seal(path, run.sights, steps, reused=reused, stages=groups_of(steps))

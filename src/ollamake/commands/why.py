@@ -14,10 +14,13 @@ from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
 from ollamake.freshness import shown
-from ollamake.graph import Step
+from ollamake.graph import LATEST, Step
 from ollamake.plan import PERHAPS, Planned, planned
 from ollamake.sights import Sights
+from ollamake.spelling import counted
 from ollamake.state.receipts import Receipt
+
+SERVED = {"adapter": "a GGUF LoRA", "merged": "merged weights", "split": "merged weights, split"}
 
 
 class WhyCommand(Look):
@@ -48,12 +51,14 @@ def explain(name: str, sights: Sights, all_steps: tuple[Step, ...]) -> dict[str,
     foresight = Foresight(sights, all_steps)
     steps = needed_by([name], all_steps)
     plans = {plan.step.id: plan for plan in planned(steps, foresight)}
-    receipts = {step.stage: foresight.receipt(step) for step in steps if step.stage != "validate" and step.name == name}
+    tests = [step for step in steps if step.stage == "test" and step.name == name]
+    registered = [_registered(step, foresight, steps) for step in tests]
     return {
         "model": name,
         "fresh": not plans,
         "steps": [{"step": step.id, "last": _last(foresight.receipt(step)), "next": _next(plans.get(step.id))} for step in steps],
-        "registered": _registered(name, sights, receipts),
+        "registered": registered[0],
+        **({"also registered": registered[1:]} if registered[1:] else {}),
         "values": [origin.as_json() for origin in origins(sights.catalog, models_of(steps)[name])],
     }
 
@@ -69,26 +74,44 @@ def _next(plan: Planned | None) -> dict[str, Any] | None:
     return None if plan is None else {"runs": plan.runs, "reasons": [reason.text for reason in plan.reasons]}
 
 
-def _registered(name: str, sights: Sights, receipts: Mapping[str, Receipt | None]) -> dict[str, Any]:
-    receipt = receipts.get("register")
-    if receipt is None:
-        is_there = f"{name}:latest" in (sights.known_digests or {})
-        return {
-            "there": False,
-            "note": f"nothing is remembered of it on {sights.address}{', though a model of this name is there' if is_there else ''}",
-        }
-    known = sights.known_digests
-    ((model, digest),) = receipt.record.targets.items()
+def _registered(test: Step, foresight: Foresight, steps: Sequence[Step]) -> dict[str, Any]:
+    """What the model is made from that one server has, as the test step of that server knows it."""
+    sights, name = foresight.sights, test.name
+    receipts = {
+        step.stage: foresight.receipt(step) for step in steps if step.name == name and step.stage != "validate" and step.host in {None, test.host}
+    }
+    tested, receipt = receipts["test"], receipts["register"]
+    known, at = sights.known(test), sights.host(test).name
+    if tested is None or receipt is None:
+        is_there = f"{name}:{LATEST}" in (known or {})
+        return {"there": False, "note": f"nothing is remembered of it on {at}{', though a model of this name is there' if is_there else ''}"}
+    ((model, digest),) = tested.record.targets.items()
     there = None if known is None else known.get(model) == digest
     note = {
-        None: f"nothing answers at {sights.address}: this is what was registered there last",
-        False: f"{name} on {sights.address} is gone or was replaced by hand: this is what was registered there last",
+        None: f"nothing answers at {at}: this is what was registered there last",
+        False: f"{name} on {at} is gone or was replaced by hand: this is what was registered there last",
         True: "",
     }[there]
     took = {stage: found.seconds for stage, found in receipts.items() if found is not None}
     took["train"] = receipt.outcome.get("provenance", {}).get("seconds", took.get("train", 0.0))
     facts = {key: value for key, value in receipt.outcome.items() if key not in {"digest", "name", "provenance"}}
-    return {"there": there, "note": note, "model": model, "digest": digest, **facts, **receipt.outcome.get("provenance", {}), "took": took}
+    return {
+        "there": there,
+        "note": note,
+        "model": model,
+        "digest": digest,
+        **facts,
+        **receipt.outcome.get("provenance", {}),
+        "tested": _tested(tested),
+        "took": took,
+    }
+
+
+def _tested(receipt: Receipt) -> str:
+    if receipt.record.accepted is not None:
+        return receipt.record.accepted
+    counts = receipt.outcome["tests"]
+    return f"{counted(counts['passed'], 'test')} passed, {_day(receipt.finished)}"
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
@@ -96,8 +119,9 @@ def as_text(facts: Mapping[str, Any]) -> str:
     lines = [f"{facts['model']}: {'fresh' if facts['fresh'] else 'not up to date'}"]
     for step in facts["steps"]:
         lines += [step["step"], f"    last  {_said_last(step['last'])}", f"    next  {_said_next(step['next'])}"]
-    lines.append("registered now" if facts["registered"]["there"] else f"not known to be registered: {facts['registered']['note']}")
-    lines.extend(f"    {what:<9} {value}" for what, value in _provenance(facts["registered"]) if value)
+    for registered in (facts["registered"], *facts.get("also registered", ())):
+        lines.append("registered now" if registered["there"] else f"not known to be registered: {registered['note']}")
+        lines.extend(f"    {what:<9} {value}" for what, value in _provenance(registered) if value)
     lines += ["values", *_values(facts["values"])]
     return "\n".join(lines) + "\n"
 
@@ -126,7 +150,7 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "model" not in facts:
         return
     yield "model", f"{facts['model']} {facts['digest']}"
-    yield "on", f"{facts['host']}, Ollama {facts['version']}, as {'a GGUF LoRA' if facts['weights'] == 'adapter' else 'merged weights'}"
+    yield "on", f"{facts['host']}, Ollama {facts['version']}, as {SERVED[facts['weights']]}"
     yield "base", f"{facts['base']['name']} {facts['base']['digest']}"
     for dataset in facts.get("data", ()):
         yield "dataset", f"{dataset['name']}: {dataset.get('records')} records, {dataset.get('digest')}"

@@ -1,4 +1,4 @@
-"""Served weights -> a model in Ollama that has shown that it loads."""
+"""Served weights -> a candidate in Ollama that has shown that it loads."""
 
 from __future__ import annotations
 
@@ -8,53 +8,47 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
-from ollamake.graph import Step, adapter_folder
-from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer, tagged
+from ollamake.graph import CANDIDATE, Step, adapter_folder
+from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
+from ollamake.ollama.names import named_lock
 from ollamake.stages.served import read_served
 from ollamake.stages.system import system_of
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import read_receipt
 
-CANDIDATE = "candidate"  # tag under which a model is made and tried
-
 
 def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
-    """Make the model as `NAME:candidate`, have it answer, and only then give it the name. Returns its digest. Raises BuildError."""
+    """Make the model as `NAME:candidate`, and have it answer. Returns its name and digest. Raises BuildError."""
     served_path = Path(step.reads[0])
     served = read_served(served_path)
     if served is None:
         msg = f"{served_path}: the weights that it names are gone"
         raise BuildError(msg, fix="run `doit` again")
-    (weights,) = served.files
-    base = Path(model.base.gguf)
-    merged = served.kind == "merged"
     candidate = f"{model.name}:{CANDIDATE}"
-    server.create(
-        NewModel(
-            name=candidate,
-            files=served.files if merged else ((base, served.base),),
-            adapter=None if merged else weights,
-            system=system_of(model),
-            template=model.serve.template,
-            parameters=model.serve.parameters,
+    is_adapter = served.kind == "adapter"
+    with named_lock(server.address, model.name):
+        digest = server.create(
+            NewModel(
+                name=candidate,
+                files=((Path(model.base.gguf), served.base),) if is_adapter else served.files,
+                adapter=served.files[0] if is_adapter else None,
+                system=system_of(model),
+                template=model.serve.template,
+                parameters=model.serve.parameters,
+            )
         )
-    )
-    try:
-        _check_template(server, candidate, model)
-        server.load(candidate)
-        server.copy(candidate, model.name)
-        server.unload(model.name)
-    except BuildError:
-        with contextlib.suppress(BuildError):  # the server may be gone: the first error says more
-            server.delete(candidate)
-        raise
-    server.delete(candidate)
+        try:
+            _check_template(server, candidate, model)
+            server.load(candidate)
+        except BuildError:
+            with contextlib.suppress(BuildError):  # the server may be gone: the first error says more
+                server.delete(candidate)
+            raise
     return {
-        "name": tagged(model.name),
-        "digest": server.digest(model.name),
+        "name": candidate,
+        "digest": digest,
         "version": server.version(),
         "weights": served.kind,
-        "tested": "it loaded and answered when it was registered",  # or else we would not be here
         "base": {"name": model.base.name, "digest": served.base},
         "provenance": _provenance(Path(served.trained or adapter_folder(model))),
     }

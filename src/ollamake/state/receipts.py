@@ -65,7 +65,7 @@ def write_receipt(path: Path, receipt: Receipt, *, durable: bool = False) -> Non
 
 def receipt_path(step: Step, host: str) -> Path:
     """Where a step's receipt is kept; `host` is the server's name as a file may be called."""
-    if step.stage == "register":
+    if step.stage in {"register", "test"}:
         return Path(LOCAL, "hosts", host, f"{step.stage}-{step.name}.json")
     if step.stage == "train":
         return Path(step.writes[0]).parent / RECEIPT

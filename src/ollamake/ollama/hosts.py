@@ -1,0 +1,86 @@
+"""The servers of a catalog, as far as a look tells: which versions they are, which models they have. Standard library alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ollamake.catalog.expanded import Expanded, written
+from ollamake.errors import BuildError
+from ollamake.ollama import server as servers
+from ollamake.ollama.address import Address, address_of
+
+
+class Host:
+    """One server; what it says is asked once."""
+
+    def __init__(self, said: str | None, name: str, address: Address) -> None:
+        """`said`: as the steps name it, None where there is but one. `name`: in what is kept; no value of the environment is in it."""
+        self.said = said
+        self.name = name
+        self.address = address
+        self._asked: dict[str, Mapping[str, str] | None] = {}
+        self._version: dict[str, str | None] = {}
+
+    @property
+    def file_name(self) -> str:
+        """The server as a file may be called."""
+        return self.address.file_name
+
+    @property
+    def expected_version(self) -> str | None:
+        """The version of the server that a run uses; None where there is none."""
+        if not self._version:
+            self._version["expected"] = servers.expected_version(self.address)
+        return self._version["expected"]
+
+    @property
+    def known(self) -> Mapping[str, str] | None:
+        """The digest of each model that it had when it was first asked, by its name with tag; None where nothing answers."""
+        if not self.was_asked:
+            self._asked["known"] = servers.known_digests(self.address)
+        return self._asked["known"]
+
+    @property
+    def was_asked(self) -> bool:
+        """Is it known which models it has?"""
+        return bool(self._asked)
+
+    def forget(self) -> None:
+        """Ask again the next time: it has got other models since."""
+        self._asked.clear()
+
+    def has(self, models: Mapping[str, str]) -> bool:
+        """Has it each of these models, by name, with this digest? One that is asked for none need not answer."""
+        known = self.known if models else {}
+        return known is not None and all(known.get(name) == digest for name, digest in models.items())
+
+    def tags_of(self, name: str, digest: str) -> list[str]:
+        """The names with tag under which it has this version of a model."""
+        return [full for full, there in (self.known or {}).items() if there == digest and full.partition(":")[0] == name]
+
+
+def hosts_of(said: Sequence[str]) -> tuple[Host, ...]:
+    """The servers that a catalog names, or the one that $OLLAMA_HOST does. Raises BuildError, also where two of them are one."""
+    found: dict[Address, Host] = {}
+    for text in said or (None,):
+        address = address_of(text)
+        if address in found:
+            msg = f"ollama.host: {written(text or '')} is {address}, which is in the list already"
+            raise BuildError(msg, fix="name each server once")
+        name = text.written if isinstance(text, Expanded) else str(address)
+        found[address] = Host(text if len(said) > 1 else None, name, address)
+    return tuple(found.values())
+
+
+def ask_all(hosts: Sequence[Host]) -> None:
+    """Have each say which models it has, all at once: one that does not answer takes its time."""
+    unasked = [host for host in hosts if not host.was_asked]
+    if len(unasked) < 2:  # one is asked when it is looked at
+        return
+    with ThreadPoolExecutor(len(unasked)) as pool:
+        list(pool.map(_ask, unasked))
+
+
+def _ask(host: Host) -> None:
+    _ = host.known, host.expected_version

@@ -1,0 +1,80 @@
+"""Which version of a model has its name on a server: the tags that ollamake gives, and how they change hands.
+
+Each change leaves every version reachable under some tag until the next one is in its place, whenever it is cut off.
+"""
+
+from __future__ import annotations
+
+from ollamake.errors import BuildError
+from ollamake.graph import CANDIDATE, LATEST, PREVIOUS
+from ollamake.ollama.address import digests_at, versions_of
+from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.names import named_lock
+
+BASE = "base"  # of a model of the base alone, served as the model is, while that is tested
+ON_ITS_WAY = "rolling-back"  # what a roll-back that is cut off may leave
+
+
+def previous_tags(count: int) -> tuple[str, ...]:
+    """The tags of so many versions before the latest, the youngest first: previous, previous-2, ..."""
+    return tuple(PREVIOUS if number == 1 else f"{PREVIOUS}-{number}" for number in range(1, count + 1))
+
+
+def is_ours(tag: str) -> bool:
+    """Is this a tag that ollamake gives to models of a catalog?"""
+    return tag in {CANDIDATE, LATEST, PREVIOUS, BASE, ON_ITS_WAY} or tag.removeprefix(f"{PREVIOUS}-").isdecimal()
+
+
+def tags_on(server: OllamaServer, name: str) -> dict[str, str]:
+    """The digest of each version of a model that the server has, by its tag. Raises BuildError where it does not answer."""
+    known = digests_at(server.address)
+    if known is None:
+        msg = f"nothing answers at {server.address}"
+        raise BuildError(msg, fix="look whether the server still runs; then run `doit` again")
+    return {full.rpartition(":")[2]: digest for full, digest in versions_of(known, name).items()}
+
+
+def tag_of(tags: dict[str, str], digest: str) -> str | None:
+    """A tag of the version with this digest, or None where there is none; the candidate's where it has it."""
+    found = [tag for tag, there in tags.items() if there == digest]
+    return CANDIDATE if CANDIDATE in found else next(iter(found), None)
+
+
+def promote(server: OllamaServer, name: str, digest: str, *, keep: int) -> str | None:
+    """Give the name to the version with this digest, and keep so many of those before. Returns the digest that had it before. Raises BuildError."""
+    with named_lock(server.address, name):
+        tags = tags_on(server, name)
+        source, latest = tag_of(tags, digest), tags.get(LATEST)
+        if source is None:
+            msg = f"{name} on {server.address} was replaced while it was tested"
+            raise BuildError(msg, fix="run `doit` again")
+        if latest != digest:
+            if latest is not None:
+                _keep(server, name, tags, keep)
+            server.copy(f"{name}:{source}", f"{name}:{LATEST}")
+        kept = {LATEST, *previous_tags(keep)}
+        for tag in tags:
+            if is_ours(tag) and tag not in kept and (tag != CANDIDATE or tags[tag] == digest):
+                server.delete(f"{name}:{tag}")
+        return latest
+
+
+def _keep(server: OllamaServer, name: str, tags: dict[str, str], keep: int) -> None:
+    """Have the latest kept as the previous version, and each before it one place further back; the last one goes."""
+    places = previous_tags(keep)
+    if tags.get(PREVIOUS) == tags[LATEST]:  # done already, by a build that was cut off
+        return
+    for older, younger in reversed(list(zip(places[1:], places, strict=False))):
+        if younger in tags:
+            server.copy(f"{name}:{younger}", f"{name}:{older}")
+    server.copy(f"{name}:{LATEST}", f"{name}:{PREVIOUS}")
+    tags[PREVIOUS] = tags[LATEST]
+
+
+def exchange(server: OllamaServer, name: str, tag: str) -> None:
+    """Let the latest version and the one with this tag change places. Raises BuildError."""
+    with named_lock(server.address, name):
+        server.copy(f"{name}:{LATEST}", f"{name}:{ON_ITS_WAY}")
+        server.copy(f"{name}:{tag}", f"{name}:{LATEST}")
+        server.copy(f"{name}:{ON_ITS_WAY}", f"{name}:{tag}")
+        server.delete(f"{name}:{ON_ITS_WAY}")
