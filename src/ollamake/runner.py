@@ -23,6 +23,7 @@ from ollamake.engines.this_machine import most_at_once, slots_of
 from ollamake.graph import Step
 from ollamake.processes import end_with_child, end_with_parent, held_back
 from ollamake.reporter import ENDING, step_of
+from ollamake.talks import Talks, server_of
 
 HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
 
@@ -47,10 +48,11 @@ class _Whole(Runner):
 
 
 class OneByOne(_Whole):
-    """One step after the other, in this process."""
+    """One step after the other, in this process; but where there are several servers, a step of each at once."""
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Everything but trainings as it becomes ready, then a training, and so on."""
+        talks = Talks(self.execute_task)
         held: deque[Any] = deque()
         generator, more = task_dispatcher.generator, True
         node: Any = None
@@ -61,16 +63,30 @@ class OneByOne(_Whole):
                 except StopIteration:
                     more = False
             if not more or node == HOLD_ON:
-                if not held:
+                node = self._done(talks, held)
+                if node is None:
                     return
-                node = held.popleft()
-            elif not self.select_task(node, task_dispatcher.tasks):
-                continue
-            elif training_of(node.task) is not None:
-                held.append(node)
-                node = None
-                continue
-            self.process_task_result(node, self.execute_task(node.task))
+            elif self.select_task(node, task_dispatcher.tasks):
+                kept = held.append if training_of(node.task) is not None else talks.add if server_of(node.task) else None
+                if kept is None:
+                    self.process_task_result(node, self.execute_task(node.task))
+                else:
+                    kept(node)
+                    node = None
+        while talks.talking:  # what has begun on other servers comes to its end
+            self.process_task_result(*talks.next())
+
+    def _done(self, talks: Talks, held: deque[Any]) -> Any:
+        """The next step that is done, of those that were held back; None where there is none."""
+        if talks.begin():
+            node, failure = talks.next()
+        elif held:
+            node = held.popleft()
+            failure = self.execute_task(node.task)
+        else:
+            return None
+        self.process_task_result(node, failure)
+        return node
 
 
 class _SideBySide(_Whole):

@@ -97,6 +97,8 @@ def task_of(step: Step, run: Run) -> DoitTask:
         "verbosity": 2,
         "meta": {"ollamake": step},
     }
+    if step.host is not None:
+        task["io"] = {"capture": False}  # several run at once in threads, and there is but one sys.stdout
     if step.stage in {"validate", "convert", "package"}:
         task["clean"] = [(clean, [step, run])]
     return task
