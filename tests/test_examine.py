@@ -229,7 +229,7 @@ def test_a_dataset_without_a_question_is_an_error(repo: Repo, server: OllamaServ
 def test_how_many_are_asked_is_told(repo: Repo, server: OllamaServer) -> None:
     told: list[tuple[int, int]] = []
     examined(server, legal(repo, "{ask: Who?, expect: {contains: I}}", "{keeps: [Hi]}"), tell=lambda done, of: told.append((done, of)))
-    assert told == [(number, 13) for number in range(1, 14)]  # 5 of the effect, asked of two models; 1; 1, asked of two
+    assert told == [(number, 5) for number in range(1, 6)]  # one of the effect, asked of two models; 1; 1, asked of two
 
 
 def test_a_secret_of_the_environment_is_in_no_report(repo: Repo, server: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:

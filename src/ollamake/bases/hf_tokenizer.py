@@ -27,8 +27,8 @@ def tokenizer_files(keys: Mapping[str, Any], path: Path) -> dict[str, str]:
         msg = f"{path}: its tokenizer is of a kind that is not known here: model {kind!r}, pre {split!r}"
         raise BuildError(msg, fix=INSTEAD)
     tokens = _special_tokens(keys)
-    adds_bos = _adds(keys, "bos") and "bos_token" in tokens
-    adds_eos = _adds(keys, "eos") and "eos_token" in tokens
+    adds_bos = adds(keys, "bos") and "bos_token" in tokens
+    adds_eos = adds(keys, "eos") and "eos_token" in tokens
     _finish(tokenizer, keys, bos=tokens["bos_token"] if adds_bos else None, eos=tokens["eos_token"] if adds_eos else None)
     config = {
         **tokens,
@@ -65,7 +65,7 @@ def _special_tokens(keys: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _adds(keys: Mapping[str, Any], end: str) -> bool:
+def adds(keys: Mapping[str, Any], end: str) -> bool:
     """Does llama.cpp write this token around every text?"""
     own = keys.get(f"tokenizer.ggml.add_{end}_token")
     if isinstance(own, bool):

@@ -7,11 +7,6 @@ from itertools import takewhile
 BEFORE, BEHIND = 40, 100  # characters that are shown around the first difference
 
 
-def without_first(text: str, token: str) -> str:
-    """The text without the token that it may begin with: servers add that one themselves, and do not show it."""
-    return text.removeprefix(token) if token else text
-
-
 def difference_shown(trained: str, served: str) -> str:
     """Both around the place where they differ first, a line each."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(trained, served, strict=False)))

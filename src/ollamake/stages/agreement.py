@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ollamake.bases.hf_tokenizer import adds
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import written
 from ollamake.errors import BuildError
 from ollamake.gate import quoted
-from ollamake.gate.agreement import difference_shown, without_first
+from ollamake.gate.agreement import difference_shown
 from ollamake.gate.report import TEMPLATE, Result
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.rendering import Prompt, prompt_of
@@ -87,7 +88,7 @@ def _differing(model: Model, result: Result, question: str, differs: str) -> Res
 
 
 def _untold(server: OllamaServer, trained: str) -> str:
-    return f"Ollama {server.version()} does not say which prompt it makes; the model was trained with {difference_shown(trained, '').splitlines()[0]}"
+    return f"Ollama {server.version()} does not say which prompt it makes; the model was {difference_shown(trained, '').splitlines()[0]}"
 
 
 def template_of(model: Model, rendering: Rendering) -> ChatTemplate | None:
@@ -154,25 +155,26 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def difference(trained: str, made: Prompt, rendering: Rendering, system: str | None = None) -> str | None:
-    """What differs between the prompt of the training and the one that Ollama has made; "" where they agree, None where it tells too little."""
-    # `system`: one that may have values of the environment in it, which are not to be shown.
-    bos = rendering.bos
-    wanted = without_first(trained, bos)
+    """What differs between the prompt of the training and the one that Ollama has made; "" where they agree, None where it tells too little.
+
+    `system`: one that may have values of the environment in it, which are not to be shown.
+    """
+    adds_bos = bool(rendering.bos) and adds(rendering.keys, "bos")
     text = made.text
     if made.tokens is not None:
         whole = text_of(rendering.keys, made.tokens)
         text = whole.removesuffix(made.answer) if whole is not None and whole.endswith(made.answer) else None
     if text is not None:
-        if without_first(text, bos) != wanted:
-            return difference_shown(_hidden(wanted, system), _hidden(without_first(text, bos), system))
-        return ""
+        # A template of Ollama's leaves out the token that begins all texts, where the engine puts it there.
+        whole = f"{rendering.bos}{text}" if adds_bos and not text.startswith(rendering.bos) and trained.startswith(rendering.bos) else text
+        return "" if whole == trained else difference_shown(_hidden(trained, system), _hidden(whole, system))
     if made.count is None or rendering.tokenizer is None:
         return None
-    counts = {rendering.count(wanted), rendering.count(wanted) + 1}  # with the token that the engine may put before all
-    if made.count in counts:
+    count = rendering.count(trained)
+    if made.count in {count, count + adds_bos}:
         return ""
-    head = difference_shown(_hidden(wanted, system), "").splitlines()[0]
-    return f"{head}\nthat is {min(counts)} tokens, and Ollama's prompt has {made.count}"
+    head = difference_shown(_hidden(trained, system), "").splitlines()[0]
+    return f"{head}\nthat is {count} tokens, and Ollama's prompt has {made.count}"
 
 
 def _hidden(text: str, system: str | None) -> str:
@@ -184,7 +186,11 @@ def _of_tokens(trained: str, made: Prompt, rendering: Rendering) -> str | None:
     """A note where the same text is other tokens to the server than here; which of the two the trainer has seen is not known."""
     if made.tokens is None or rendering.tokenizer is None:
         return None
-    ids = rendering.tokenizer.encode(without_first(trained, rendering.bos), add_special_tokens=False).ids
+    ids = rendering.tokenizer.encode(trained, add_special_tokens=False).ids
+    if rendering.bos and trained.startswith(rendering.bos) and list(made.tokens[:1]) != ids[:1]:
+        ids = ids[1:]  # the engine has put it there
+    elif made.count == len(ids) + 1:
+        return f"Ollama puts {rendering.bos!r} before the prompt, and the base's chat template does not"
     place = next((place for place, (one, other) in enumerate(zip(ids, made.tokens, strict=False)) if one != other), len(ids))
     if place >= len(ids) - SEAM:
         return None

@@ -67,8 +67,8 @@ class _Examination:
     def results(self) -> list[Result]:
         """Of all tests; the models are asked one after the other, for a server may have room for one alone."""
         effect = self._effect_asks()
-        mine = [*effect, *(one for test in self.model.tests for one in self._asks(test))]
-        bases = [*effect, *(one for test in self.model.tests for one in self._asks(test) if _needs_base(test))]
+        mine = [*effect[:1], *(one for test in self.model.tests for one in self._asks(test))]
+        bases = [*effect[:1], *(one for test in self.model.tests for one in self._asks(test) if _needs_base(test))]
         befores = [one for test in self.model.tests if isinstance(test, Measure) and self._asks_previous(test) for one in self._asks(test)]
         self.answers.wanted = sum(len(set(asks)) for asks in (mine, bases, befores))
         self.answers.get(self.name, mine)
@@ -153,20 +153,19 @@ class _Examination:
         return messages[1:] if messages[0]["role"] == "system" and messages[0]["content"] == own else messages
 
     def _effect(self, asks: list[Ask]) -> Result:
-        mine, bases = self.answers.get(self.name, asks), self.answers.get(self.base, asks)
-        if _are_same(mine, bases):  # more may tell: the questions of the tests
+        """By the first question alone, where the answers to that differ; else by more, and by those of the tests."""
+        first = asks[:1]
+        if self.answers.get(self.name, first)[0].text != self.answers.get(self.base, first)[0].text:
+            asks = first
+        else:
             more = [ask(test.messages, **{**self.greedy, "num_predict": EFFECT_TOKENS}) for test in self.model.tests if isinstance(test, Question)]
             asks = list(dict.fromkeys((*asks, *more)))
-            mine, bases = self.answers.get(self.name, asks), self.answers.get(self.base, asks)
+        mine, bases = self.answers.get(self.name, asks), self.answers.get(self.base, asks)
         return effect_result(asks, mine, bases, self.model.mark, given=self.model.adapter is not None)
 
 
 def _needs_base(test: Question | Measure | Keeps) -> bool:
     return isinstance(test, Keeps) or (isinstance(test, Measure) and test.no_worse_than == BASE)
-
-
-def _are_same(mine: list[Answer], bases: list[Answer]) -> bool:
-    return all(own.text == base.text for own, base in zip(mine, bases, strict=True))
 
 
 def _score(test: Measure, asked: list[tuple[str, str]], answers: list[Answer]) -> float:
