@@ -238,3 +238,18 @@ def test_a_secret_of_the_environment_is_in_no_report(repo: Repo, server: OllamaS
     report = examined(server, legal(repo, '{ask: "Is it ${TOKEN}?", expect: {contains: "${TOKEN}"}}'))
     assert "hush-hush" in str(repo.server.asked)
     assert "hush-hush" not in json.dumps(report.as_json())
+
+
+def test_a_question_that_stands_in_the_training_records_is_a_warning_unless_leaks_says_otherwise(repo: Repo, server: OllamaServer) -> None:
+    legal(repo, '{ask: " Question 1?", expect: {contains: a}}', "{ask: Question 9?, expect: {contains: a}}", "{dataset: law, metric: exact, min: 1}")
+    (repo.path / "datasets/law.jsonl").write_text(jsonl({"instruction": "Question 3?", "output": "Another answer."}), encoding="utf-8")
+    told = [line for line in repo.doit("check", "shared").out.splitlines() if "[leaks]" in line]
+    assert told == [
+        "datasets/shared.jsonl:2: warning: model 'legal' is trained on what test 'Question 1?' (models.yaml:13) asks, word by word [leaks]",
+        "datasets/shared.jsonl:4: warning: model 'legal' is trained on what test 'exact of law' (models.yaml:13) asks, word by word [leaks]",
+    ]
+    repo.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/shared.jsonl], rules: {leaks: error}}")
+    failed = repo.doit("check", "shared")
+    assert (failed.code, "warning: model 'legal'" in failed.out) == (1, False)
+    repo.replace("leaks: error", "leaks: off")
+    assert "[leaks]" not in repo.doit("check", "shared").out

@@ -14,6 +14,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Dataset, Model
+from ollamake.catalog.tests import said_tests
 from ollamake.commands.look import AS_JSON, Look
 from ollamake.errors import BuildError, Fault, FaultyFileError, as_printed
 from ollamake.foresight import checked_now
@@ -102,7 +103,7 @@ def _each(models: Iterable[Model]) -> Iterator[Model]:
     seen = set()
     for model in models:
         portions = tuple((portion.dataset.name, portion.weight, portion.limit) for portion in model.portions)
-        what = (portions, model.base.name, model.train.max_tokens, model.train.system)
+        what = (portions, model.base.name, model.train.max_tokens, model.train.system, str(said_tests(model)))
         if what not in seen:
             seen.add(what)
             yield model

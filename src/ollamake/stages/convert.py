@@ -15,6 +15,7 @@ from ollamake.records.text import rendered
 from ollamake.records.verdict import faults_of
 from ollamake.say import say
 from ollamake.spelling import counted
+from ollamake.stages.asked_leaks import asked_leaks
 from ollamake.stages.lengths import Lengths, rendering_of
 from ollamake.stages.mixture import held, leaks, mixture
 from ollamake.stages.reading import Example
@@ -57,8 +58,11 @@ def lengths_of(model: Model) -> Lengths:
 
 
 def leaks_of(model: Model) -> list[Fault]:
-    """The warnings of records that the model is trained on though another of its datasets holds them out. Raises FaultyFileError where it is an error."""
-    found = leaks(model)
+    """The warnings of records that the model is trained on though another of its datasets holds them out, or a test asks about them.
+
+    Raises FaultyFileError where it is an error.
+    """
+    found = [*leaks(model), *asked_leaks(model)]
     errors, warnings = ([breach for breach in found if breach.severity == severity] for severity in (ERROR, WARNING))
     if errors:
         raise FaultyFileError(faults_of(errors, len(errors)))

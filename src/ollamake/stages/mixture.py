@@ -19,7 +19,7 @@ from ollamake.stages.reading import Example, examples_of
 
 def mixture(model: Model, read: dict[str, str]) -> Iterator[Example]:
     """The records in the order in which they are written; into `read` goes the digest of what each file held. Raises OSError."""
-    chosen = (example for portion in model.portions for example in _portion(portion, read))
+    chosen = (example for portion in model.portions for example in portion_of(portion, read))
     if model.shuffle:
         examples = list(chosen)
         chosen = (examples[place] for place in shuffled(_prints(examples), model.train.seed))
@@ -47,7 +47,7 @@ def leaks(model: Model) -> list[Breach]:
     found = []
     for portion in model.portions:
         severity = severities(portion.dataset.rules)["leaks"]
-        for example in _portion(portion, {}):
+        for example in portion_of(portion, {}):
             first = there.get(_said(example.record))
             if first is not None:
                 text, fix = f"the same record as {first}, which is held out", "delete one of the two"
@@ -60,7 +60,8 @@ def leaks(model: Model) -> list[Breach]:
     return found
 
 
-def _portion(portion: Portion, read: dict[str, str]) -> Iterator[Example]:
+def portion_of(portion: Portion, read: dict[str, str]) -> Iterator[Example]:
+    """The records of it that are trained on; into `read` goes the digest of what each file held. Raises OSError."""
     dataset = portion.dataset
     if not portion.mixing:
         yield from examples_of(dataset, read)
