@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ollamake.duration import duration
-from ollamake.progress import TrainingProgress, step_facts, waiting
+from ollamake.progress import AskingProgress, TrainingProgress, step_facts, waiting
 from ollamake.trainers.port import Event, json_event
 
 EVENTS = (
@@ -96,3 +96,13 @@ def test_a_line_that_is_no_event_is_for_the_log(line: str) -> None:
 
 def test_unknown_facts_of_an_event_are_passed_over() -> None:
     assert json_event('{"event": "step", "step": 3, "steps": 9, "gpu": 1}') == Event(kind="step", step=3, steps=9)
+
+
+def test_questions_are_counted_and_only_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with AskingProgress("legal", quiet=0.0) as progress:
+        progress.show(1, 20)
+    assert capsys.readouterr().out == "   legal: question 1/20\n"
+    with AskingProgress("legal") as progress:
+        progress.show(1, 20)
+        progress.show(2, 20)
+    assert capsys.readouterr().out == ""

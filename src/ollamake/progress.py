@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ollamake.duration import duration
 from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.trainers.port import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 QUIET = 10.0  # seconds at least between two plain lines
 LARGE = 50_000_000  # bytes from which on sending is worth a bar
@@ -80,6 +84,44 @@ class TrainingProgress:
     def show(self, event: Event) -> None:
         """Show what the training tells."""
         self._bar.show(event)
+
+
+class AskingProgress:
+    """Shows on standard output how many of a model's questions are answered."""
+
+    def __init__(self, name: str, *, quiet: float = QUIET) -> None:
+        """`quiet`: seconds at least between two plain lines."""
+        self.name = name
+        self.quiet = quiet
+        self._plain = None if sys.stdout.isatty() else _PlainLines(name)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> AskingProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, answered: int, of: int) -> None:
+        """Show it: on a terminal as a bar, elsewhere as a line now and then."""
+        if self._plain is not None:
+            now = time.monotonic()
+            self._plain.shown = self._plain.shown or now  # the first line comes when there is something to wait for
+            if now - self._plain.shown >= self.quiet:
+                self._plain.shown = now
+                self._plain.line(f"question {answered}/{of}")
+            return
+        if self._bar is None or self._task is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = (TextColumn("   {task.description}: questions"), BarColumn(), MofNCompleteColumn())
+            self._bar = Progress(*columns, console=Console(file=sys.__stdout__), refresh_per_second=4, transient=True)
+            self._task = self._bar.add_task(self.name, total=of)
+            self._bar.start()
+        self._bar.update(self._task, completed=answered, total=of)
 
 
 class _PlainLines:
