@@ -66,7 +66,7 @@ class FakeOllama:
         self.refusals: list[Refusal] = []
         self.says: Callable[[dict[str, Any]], str] | None = None  # what is asked (model, messages, options) -> the answer
         self.asked: list[dict[str, Any]] = []  # of all chats
-        self.tells_prompts = True  # as 0.11 does, and later ones
+        self.tells_prompts = True  # their text or their tokens
         self.answer: Callable[[Asked], str] = lambda asked: f"I am {asked.name}"
 
     def snapshot(self) -> FakeOllama:
@@ -118,6 +118,12 @@ class FakeOllama:
             return "".join(message["content"] for message in messages if message["role"] == "user")
         turns = (f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in messages)
         return "".join(turns) + "<|im_start|>assistant\n"
+
+
+def _tokens(text: str) -> list[int]:
+    """As a tiny base has them: one for each byte, and two for its template."""
+    special = {"<|im_start|>": 256, "<|im_end|>": 257}
+    return [token for part in re.split(r"(<\|im_start\|>|<\|im_end\|>)", text) for token in ([special[part]] if part in special else part.encode())]
 
 
 def _tagged(name: str) -> str:
@@ -263,9 +269,9 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 return
             system = [{"role": "system", "content": asked["system"]}] if asked.get("system") else []
             messages = server.seen_by(name, [*system, {"role": "user", "content": asked["prompt"]}])
-            tokens = [*server.render(name, messages, asked.get("template")).encode()]
+            tokens = _tokens(server.render(name, messages, asked.get("template")))
             facts = {"model": name, "response": "I", "done": True, "done_reason": "length", "context": [*tokens, ord("I")]}
-            self.say(200, {**facts, "prompt_eval_count": len(tokens), "eval_count": 1})
+            self.say(200, {**facts, "prompt_eval_count": len(tokens), "eval_count": 1} if server.tells_prompts else {"response": "I", "done": True})
 
         def do_chat(self, asked: dict[str, Any]) -> None:
             name = _tagged(asked["model"])
@@ -285,7 +291,12 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             words = re.findall(r"\S*\s*", said)[:-1]
             limit = options.get("num_predict", len(words))
             reason = "length" if len(words) > limit else "stop"
-            end = {"done": True, "done_reason": reason, "prompt_eval_count": len(prompt), "eval_count": min(limit, len(words))}
+            end = {
+                "done": True,
+                "done_reason": reason,
+                **({"prompt_eval_count": len(_tokens(prompt))} if server.tells_prompts else {}),
+                "eval_count": min(limit, len(words)),
+            }
             if asked.get("stream") is False:
                 self.say(200, {"model": name, "message": {"role": "assistant", "content": "".join(words[:limit])}, **end})
                 return

@@ -29,6 +29,9 @@ def show() -> None:
     with TrainingProgress("legal") as progress:
         for event in EVENTS:
             progress.show(event)
+    with AskingProgress("sales") as asking:
+        asking.show(1, 3)
+        asking.show(3, 3)
 
 
 def on_a_terminal() -> str:
@@ -67,7 +70,9 @@ def test_on_a_terminal_there_is_one_live_bar() -> None:
     assert "legal" in written
     assert "━" in written
     assert "step 4/4  loss 0.5000  100 tokens/s  0.0 s left" in written
-    assert written.count("\n") <= 6  # the bar is drawn over itself
+    assert "sales: questions" in written
+    assert "3/3" in written
+    assert written.count("\n") <= 8  # the bars are drawn over themselves
 
 
 @pytest.mark.parametrize(

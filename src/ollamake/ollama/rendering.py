@@ -1,6 +1,6 @@
 r"""The prompt that Ollama makes of messages, by the template that it serves a model with.
 
-`/api/chat` with `_debug_render_only` says its text, since 0.11. An older one answers instead, and says how many tokens the prompt has; its `/api/generate`
+`/api/chat` with `_debug_render_only` says its text, since 0.11.5. An older one answers instead, and says how many tokens the prompt has; its `/api/generate`
 gives the tokens of prompt and answer as `context`. What these two make of the same messages is the same, if the prompts are of the same length: then
 `context` is the prompt. Read in Ollama's source (server/routes.go), and seen on 0.9.3.
 """
