@@ -13,8 +13,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from faulty_proxy import QuietServer
 
 TEMPLATE = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 BARE = "{{ .Prompt }}"
@@ -43,13 +45,14 @@ class Refusal:
     status: int
     error: str
     times: int = 1
+    method: str = "POST"
 
 
 class FakeOllama:
     def __init__(self, version: str = "0.9.3") -> None:
         self.version = version
         self.reset()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = QuietServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def reset(self, like: FakeOllama | None = None) -> None:
@@ -99,9 +102,9 @@ class FakeOllama:
     def takes_adapters(self) -> bool:
         return not self.is_at_least(0, 34, 1) if self.refuses_adapters is None else not self.refuses_adapters
 
-    def refusal(self, path: str) -> Refusal | None:
+    def refusal(self, method: str, path: str) -> Refusal | None:
         for refusal in self.refusals:
-            if path.startswith(refusal.path) and refusal.times:
+            if refusal.times and refusal.method == method and path.startswith(refusal.path):
                 refusal.times -= 1
                 return refusal
         return None
@@ -148,7 +151,7 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
 
         def is_refused(self, value: Any = None) -> bool:
             server.requests.append((self.command, self.path, value))
-            refusal = server.refusal(self.path)
+            refusal = server.refusal(self.command, self.path)
             if refusal:
                 self.say(refusal.status, {"error": refusal.error})
             return refusal is not None

@@ -18,8 +18,8 @@ from ollamake.errors import BuildError
 
 DEFAULT_PORT = 11434
 CONNECTING = 3.0  # seconds that a server may take to let us in
-PATIENCE = 10.0  # seconds between two bytes of an answer: listing many models from a slow disk takes some
-LIMIT = 15.0  # seconds that all of several servers may take: a name that is looked up in vain knows no other end
+PATIENCE = 5.0  # seconds between two bytes of an answer: listing many models from a slow disk takes some
+LIMIT = 10.0  # seconds that all of several servers may take: a name that is looked up in vain knows no other end
 # Ollama refuses every adapter from here on (ollama/ollama#14969).
 FIRST_WITHOUT_ADAPTERS = (0, 34, 1)
 # From here on each file of a split GGUF is a layer of its own; servers before take two files for two models, and say nothing.
@@ -114,7 +114,7 @@ def digests_at(address: Address) -> dict[str, str] | None:
         return None
 
 
-def digests_at_each(addresses: Iterable[Address]) -> dict[Address, dict[str, str] | None]:
+def digests_at_each(addresses: Iterable[Address], limit: float = LIMIT) -> dict[Address, dict[str, str] | None]:
     """The digests of the models of several servers, asked at once; None for one that gives no list. Who asks for more of that one hears why."""
     found: dict[Address, dict[str, str] | None] = {}
 
@@ -129,7 +129,7 @@ def digests_at_each(addresses: Iterable[Address]) -> dict[Address, dict[str, str
     threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in asked]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + LIMIT
+    until = time.monotonic() + limit
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     return {address: found.get(address) for address in asked}

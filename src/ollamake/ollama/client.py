@@ -16,7 +16,7 @@ from ollamake.errors import BuildError
 from ollamake.ollama.address import Address, digests_at, renders, version_at
 from ollamake.ollama.failures import BlobGoneError, broke_off, failures_of
 from ollamake.ollama.names import tagged
-from ollamake.ollama.upload import send_blob
+from ollamake.ollama.upload import PAUSES, send_blob
 
 __all__ = ["BARE_TEMPLATE", "NewModel", "OllamaServer", "Reply", "tagged"]
 
@@ -60,8 +60,9 @@ class Reply:
 class OllamaServer:
     """A running Ollama; a context, which closes the connection at its end."""
 
-    def __init__(self, address: Address, patience: float = PATIENCE) -> None:
+    def __init__(self, address: Address, patience: float = PATIENCE, pauses: Sequence[float] = PAUSES) -> None:
         self.address = address
+        self._pauses = pauses
         timeout = httpx.Timeout(patience, connect=min(CONNECTING, patience))
         verify = address.scheme == "https"  # reading certificates takes 17 ms
         self._client = ollama.Client(str(address), timeout=timeout, verify=verify)
@@ -153,7 +154,10 @@ class OllamaServer:
             said = self._client.generate(
                 model=name, prompt=prompt, system=system or "", template=template or "", options={**STEADY, "num_predict": 1}
             )
-            return tuple(said.context or ())[: said.prompt_eval_count]
+            if not said.context or said.prompt_eval_count is None:
+                msg = "it names no tokens"
+                raise ValueError(msg)
+            return tuple(said.context[: said.prompt_eval_count])
 
     def load(self, name: str) -> None:
         """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""
@@ -193,7 +197,7 @@ class OllamaServer:
 
     def _send_and_create(self, model: NewModel) -> None:
         for path, digest in (*model.files, *((model.adapter,) if model.adapter else ())):
-            send_blob(self._http, self.address, path, digest)
+            send_blob(self._http, self.address, path, digest, self._pauses)
         what = f"can't create {model.name}"
         status = None
         with failures_of(what, self.address):

@@ -83,5 +83,5 @@ def _said(body: str) -> str:
     try:
         body = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        body = re.sub(r"<[^>]*>", " ", body)
+        body = re.sub(r"<[^>]*>", " ", str(body))
     return " ".join(str(body).split())[:_LENGTH]

@@ -21,7 +21,7 @@ from ollamake.folders import cache_folder
 from ollamake.locks import try_lock
 from ollamake.logs import last_lines
 from ollamake.ollama import embedded
-from ollamake.ollama.address import Address, digests_at, version_at
+from ollamake.ollama.address import Address, digests_at, listens, version_at
 
 PATIENCE = 60.0  # seconds that a server may take to start, or to end
 GET_OLLAMA = "get Ollama from https://ollama.com/download, start it with `ollama serve`, and run this again"
@@ -75,6 +75,7 @@ def use_server(address: Address) -> Use:
     with embedded.locked(_state("start.lock", address)):
         version = version_at(address)  # it may have come or gone while we waited
         if version is None:
+            _refuse_silent(address)
             version = _start(cache, address)
         lease = _state("lease", address).open("w")
         fcntl.flock(lease, fcntl.LOCK_SH)
@@ -110,6 +111,8 @@ def _refuse_to_start(address: Address) -> None:
     if not address.is_here:
         msg = f"nothing answers at {address}"
         raise BuildError(msg, fix="start Ollama on that machine, or set $OLLAMA_HOST to one that runs")
+    if _server_pid(address) is None:  # ours may be on its way, or just ending
+        _refuse_silent(address)
     if shutil.which("ollama"):
         # Not started by us: as a service it has another user's folder of models.
         msg = f"nothing answers at {address}, but Ollama is installed"
@@ -117,6 +120,13 @@ def _refuse_to_start(address: Address) -> None:
     if not embedded.is_possible():
         msg = f"nothing answers at {address}, and there is no embedded Ollama for this machine (only for Linux x86_64)"
         raise BuildError(msg, fix=GET_OLLAMA)
+
+
+def _refuse_silent(address: Address) -> None:
+    """Raise BuildError where something has the port, and has not said its version."""
+    if listens(address):
+        msg = f"{address} takes connections, and gives no answer"
+        raise BuildError(msg, fix="end what listens on that port, or set $OLLAMA_HOST to another: OLLAMA_HOST=127.0.0.1:11500")
 
 
 def _start(cache: Path, address: Address) -> str:

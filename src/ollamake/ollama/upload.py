@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,17 +21,17 @@ PAUSES = (0.5, 2.0, 5.0)
 PIECE = 1 << 20  # bytes
 
 
-def send_blob(client: httpx.Client, address: Address, path: Path, digest: str) -> None:
+def send_blob(client: httpx.Client, address: Address, path: Path, digest: str, pauses: Sequence[float] = PAUSES) -> None:
     """Have the server hold this file, whose digest is known. Raises BuildError."""
     with failures_of(f"can't send {path}", address):
         if _is_held(client, digest):
             return
         with blob_lock(address, digest):  # models of one base, registered at once: the second finds it sent
-            _send_until_held(client, address, path, digest)
+            _send_until_held(client, address, path, digest, pauses)
 
 
-def _send_until_held(client: httpx.Client, address: Address, path: Path, digest: str) -> None:
-    for pause in PAUSES:
+def _send_until_held(client: httpx.Client, address: Address, path: Path, digest: str, pauses: Sequence[float]) -> None:
+    for pause in pauses:
         error = _send_if_missing(client, address, path, digest)
         if error is None:
             return
