@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import DODO, Repo
 from fake_ollama import Asked, FakeOllama, Refusal
 from faulty_proxy import Fault, FaultyProxy
 from ollamake.digest import digest_file
@@ -407,3 +411,89 @@ def test_a_name_is_waited_for_in_words(capsys: pytest.CaptureFixture[str]) -> No
         assert not said.is_set()
     thread.join()
     assert said.is_set()
+
+
+# Whole builds
+
+
+@pytest.fixture
+def behind(built: Repo, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A repo with everything built, and registered by way of the proxy."""
+    monkeypatch.setenv("OLLAMA_HOST", proxy.host)
+    result = built.doit()
+    assert result.code == 0, result.err
+    assert built.doit().ran == []
+    built.replace("base: tiny\n    data: [shared]\n", "base: tiny\n    data: [shared]\n    serve: {system: New.}\n")
+    return built
+
+
+SPOILED = {
+    "version": [Fault("/api/version", "GET", status=500, times=9)],
+    "list": [Fault("/api/tags", "GET", answers=30, times=9)],
+    "list for a moment": [Fault("/api/tags", "GET", answers=30)],
+    "create, 500": [Fault("/api/create", status=500)],
+    "create, cut off": [Fault("/api/create", answers=20)],
+    "create, without an end": [Fault("/api/create", answers=28, closes=True)],
+    "create, an error in the stream": [Fault("/api/create", status=200, body=b'{"error": "boom"}\n')],
+    "show, 500": [Fault("/api/show", status=500)],
+    "chat, 500": [Fault("/api/chat", status=500)],
+    "chat, torn": [Fault("/api/chat", answers=30, closes=True)],
+    "copy, 500": [Fault("/api/copy", status=500)],
+    "copy, cut off when it was done": [Fault("/api/copy", answers=0)],
+    "delete, 500": [Fault("/api/delete", "DELETE", status=500)],
+    "unload, 500": [Fault("/api/generate", status=500)],
+    "all, slow": [Fault("/api/", method, delay=0.1, times=99) for method in ("GET", "HEAD", "POST", "DELETE")],
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_a_build_over_a_bad_way_calls_no_wrong_model_latest_and_the_next_heals(behind: Repo, proxy: FaultyProxy, spoiled: str) -> None:
+    before = behind.server.digest("legal:latest")
+    proxy.faults += [replace(fault) for fault in SPOILED[spoiled]]
+    result = behind.doit()
+    assert "Traceback" not in result.out + result.err
+    system = behind.server.models["legal:latest"].get("system")
+    assert (behind.server.digest("legal:latest") == before) is (system is None)
+    assert result.code == 0 or "fix: " in result.out + result.err
+    if result.code == 0:
+        assert system == "New."
+    proxy.faults.clear()
+    healed = behind.doit()
+    assert healed.code == 0, healed.out + healed.err
+    assert behind.server.models["legal:latest"]["system"] == "New."
+    assert behind.doit().ran == []
+
+
+def test_an_upload_that_is_cut_off_during_a_build_is_taken_up_within_it(behind: Repo, proxy: FaultyProxy) -> None:
+    behind.records("shared").write_text(behind.records("shared").read_text(encoding="utf-8").replace("Answer 1.", "Reply 1."), encoding="utf-8")
+    proxy.faults.append(Fault("/api/blobs/", sends=1000))
+    result = behind.doit()
+    assert result.code == 0, result.err
+    assert "did not get to http://" in result.out
+    assert set(behind.server.weights("legal")) <= set(behind.server.blobs)
+
+
+def test_two_builds_of_one_name_at_once_leave_one_model_or_the_other(
+    built: Repo, proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(built.path, other, dirs_exist_ok=True)
+    proxy.faults += [Fault("/api/", method, delay=0.05, times=99) for method in ("POST", "DELETE")]  # that they meet
+    repos = [built, Repo(other, built.server)]
+    for number, repo in enumerate(repos):
+        (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+        repo.replace("data: [shared]\n", f"data: [shared]\n    serve: {{system: 'Repo {number}.'}}\n")
+    environment = {**os.environ, "OLLAMA_HOST": proxy.host}
+    argv = [sys.executable, "-m", "doit", "register:legal"]
+    builds = [subprocess.Popen(argv, cwd=repo.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for repo in repos]
+    said = [build.communicate()[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], said
+    assert [name for name in built.server.models if "candidate" in name] == []
+    last = built.server.models["legal:latest"]["system"]
+    assert last in {"Repo 0.", "Repo 1."}
+    # Who was first sees it, and takes the name again.
+    for number, repo in enumerate(repos):
+        done = subprocess.run(argv, cwd=repo.path, env=environment, capture_output=True, text=True, check=True)
+        assert (".  register:legal" in done.stdout) is (last != f"Repo {number}."), done.stdout
+        last = built.server.models["legal:latest"]["system"]
+        assert last == f"Repo {number}."

@@ -15,8 +15,8 @@ from fake_ollama import FakeOllama
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.ollama import embedded
-from ollamake.ollama.address import Address, address_of, digests_at, has_blob, takes_adapters, version_at
-from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.address import Address, adapters_taken, address_of, digests_at, has_blob, takes_adapters, version_at
+from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.ollama.server import use_server
 from tiny_base import write_tiny_base
 
@@ -135,10 +135,10 @@ class OllamaContract:
 
     def test_a_model_is_made_listed_copied_and_deleted(self, server: OllamaServer, new: NewModel) -> None:
         assert not has_blob(server.address, new.files[0][1])
-        server.create(new)
+        digest = server.create(new)
         assert has_blob(server.address, new.files[0][1])
-        digest = server.digest("contract")
-        server.copy("contract", "contract:kept")
+        assert server.digest("contract") == digest
+        assert server.copy("contract", "contract:kept") == digest
         known = digests_at(server.address) or {}
         assert known["contract:latest"] == known["contract:kept"] == digest
         server.delete("contract")
@@ -167,6 +167,39 @@ class OllamaContract:
             server.delete("nobody")
         with pytest.raises(BuildError, match=r"not found(.|\n)*  fix: build the model first: `doit`"):
             list(server.answer("nobody", [{"role": "user", "content": "Hi"}]))
+
+    def test_a_reply_is_the_same_each_time_and_says_that_it_was_cut_off(self, server: OllamaServer, new: NewModel) -> None:
+        server.create(new)
+        first, second = (server.reply("contract", [{"role": "user", "content": "Hello you"}], max_tokens=2) for _ in range(2))
+        assert first == second
+        assert (first.done_reason, first.tokens) == ("length", 2)
+        assert "".join(server.answer("contract", [{"role": "user", "content": "Hello you"}], num_predict=2, temperature=0)) == f"{first.text}..."
+        server.delete("contract")
+
+    def test_the_served_template_shows_itself_in_tokens(self, server: OllamaServer, new: NewModel) -> None:
+        server.create(new)
+        text = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        tokens = server.prompt_tokens("contract", "Hi", system="Be kind.")
+        assert tokens == server.prompt_tokens("contract", text, template=BARE_TEMPLATE)
+        assert tokens == server.prompt_tokens("contract", "Hi")  # the model's own system text
+        assert tokens != server.prompt_tokens(
+            "contract", text.replace("<|im_end|>\n<|im_start|>user", "<|im_end|><|im_start|>user"), template=BARE_TEMPLATE
+        )
+        assert server.rendered("contract", [{"role": "user", "content": "Hi"}]) is None
+        server.delete("contract")
+
+    def test_a_server_that_takes_adapters_says_so_of_one_that_is_not_there(self, server: OllamaServer) -> None:
+        before = digests_at(server.address)
+        assert adapters_taken(server.address, "0.0.0")
+        assert digests_at(server.address) == before
+
+    def test_unloading_and_making_again_go_well_whatever_is_loaded(self, server: OllamaServer, new: NewModel) -> None:
+        server.create(new)
+        server.load("contract")
+        server.create(new)
+        server.unload("contract")
+        server.unload("contract")
+        server.delete("contract")
 
     def test_weights_that_changed_since_their_digest_was_taken(self, server: OllamaServer, new: NewModel) -> None:
         wrong = (new.files[0][0], "sha256:" + "0" * 64)
