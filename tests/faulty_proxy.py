@@ -29,7 +29,8 @@ class Fault:
     answers: int | None = None  # bytes of the answer's body that get to us; then we are cut off
     closes: bool = False  # an answer that is cut off ends as if it were whole
     silent: bool = False  # the request goes nowhere, and no answer comes
-    then: Callable[[], None] | None = None  # called when the fault has come to its point
+    before: Callable[[], None] | None = None  # called before the request goes on
+    then: Callable[[], None] | None = None  # called when it has come to its point: it is silent, or cut off
 
 
 class FaultyProxy:
@@ -91,6 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.proxy.asked.append((self.command, self.path))
         fault = self.proxy.fault(self.command, self.path) or Fault("")
         self.proxy.ended.wait(fault.delay)
+        if fault.before:
+            fault.before()
         if fault.silent:
             if fault.then:
                 fault.then()
