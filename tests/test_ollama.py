@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fake_ollama import FakeOllama
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.ollama import embedded
-from ollamake.ollama.address import Address, adapters_taken, address_of, digests_at, has_blob, takes_adapters, version_at
+from ollamake.ollama.address import Address, adapters_taken, address_of, digests_at, takes_adapters, version_at
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.ollama.server import use_server
 from tiny_base import write_tiny_base
@@ -134,9 +135,10 @@ class OllamaContract:
         return NewModel(name="contract", files=(weights,), adapter=None, system="Be kind.", template=None, parameters={"temperature": 0.5})
 
     def test_a_model_is_made_listed_copied_and_deleted(self, server: OllamaServer, new: NewModel) -> None:
-        assert not has_blob(server.address, new.files[0][1])
+        held = f"{server.address}/api/blobs/{new.files[0][1]}"
+        assert httpx.head(held).status_code == 404
         digest = server.create(new)
-        assert has_blob(server.address, new.files[0][1])
+        assert httpx.head(held).status_code == 200
         assert server.digest("contract") == digest
         assert server.copy("contract", "contract:kept") == digest
         known = digests_at(server.address) or {}

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ollamake.duration import duration
-from ollamake.progress import AskingProgress, TrainingProgress, step_facts, waiting
+from ollamake.progress import AskingProgress, TrainingProgress, step_facts, transferring, waiting
 from ollamake.trainers.port import Event, json_event
 
 EVENTS = (
@@ -26,6 +26,10 @@ EVENTS = (
 def show() -> None:
     with waiting("   installing"):
         pass
+    with transferring("   sending model.gguf", 100_000_000) as advance:
+        advance(100_000_000)
+    with transferring("   sending adapter.gguf", 1000) as advance:
+        advance(1000)
     with TrainingProgress("legal") as progress:
         for event in EVENTS:
             progress.show(event)
@@ -67,6 +71,9 @@ def test_without_a_terminal_there_are_plain_lines_and_not_one_a_step(capsys: pyt
 def test_on_a_terminal_there_is_one_live_bar() -> None:
     written = on_a_terminal()
     assert "installing" in written
+    assert "sending model.gguf" in written
+    assert "100.0/100.0 MB" in written
+    assert "adapter.gguf" not in written  # gone at once
     assert "legal" in written
     assert "━" in written
     assert "step 4/4  loss 0.5000  100 tokens/s  0.0 s left" in written

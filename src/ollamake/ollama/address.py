@@ -9,8 +9,9 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -125,26 +126,25 @@ def digests_at_each(addresses: Iterable[Address], limit: float = LIMIT) -> dict[
             found[address] = None
 
     asked = list(dict.fromkeys(addresses))
-    # Not an executor, which waits for each of its threads: these are given up on.
-    threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in asked]
+    at_once([partial(ask, address) for address in asked], limit)
+    return {address: found.get(address) for address in asked}
+
+
+def at_once(calls: Sequence[Callable[[], None]], limit: float = LIMIT) -> None:
+    """Have all of these run, each in a thread; what has not ended within the limit is given up on, and goes on by itself."""
+    # Not an executor, which waits for each of its threads.
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
     until = time.monotonic() + limit
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    return {address: found.get(address) for address in asked}
 
 
 def versions_of(known: Mapping[str, str], name: str) -> dict[str, str]:
     """The digest of each version of a model by its tag (`latest`, `previous`), of what a server lists."""
     start = f"{name.lower()}:"
     return {listed.removeprefix(start): digest for listed, digest in known.items() if listed.startswith(start)}
-
-
-def has_blob(address: Address, digest: str) -> bool:
-    """Does the server hold this blob?"""
-    status, _ = _request(address, "HEAD", f"/api/blobs/{digest}")
-    return status == http.client.OK
 
 
 def takes_adapters(version: str) -> bool | None:
