@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -12,8 +13,10 @@ from gguf import GGMLQuantizationType
 from ollamake.bases.kept import kept_folder
 from ollamake.errors import BuildError
 from ollamake.lora.gguf_file import GgufHead, Tensor, mapped, read_head
+from ollamake.lora.in_order import Piece, Work
 from ollamake.lora.quants import quantized
-from ollamake.lora.rewrite import tensor_data, tensor_weights, write_gguf
+from ollamake.lora.rewrite import layout_of, write_gguf
+from ollamake.lora.tensor_file import TensorFile, row_blocks
 from ollamake.records.stand_ins import stand_in
 from ollamake.records.tokens import CONTROL, USER_DEFINED
 
@@ -51,11 +54,16 @@ class _Base:
     def write(self, folder: Path) -> None:
         head, content = self._head, mapped(self.path)
 
-        def data_of(tensor: Tensor) -> memoryview:
-            data = tensor_data(tensor, head, content, self.path)
-            return data if tensor.type == F32 else quantized(tensor_weights(tensor, data), F32)
+        old = {tensor.name: tensor for tensor in head.tensors}
+        with TensorFile(self.path, head) as file:
 
-        write_gguf(head, self._keys(content), {tensor.name: F32 for tensor in head.tensors}, data_of, folder / NAME)
+            def made(tensor: Tensor, first: int, rows: int) -> memoryview:
+                return quantized(file.weights(tensor, first, rows), F32)
+
+            def data(tensor: Tensor) -> Iterator[Piece]:
+                return (Work(made, old[tensor.name], *block) for block in row_blocks(tensor))
+
+            write_gguf(layout_of(head, self._keys(content), dict.fromkeys(old, F32)), data, folder / NAME)
 
     def _keys(self, content: memoryview) -> bytes:
         """The base's keys, byte for byte but for the type of its weights, and the types and names of its control tokens."""

@@ -8,39 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-from ollamake.lora.adapter import LoraAdapter, Pair
-from ollamake.lora.gguf_file import GgufHead, Tensor, mapped
-from ollamake.lora.quants import quantized
-from ollamake.lora.rewrite import tensor_data, tensor_weights, write_gguf
-
-WEIGHTS_TYPES = {"q8_0": GGMLQuantizationType.Q8_0, "f16": GGMLQuantizationType.F16}
+from ollamake.lora.adapter import LoraAdapter
+from ollamake.lora.changes import Changes, Form, LoraSum, changed_types, write_changed
+from ollamake.lora.gguf_file import GgufHead, mapped
+from ollamake.lora.rewrite import layout_of
+from ollamake.lora.tensor_file import TensorFile
 
 
-def write_merged_gguf(base: Path, head: GgufHead, adapter: LoraAdapter, weights_type: str, target: Path) -> None:
-    """Write base plus adapter as `target`; `weights_type` is one of WEIGHTS_TYPES. Raises BuildError."""
-    pairs = {pair.tensor: pair for pair in adapter.pairs}
-    types = {tensor.name: changed_type(tensor, weights_type) if tensor.name in pairs else tensor.type for tensor in head.tensors}
-    content = mapped(base)
-
-    def data_of(tensor: Tensor) -> memoryview:
-        data = tensor_data(tensor, head, content, base)
-        pair = pairs.get(tensor.name)
-        return data if pair is None else _merged(data, tensor, pair, types[tensor.name])
-
-    write_gguf(head, content[head.keys_start : head.keys_end], types, data_of, target)
+def write_merged_gguf(base: Path, head: GgufHead, adapter: LoraAdapter, weights_type: str, target: Path) -> str:
+    """Write base plus adapter as `target`, and return its digest; `weights_type` is one of changes.WEIGHTS_TYPES, or `keep`. Raises BuildError."""
+    return write_merged(base, head, LoraSum(adapter), Form(weights_type=weights_type), target)
 
 
-def changed_type(tensor: Tensor, weights_type: str) -> int:
-    """The type in which a matrix is written that has other weights than the base: one of WEIGHTS_TYPES, or F16 where its columns are no whole blocks."""
-    wanted = WEIGHTS_TYPES[weights_type]
-    block, _ = GGML_QUANT_SIZES[wanted]
-    return int(wanted if tensor.shape[0] % block == 0 else GGMLQuantizationType.F16)
-
-
-def _merged(data: memoryview, tensor: Tensor, pair: Pair, kind: int) -> memoryview:
-    weights = tensor_weights(tensor, data)
-    weights += (np.float32(pair.scale) * pair.b) @ pair.a
-    return quantized(weights, kind)
+def write_merged(base: Path, head: GgufHead, changes: Changes, form: Form, target: Path) -> str:
+    """Write the base with these changes as `target`, and return its digest. Raises BuildError."""
+    keys = bytes(mapped(base)[head.keys_start : head.keys_end])
+    with TensorFile(base, head) as file:
+        return write_changed(layout_of(head, keys, changed_types(head, changes, form)), file, changes, form, target)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -14,21 +15,40 @@ from numpy.typing import NDArray
 
 from ollamake.errors import BuildError
 from ollamake.lora.gguf_file import MAGIC, GgufHead, Tensor
+from ollamake.lora.in_order import Piece, write_in_order
 from ollamake.lora.quants import byte_size, dequantized
 
 
-def write_gguf(
-    head: GgufHead, keys: bytes | memoryview, types: Mapping[str, int], data: Callable[[Tensor], bytes | memoryview], target: Path
-) -> None:
-    """Write `target` with the tensors of this head, in their order, and these bytes as its keys.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """All of a GGUF file that is written, but the tensors' data."""
 
-    `types` has the type of each tensor, and `data` its bytes in that; it is asked for one after the other. What it raises ends the writing.
-    """
-    with target.open("wb") as file:
-        _write_head(file, head, keys, types)
-        for tensor in head.tensors:
-            file.write(data(tensor))
-            file.write(bytes(-file.tell() % head.alignment))
+    version: int
+    alignment: int  # bytes
+    key_count: int
+    keys: bytes | memoryview
+    tensors: tuple[Tensor, ...]  # in their order, each with the type that it is written in; where it lies is found here
+
+
+def layout_of(head: GgufHead, keys: bytes | memoryview, types: Mapping[str, int]) -> Layout:
+    """The layout with the tensors of this head, in their order; `keys`: as many as the head has, `types`: those that are others than the head's."""
+    tensors = tuple(replace(tensor, type=types.get(tensor.name, tensor.type)) for tensor in head.tensors)
+    return Layout(version=head.version, alignment=head.alignment, key_count=head.key_count, keys=keys, tensors=tensors)
+
+
+def write_gguf(layout: Layout, data: Callable[[Tensor], Iterable[Piece]], target: Path) -> str:
+    """Write `target`, and return its digest. `data` gives the pieces of each tensor, in the type that the layout says. What they raise ends the writing."""
+
+    def pieces() -> Iterator[Piece]:
+        head = _head(layout)
+        yield lambda: head
+        for tensor in layout.tensors:
+            yield from data(tensor)
+            padding = -byte_size(tensor.shape, tensor.type) % layout.alignment
+            if padding:
+                yield partial(bytes, padding)
+
+    return write_in_order(pieces(), target)
 
 
 def tensor_data(tensor: Tensor, head: GgufHead, content: memoryview, path: Path) -> memoryview:
@@ -41,23 +61,23 @@ def tensor_data(tensor: Tensor, head: GgufHead, content: memoryview, path: Path)
     return data
 
 
-def tensor_weights(tensor: Tensor, data: memoryview) -> NDArray[np.float32]:
-    """The numbers in a base's tensor, rows x columns. Raises BuildError where its type can't be read."""
+def tensor_weights(tensor: Tensor, data: memoryview, rows: int | None = None) -> NDArray[np.float32]:
+    """The numbers in a base's tensor, or in so many of its rows; rows x columns. Raises BuildError where its type can't be read."""
     try:
-        return dequantized(data, tensor.type, prod(tensor.shape[1:]))
+        return dequantized(data, tensor.type, prod(tensor.shape[1:]) if rows is None else rows)
     except (NotImplementedError, ValueError) as error:
         msg = f"tensor {tensor.name!r} of the base is {GGMLQuantizationType(tensor.type).name}, which can't be read"
         raise BuildError(msg, fix="use a base in Q8_0 or F16") from error
 
 
-def _write_head(file: BinaryIO, head: GgufHead, keys: bytes | memoryview, types: Mapping[str, int]) -> None:
-    file.write(MAGIC + struct.pack("<IQQ", head.version, len(head.tensors), head.key_count))
-    file.write(keys)
+def _head(layout: Layout) -> bytes:
+    parts = [MAGIC, struct.pack("<IQQ", layout.version, len(layout.tensors), layout.key_count), bytes(layout.keys)]
     offset = 0
-    for tensor in head.tensors:
+    for tensor in layout.tensors:
         name = tensor.name.encode()
-        file.write(struct.pack("<Q", len(name)) + name)
-        file.write(struct.pack(f"<I{len(tensor.shape)}QIQ", len(tensor.shape), *tensor.shape, types[tensor.name], offset))
-        size = byte_size(tensor.shape, types[tensor.name])
-        offset += size + -size % head.alignment
-    file.write(bytes(-file.tell() % head.alignment))
+        parts.append(struct.pack("<Q", len(name)) + name)
+        parts.append(struct.pack(f"<I{len(tensor.shape)}QIQ", len(tensor.shape), *tensor.shape, tensor.type, offset))
+        size = byte_size(tensor.shape, tensor.type)
+        offset += size + -size % layout.alignment
+    parts.append(bytes(-sum(map(len, parts)) % layout.alignment))
+    return b"".join(parts)

@@ -7,6 +7,7 @@ so the keys are the base's own, byte for byte, as are the tensors that the train
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from ollamake.errors import BuildError
-from ollamake.lora.gguf_file import GgufHead, Tensor, mapped, parse_head
-from ollamake.lora.merge import changed_type
-from ollamake.lora.quants import byte_size, quantized
-from ollamake.lora.rewrite import tensor_data, tensor_weights, write_gguf
+from ollamake.lora.changes import Form
+from ollamake.lora.gguf_file import GgufHead, Tensor, read_head
+from ollamake.lora.merge import write_merged
+from ollamake.lora.quants import byte_size
+from ollamake.lora.tensor_file import TensorFile, row_blocks
 
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 
@@ -28,64 +30,68 @@ class WholeWeights:
     def __init__(self, path: Path, base: GgufHead) -> None:
         """Read the file. Raises BuildError with every fault."""
         self.path = path
-        self._content = mapped(path)
-        self._head = parse_head(self._content, path)
-        self._tensors = {tensor.name: tensor for tensor in self._head.tensors}
+        self.head = read_head(path)
+        self.tensors = {tensor.name: tensor for tensor in self.head.tensors}
         faults = [*self._faults(base)]
         if faults:
             raise BuildError("\n".join(f"{path}: {fault}" for fault in faults), fix="train it again, on the base that it is served from")
 
-    def weights(self, name: str) -> NDArray[np.float32]:
-        """A tensor, rows x columns."""
-        tensor = self._tensors[name]
-        return tensor_weights(tensor, tensor_data(tensor, self._head, self._content, self.path))
-
     def _faults(self, base: GgufHead) -> Iterator[str]:
-        if self._head.architecture != base.architecture:
-            yield f"its architecture is {self._head.architecture!r}, and that of the base {base.architecture!r}"
+        if self.head.architecture != base.architecture:
+            yield f"its architecture is {self.head.architecture!r}, and that of the base {base.architecture!r}"
             return
         wanted = {tensor.name: tensor for tensor in base.tensors}
-        yield from (f"it has no tensor {name!r}, as the base has" for name in wanted.keys() - self._tensors.keys())
-        yield from (f"the base has no tensor {name!r}" for name in self._tensors.keys() - wanted.keys())
-        for name, tensor in self._tensors.items():
-            fault = self._fault(tensor, wanted[name]) if name in wanted else None
-            if fault is not None:
-                yield f"tensor {name!r} {fault}"
+        yield from (f"it has no tensor {name!r}, as the base has" for name in wanted.keys() - self.tensors.keys())
+        yield from (f"the base has no tensor {name!r}" for name in self.tensors.keys() - wanted.keys())
+        size = self.path.stat().st_size
+        with TensorFile(self.path, self.head, is_checked=False) as file:
+            for name, tensor in self.tensors.items():
+                fault = self._fault(tensor, wanted[name], file, size) if name in wanted else None
+                if fault is not None:
+                    yield f"tensor {name!r} {fault}"
 
-    def _fault(self, tensor: Tensor, wanted: Tensor) -> str | None:
+    def _fault(self, tensor: Tensor, wanted: Tensor, file: TensorFile, size: int) -> str | None:
         if tensor.shape != wanted.shape:
             return f"is {_size(tensor)}, where that of the base is {_size(wanted)}"
         if tensor.type not in FLOATS:
             return f"is {GGMLQuantizationType(tensor.type).name}, not of floats"
-        start = self._head.data_start + tensor.offset
-        if start + byte_size(tensor.shape, tensor.type) > len(self._content):
+        if self.head.data_start + tensor.offset + byte_size(tensor.shape, tensor.type) > size:
             return "is not whole: the file ends in it"
-        return None if np.isfinite(self.weights(tensor.name)).all() else "holds NaN or infinite numbers"
+        is_finite = all(np.isfinite(file.weights(tensor, first, rows)).all() for first, rows in row_blocks(tensor))
+        return None if is_finite else "holds NaN or infinite numbers"
 
 
-def write_whole_gguf(base: Path, head: GgufHead, weights: WholeWeights, weights_type: str, target: Path) -> None:
-    """Write the model that is served as `target`: matrices that were trained in `weights_type` (merge.WEIGHTS_TYPES), the rest in float32.
+class TrainedWeights:
+    """The weights of a whole model in the place of its base's, where they are others."""
 
-    `head` is that of the base. Raises BuildError where a tensor of the base can't be read.
+    def __init__(self, weights: WholeWeights, file: TensorFile, base: TensorFile) -> None:
+        """`file`: that of the weights."""
+        self._tensors, self._file = weights.tensors, file
+        self.names = frozenset(tensor.name for tensor in base.head.tensors if not self._is_same(tensor, base))
+
+    def weights(self, tensor: Tensor, first: int, rows: int, base: TensorFile) -> NDArray[np.float32]:
+        """Those that were trained."""
+        del base
+        return self._file.weights(self._tensors[tensor.name], first, rows)
+
+    def _is_same(self, tensor: Tensor, base: TensorFile) -> bool:
+        return all(np.array_equal(base.weights(tensor, *block), self.weights(tensor, *block, base)) for block in row_blocks(tensor))
+
+
+@contextmanager
+def trained_weights(base: Path, head: GgufHead, weights: WholeWeights) -> Iterator[TrainedWeights]:
+    """The weights as changes of their base, whose head this is. Raises BuildError where a tensor of the base can't be read."""
+    with TensorFile(base, head) as old, TensorFile(weights.path, weights.head) as new:
+        yield TrainedWeights(weights, new, old)
+
+
+def write_whole_gguf(base: Path, head: GgufHead, weights: WholeWeights, weights_type: str, target: Path) -> str:
+    """Write the model that is served as `target`, and return its digest: matrices that were trained in `weights_type`, the rest in float32.
+
+    `head` is that of the base; `weights_type` as in merge.write_merged_gguf. Raises BuildError where a tensor of the base can't be read.
     """
-    content = mapped(base)
-    left_alone = {tensor.name for tensor in head.tensors if _is_same(tensor, tensor_data(tensor, head, content, base), weights)}
-    types = {tensor.name: tensor.type if tensor.name in left_alone else _type(tensor, weights_type) for tensor in head.tensors}
-
-    def data_of(tensor: Tensor) -> memoryview:
-        if tensor.name in left_alone:
-            return tensor_data(tensor, head, content, base)
-        return quantized(weights.weights(tensor.name), types[tensor.name])
-
-    write_gguf(head, content[head.keys_start : head.keys_end], types, data_of, target)
-
-
-def _is_same(tensor: Tensor, data: memoryview, weights: WholeWeights) -> bool:
-    return np.array_equal(tensor_weights(tensor, data), weights.weights(tensor.name))
-
-
-def _type(tensor: Tensor, weights_type: str) -> int:
-    return changed_type(tensor, weights_type) if len(tensor.shape) > 1 else int(GGMLQuantizationType.F32)
+    with trained_weights(base, head, weights) as changes:
+        return write_merged(base, head, changes, Form(weights_type=weights_type), target)
 
 
 def _size(tensor: Tensor) -> str:

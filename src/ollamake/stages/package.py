@@ -50,15 +50,15 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     return {"kind": kind, "bytes": target.stat().st_size}
 
 
-def _writer(step: Step, model: Model, kind: str, architecture: Architecture) -> Callable[[Path], None]:
-    """What writes the served weights, of what was trained: checked, before anything that is there is removed. Raises BuildError."""
+def _writer(step: Step, model: Model, kind: str, architecture: Architecture) -> Callable[[Path], str]:
+    """What writes the served weights, of what was trained, and returns their digest: checked, before anything that is there is removed. Raises BuildError."""
     base, weights_type = Path(model.base.gguf), model.serve.weights_type
     if _is_whole(step, model):
         weights = WholeWeights(Path(step.reads[0]), architecture.head)
         return lambda target: write_whole_gguf(base, architecture.head, weights, weights_type, target)
     adapter = read_adapter(Path(adapter_folder(model)), architecture)
     if kind == "adapter":
-        return lambda target: write_gguf_lora(adapter, architecture, target)
+        return lambda target: write_gguf_lora(adapter, architecture, target) or digest_file(target)  # small: read once more
     return lambda target: write_merged_gguf(base, architecture.head, adapter, weights_type, target)
 
 
