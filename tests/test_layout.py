@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",
-    "lora": "errors",
+    "lora": "errors digest",
     # edge
     "durable": "",
     "logs": "",

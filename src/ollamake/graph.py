@@ -162,9 +162,13 @@ def model_steps(
     yield Step(
         stage="package",
         name=model.name,
-        reads=(*made, model.base.gguf),
+        reads=(*made, model.base.gguf, *([model.serve.imatrix] if model.serve.imatrix else [])),
         writes=(served,),
-        keys={"serve.weights": "merged" if is_whole else model.serve.weights, "serve.weights_type": model.serve.weights_type},
+        keys={
+            "serve.weights": "merged" if is_whole else model.serve.weights,
+            "serve.weights_type": model.serve.weights_type,
+            **({"serve.imatrix": written(model.serve.imatrix)} if model.serve.imatrix else {}),
+        },
         subject=model,
     )
     for host in hosts if len(hosts) > 1 else (None,):

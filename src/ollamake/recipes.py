@@ -110,8 +110,10 @@ def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> 
             yield Objection(
                 key="start_from", text=f"start_from: the adapter of {other.name!r} is a GGUF, which no trainer reads", fix="start from `base`"
             )
-    if can.makes != ADAPTER and model.serve.weights == "adapter":
-        text = f"trainer {train.trainer!r} makes a whole model, which can't be served as an adapter, as serve.weights says"
-        yield Objection(key="trainer", text=text, fix="remove `weights: adapter` from the model's `serve:`")
+    weights = model.serve.weights
+    if can.makes != ADAPTER and weights in {"adapter", "split"}:
+        how = "as an adapter" if weights == "adapter" else "in two files, one of them shared"
+        text = f"trainer {train.trainer!r} makes a whole model, which can't be served {how}, as serve.weights says"
+        yield Objection(key="trainer", text=text, fix=f"remove `weights: {weights}` from the model's `serve:`")
     if train.env is not None and train.trainer == "command":
         yield Objection(key="env", text="env: trainer 'command' runs what its command says", fix="name the program in `command` by its path")

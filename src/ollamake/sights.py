@@ -120,6 +120,7 @@ class Sights:
             keys["served weights"] = kind = self.kind(step)
             if kind == "adapter":
                 del keys["serve.weights_type"]
+                keys.pop("serve.imatrix", None)
         return keys
 
     def pinned(self, step: Step) -> dict[str, Any]:

@@ -54,4 +54,5 @@ def _values(model: Model) -> Mapping[str, Any]:
         "serve.weights": serve.weights,
         "serve.weights_type": serve.weights_type,
         "tests": [test.name for test in model.tests] or None,
+        "serve.imatrix": None if serve.imatrix is None else written(serve.imatrix),
     }

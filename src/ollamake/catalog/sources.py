@@ -53,6 +53,9 @@ class Source:
             value = {**value, "train": {**train, "env": self.below(train["env"])}}
         if "tests" in value:
             value = {**value, "tests": with_paths(value["tests"], self.below)}
+        serve = value.get("serve", {})
+        if "imatrix" in serve:
+            value = {**value, "serve": {**serve, "imatrix": self.below(serve["imatrix"])}}
         return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
 
     def around(self) -> Iterator[Source]:

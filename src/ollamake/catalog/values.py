@@ -149,8 +149,9 @@ class Serve:
     system: str | None = None
     template: str | None = None  # Go template of Ollama's; None: Ollama finds it by the base's own
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    weights: str = "auto"  # auto, adapter or merged
-    weights_type: str = "q8_0"  # of changed tensors in merged weights: q8_0 or f16
+    weights: str = "auto"  # auto, adapter, merged or split
+    weights_type: str = "q8_0"  # of changed tensors in merged weights: one of lora.changes.WEIGHTS_TYPES, or keep
+    imatrix: str | None = None  # file with an importance matrix of the base, for changed tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

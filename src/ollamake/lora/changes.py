@@ -64,6 +64,9 @@ class LoraSum:
         return weights
 
 
+UNCHANGED = LoraSum(LoraAdapter(alpha=1.0, pairs=()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How changed tensors are written."""

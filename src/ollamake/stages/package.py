@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +13,92 @@ from ollamake.catalog import Model
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.graph import Step, adapter_folder, weights_files
+from ollamake.lora.adapter import LoraAdapter
 from ollamake.lora.architecture import Architecture, read_architecture
+from ollamake.lora.changes import Changes, Form, LoraSum
 from ollamake.lora.gguf_lora import write_gguf_lora
-from ollamake.lora.merge import write_merged_gguf
+from ollamake.lora.importance import read_importance
+from ollamake.lora.merge import write_merged
 from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
 from ollamake.lora.read import read_adapter
-from ollamake.lora.whole_weights import WholeWeights, write_whole_gguf
+from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
+from ollamake.lora.whole_weights import WholeWeights, trained_weights
+from ollamake.stages.known import remember
 from ollamake.stages.served import Served, write_served
+from ollamake.stages.shared import share_shard, sweep_shards
 from ollamake.state.digests import file_digest
+from ollamake.state.files import remedy
 
-KINDS = ("adapter", "merged")
+FILES = {"adapter": ("adapter.gguf",), "merged": ("merged.gguf",), "split": SHARDS}  # kinds of served weights
+Write = Callable[[Path], str]  # writes a file, and returns its digest
 
 
 def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
-    """Write the served weights, of one of KINDS, and `served.json` that names them. Raises BuildError."""
+    """Write the served weights, of one of the kinds of FILES, and `served.json` that names them. Raises BuildError."""
     (served,) = step.writes
     folder = Path(served).parent
     folder.mkdir(parents=True, exist_ok=True)
     base = Path(model.base.gguf)
     architecture = read_architecture(base)
-    write = _writer(step, model, kind, architecture)
-    target = folder / f"{kind}.gguf"
-    partial = folder / f".{kind}.gguf.partial"
-    Path(served).unlink(missing_ok=True)
-    for other in KINDS:  # one kind at a time: they are large
-        for left in (f"{other}.gguf", f".{other}.gguf.partial"):
-            (folder / left).unlink(missing_ok=True)
-    try:
-        write(partial)
-        os.replace(partial, target)
-    except OSError as error:
-        msg = f"{target} can't be written: {error.strerror}"
-        raise BuildError(msg, fix="make room on the disk, then run `doit` again") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with _writers(step, model, kind, architecture) as writers:
+        Path(served).unlink(missing_ok=True)
+        for name in (name for names in FILES.values() for name in names):  # one kind at a time: they are large
+            for left in (name, f".{name}.partial"):
+                (folder / left).unlink(missing_ok=True)
+        try:
+            files = tuple((folder / name, write(folder / name)) for name, write in zip(FILES[kind], writers, strict=True))
+            if kind != "split":
+                sweep_shards()
+        except OSError as error:
+            msg = f"{folder / FILES[kind][-1]} can't be written: {error.strerror}"
+            raise BuildError(msg, fix=f"{remedy(error)}, then run `doit` again") from error
     trained = Path(step.reads[0]).parent.as_posix() if _is_whole(step, model) else None
-    write_served(Path(served), Served(kind=kind, base=file_digest(base), files=((target, digest_file(target)),), trained=trained))
-    return {"kind": kind, "bytes": target.stat().st_size}
+    write_served(Path(served), Served(kind=kind, base=file_digest(base), files=files, trained=trained))
+    return {"kind": kind, "bytes": sum(file.stat().st_size for file, _ in files)}
 
 
-def _writer(step: Step, model: Model, kind: str, architecture: Architecture) -> Callable[[Path], str]:
-    """What writes the served weights, of what was trained, and returns their digest: checked, before anything that is there is removed. Raises BuildError."""
-    base, weights_type = Path(model.base.gguf), model.serve.weights_type
-    if _is_whole(step, model):
-        weights = WholeWeights(Path(step.reads[0]), architecture.head)
-        return lambda target: write_whole_gguf(base, architecture.head, weights, weights_type, target)
-    adapter = read_adapter(Path(adapter_folder(model)), architecture)
-    if kind == "adapter":
-        return lambda target: write_gguf_lora(adapter, architecture, target) or digest_file(target)  # small: read once more
-    return lambda target: write_merged_gguf(base, architecture.head, adapter, weights_type, target)
+@contextmanager
+def _writers(step: Step, model: Model, kind: str, architecture: Architecture) -> Iterator[tuple[Write, ...]]:
+    """What writes each of the kind's files, of what was trained: checked, before anything that is there is removed. Raises BuildError."""
+    base, head = Path(model.base.gguf), architecture.head
+    with ExitStack() as open_files:
+        if kind == "adapter":
+            adapter = read_adapter(Path(adapter_folder(model)), architecture)
+            yield (_whole(partial(_write_lora, adapter, architecture)),)
+            return
+        if _is_whole(step, model):
+            weights = WholeWeights(Path(step.reads[0]), head)
+            changes: Changes = open_files.enter_context(trained_weights(base, head, weights))
+        else:
+            changes = LoraSum(read_adapter(Path(adapter_folder(model)), architecture))
+        importance = {} if model.serve.imatrix is None else read_importance(Path(model.serve.imatrix), head)
+        form = Form(weights_type=model.serve.weights_type, importance=importance)
+        if kind == "merged":
+            yield (_whole(partial(write_merged, base, head, changes, form)),)
+            return
+        shared = partial(write_shared_shard, base, head, changes.names)
+        yield partial(share_shard, file_digest(base), changes.names, shared), _whole(partial(write_own_shard, base, head, changes, form))
+
+
+def _whole(write: Write) -> Write:
+    """The same, but the file is there whole or not at all, and its digest is known from then on."""
+
+    def written(target: Path) -> str:
+        partial_file = target.with_name(f".{target.name}.partial")
+        try:
+            digest = write(partial_file)
+            os.replace(partial_file, target)
+        finally:
+            partial_file.unlink(missing_ok=True)
+        remember([target.as_posix()], digest)
+        return digest
+
+    return written
+
+
+def _write_lora(adapter: LoraAdapter, architecture: Architecture, target: Path) -> str:
+    write_gguf_lora(adapter, architecture, target)
+    return digest_file(target)
 
 
 def _is_whole(step: Step, model: Model) -> bool:

@@ -13,7 +13,7 @@ from ollamake.state.files import write_whole
 class Served:
     """Served weights that are there."""
 
-    kind: str  # adapter, merged
+    kind: str  # adapter, merged, split
     base: str  # digest of the base's GGUF
     files: tuple[tuple[Path, str], ...]  # each with its digest, in their order
     trained: str | None = None  # of weights that were trained whole: their folder
