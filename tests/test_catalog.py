@@ -113,7 +113,7 @@ FAULTS = {
     ),
     "wrong weights": (
         ("{parameters: {temperature: 0}}", "{weights: merge}"),
-        "models.yaml:4: defaults.serve.weights: \"merge\" is not known\n  fix: write 'merged' (known: adapter, auto, merged)",
+        "models.yaml:4: defaults.serve.weights: \"merge\" is not known\n  fix: write 'merged' (known: adapter, auto, merged, split)",
     ),
     "wrong version": (("version: 1", "version: 2"), "models.yaml:1: version: 2 is not known\n  fix: known: 1"),
     "name": (

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 Data: TypeAlias = bytes | memoryview
@@ -27,10 +28,13 @@ class Work(partial[Data]):
 
 MOST_THREADS = 4  # that make pieces; more of them wait for the one that writes
 AHEAD = 16
+# glibc gives memory back to the system at once, and has every page of it cleared when it is asked for again, unless it has seen larger pieces freed.
+_KEPT = 1 << 24  # bytes
 
 
 def write_in_order(pieces: Iterable[Piece], target: Path) -> str:
     """Write the file, and return its digest, which is taken on the way. What a piece raises ends the writing; a part of the file is left then."""
+    np.empty(_KEPT, dtype=np.uint8)  # and freed at once
     making = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
     digesting = ThreadPoolExecutor(1)
     digest = hashlib.sha256()

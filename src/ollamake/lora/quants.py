@@ -17,6 +17,7 @@ except ImportError:  # no wheel for this machine: the same bytes, two to nine ti
 F32, F16, BF16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16
 # The value of each float16, by its bits: looking one up takes half the time of numpy's conversion.
 _HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+_LEAST, _LARGE = 0x38800000, 0x477FF000  # bits of the float32 from which on a float16 is no subnormal, and of that which is rounded to infinity
 
 
 def byte_size(shape: tuple[int, ...], kind: int) -> int:
@@ -50,6 +51,8 @@ def quantized(weights: NDArray[np.float32], kind: int, importance: NDArray[np.fl
     wanted = GGMLQuantizationType(kind)
     if wanted is F32:
         return np.ascontiguousarray(weights, dtype=np.float32).data.cast("B")
+    if wanted is F16:
+        return _halves(weights).data.cast("B")
     if libgguf is None:
         if importance is not None:
             raise NotImplementedError
@@ -58,3 +61,23 @@ def quantized(weights: NDArray[np.float32], kind: int, importance: NDArray[np.fl
         raise NotImplementedError
     data = np.asarray(libgguf.quantize_rows(weights, kind, importance))
     return np.ascontiguousarray(data).view(np.uint8).data.cast("B")
+
+
+def _halves(weights: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of these weights in float16, to the nearest, and of two as near to the even one: as numpy's own conversion, in half its time, or libgguf's."""
+    bits = np.ascontiguousarray(weights).reshape(-1).view(np.uint32)
+    size = bits & 0x7FFFFFFF
+    half = size >> 13  # ten bits of the fraction stay
+    half &= 1
+    half += size
+    half += 0xC8000FFF  # 112 less of the exponent, and so much that what is cut off rounds
+    half >>= 13
+    sign = bits >> 16
+    sign &= 0x8000
+    half |= sign
+    halves = half.astype(np.uint16)
+    others = np.flatnonzero(size - _LEAST >= _LARGE - _LEAST)
+    if others.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            halves[others] = bits[others].view(np.float32).astype(np.float16).view(np.uint16)
+    return halves.reshape(weights.shape)
