@@ -52,6 +52,12 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write({"shared/tone.jsonl": "", "teams/a/own.jsonl": "", "teams/b/own.jsonl": ""})
 
 
+def test_an_importance_matrix_lies_beside_the_file_that_says_it() -> None:
+    shared = SHARED.replace("{parameters: {min_p: 0}}", "{imatrix: small.imatrix}")
+    desk, bot = load({**FILES, "shared/models.yaml": shared, "teams/b/models.yaml": TEAM_B.replace("system: B", "imatrix: own.imatrix")}).models
+    assert (desk.serve.imatrix, bot.serve.imatrix) == ("shared/small.imatrix", "teams/b/own.imatrix")
+
+
 def test_paths_are_relative_to_the_file_that_says_them_and_names_have_its_prefix() -> None:
     catalog = load(FILES)
     desk, bot = catalog.models

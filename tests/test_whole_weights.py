@@ -14,6 +14,7 @@ from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from conftest import Repo
+from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.lora.gguf_file import read_head
 from ollamake.lora.whole_weights import WholeWeights, write_whole_gguf
@@ -41,13 +42,16 @@ def trained(base: Path) -> dict[str, NDArray[np.float32]]:
     return {name: weights if name == EMBEDDING else weights * np.float32(1.5) for name, weights in weights_of(base).items()}
 
 
-@pytest.mark.parametrize(("weights_type", "kind", "error"), [("q8_0", Type.Q8_0, 0.03), ("f16", Type.F16, 0.003)])
+@pytest.mark.parametrize(
+    ("weights_type", "kind", "error"), [("q8_0", Type.Q8_0, 0.03), ("f16", Type.F16, 0.003), ("bf16", Type.BF16, 0.03), ("keep", Type.Q8_0, 0.03)]
+)
 def test_what_is_served_has_the_trained_weights_and_the_keys_of_the_base(
     weights_type: str, kind: Type, error: float, tiny_base: Path, tmp_path: Path
 ) -> None:
     head = read_head(tiny_base, with_arrays=True)
     whole = WholeWeights(write_weights(tmp_path / "model.gguf", trained(tiny_base)), head)
-    write_whole_gguf(tiny_base, head, whole, weights_type, tmp_path / "served.gguf")
+    digest = write_whole_gguf(tiny_base, head, whole, weights_type, tmp_path / "served.gguf")
+    assert digest == digest_file(tmp_path / "served.gguf")
     served = read_head(tmp_path / "served.gguf", with_arrays=True)
     assert served.keys == head.keys
     assert [(tensor.name, tensor.shape) for tensor in served.tensors] == [(tensor.name, tensor.shape) for tensor in head.tensors]
@@ -184,6 +188,10 @@ def test_whole_weights_cannot_be_served_as_an_adapter(whole: Repo) -> None:
         "models.yaml:13: model 'legal': trainer 'llama.cpp' makes a whole model, which can't be served as an adapter, as serve.weights says\n"
         "  fix: remove `weights: adapter` from the model's `serve:`\n"
     ) in result.out + result.err
+    whole.replace("weights: adapter", "weights: split")
+    result = whole.doit("build", "legal")
+    assert result.code == 3
+    assert "makes a whole model, which can't be served in two files, one of them shared, as serve.weights says\n" in result.out + result.err
 
 
 def test_options_that_the_program_does_not_know_end_the_build_at_their_line(whole: Repo) -> None:

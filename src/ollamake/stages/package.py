@@ -63,14 +63,13 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
     base, head = Path(model.base.gguf), architecture.head
     with ExitStack() as open_files:
         if kind == "adapter":
-            adapter = read_adapter(Path(adapter_folder(model)), architecture)
-            yield (_whole(partial(_write_lora, adapter, architecture)),)
+            yield (_whole(partial(_write_lora, _adapter(model, architecture), architecture)),)
             return
         if _is_whole(step, model):
             weights = WholeWeights(Path(step.reads[0]), head)
             changes: Changes = open_files.enter_context(trained_weights(base, head, weights))
         else:
-            changes = LoraSum(read_adapter(Path(adapter_folder(model)), architecture))
+            changes = LoraSum(_adapter(model, architecture))
         importance = {} if model.serve.imatrix is None else read_importance(Path(model.serve.imatrix), head)
         form = Form(weights_type=model.serve.weights_type, importance=importance)
         if kind == "merged":
@@ -78,6 +77,10 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
             return
         shared = partial(write_shared_shard, base, head, changes.names)
         yield partial(share_shard, file_digest(base), changes.names, shared), _whole(partial(write_own_shard, base, head, changes, form))
+
+
+def _adapter(model: Model, architecture: Architecture) -> LoraAdapter:
+    return read_adapter(Path(adapter_folder(model)), architecture)
 
 
 def _whole(write: Write) -> Write:
