@@ -31,6 +31,8 @@ from ollamake.lora.importance import read_importance
 from ollamake.lora.in_order import AHEAD, Work, write_in_order
 from ollamake.lora.merge import write_merged, write_merged_gguf
 from ollamake.lora.tensor_file import BLOCK, PIECE
+from ollamake.stages.known import LARGE, remember
+from ollamake.state.digests import file_digest
 
 libgguf = pytest.importorskip("libgguf", reason="libgguf has no wheel for this machine: K-quants are not written then")
 
@@ -217,6 +219,19 @@ def test_where_there_is_no_room_nothing_is_left_and_the_next_build_goes_on(repo:
     assert repo.doit("package:legal").ran == ["package:legal"]
     served = json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))
     assert served["files"] == {"merged.gguf": digest_file(Path("build/legal/merged.gguf"))}
+
+
+def test_a_large_file_that_was_just_written_is_not_read_for_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("large", LARGE), ("small", LARGE - 1)):
+        with Path(name).open("wb") as file:
+            file.truncate(size)
+        remember([name], "sha256:as it was written")
+    assert file_digest("large") == "sha256:as it was written"
+    assert file_digest("small") == digest_file(Path("small"))
+    with Path("large").open("r+b") as file:
+        file.write(b"x")
+    assert file_digest("large") == digest_file(Path("large"))
 
 
 def test_a_base_that_is_one_of_several_files_is_refused(tmp_path: Path, tiny_base: Path) -> None:
