@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -18,8 +20,9 @@ from ollamake.lora.changes import Form, LoraSum
 from ollamake.lora.merge import write_merged
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
-from ollamake.stages.shared import SHARED
+from ollamake.stages.shared import SHARED, share_shard
 from test_lora import adapter_tensors, write_adapter
+from test_merge import largest_file
 
 SPLIT = "serve: {weights: split}"
 
@@ -98,6 +101,35 @@ def test_it_is_made_once_by_two_builds_at_once(split: Repo) -> None:
     assert served("legal")[SHARDS[0]] == served("sales")[SHARDS[0]]
     assert [path.stat().st_nlink for path in kept()] == [3]
     assert split.doit("package:legal", "package:sales").ran == []
+
+
+def test_who_comes_second_waits_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = []
+
+    def write(target: Path) -> str:
+        written.append(target)
+        time.sleep(0.2)
+        target.write_bytes(b"shard")
+        return digest_file(target)
+
+    with ThreadPoolExecutor(4) as builds:
+        for name in "abcd":
+            Path(f"build/{name}").mkdir(parents=True)
+        shared = [builds.submit(share_shard, "sha256:base", frozenset({"q"}), write, Path(f"build/{name}/{SHARDS[0]}")) for name in "abcd"]
+        assert len({one.result() for one in shared}) == 1
+    assert len(written) == 1
+    assert [path.stat().st_nlink for path in kept()] == [5]
+
+
+def test_where_there_is_no_room_no_part_of_a_shard_is_left(split: Repo) -> None:
+    with largest_file(20_000):
+        result = split.doit("package:legal")
+    assert result.code == 1
+    assert "build/legal/split-00002-of-00002.gguf can't be written: File too large\n  fix: " in result.out
+    assert [*Path("build").rglob("*gguf*")] == [*Path("build").rglob("served.json")] == []
+    assert split.doit("package:legal").ran == ["package:legal"]
+    served("legal")
 
 
 def test_what_no_model_has_any_more_is_removed(split: Repo) -> None:
