@@ -306,7 +306,7 @@ def test_accept_refuses_what_does_not_fit(repo: Repo) -> None:
 
     result = repo.doit("accept", "legal", "--because", "x")
     assert result.code == 3
-    assert "adapters/legal/adapter_config.json: no such file\n  fix: " in result.err
+    assert "adapters/legal/adapter_config.json: no such file\nadapters/legal/adapter_model.safetensors: no such file\n  fix: " in result.err
     Path("adapters").mkdir()
     write_adapter(Path("adapters/legal"), {name.replace("layers.0", "layers.7"): tensor for name, tensor in adapter_tensors().items()})
     result = repo.doit("accept", "legal", "--because", "x")

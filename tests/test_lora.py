@@ -365,8 +365,8 @@ def test_an_unknown_architecture_is_refused_by_name_before_training(repo: Repo) 
     tiny_base.write_tiny_base(repo.path / "base.gguf", architecture="mamba")
     result = repo.doit()
     assert result.code == 1
-    said = "base.gguf: architecture 'mamba' is not known\n  fix: use a base of: llama (Llama, Mistral, SmolLM)"
-    assert f"\ntrain:legal failed:\n{said}\n" in result.out
+    said = "base.gguf: architecture 'mamba' is not known\n  fix: use a base of: llama (Llama, Mistral, SmolLM), qwen2 (Qwen 2 and 2.5), qwen3"
+    assert f"\ntrain:legal failed:\n{said}" in result.out
     assert repo.trainings == []
 
 

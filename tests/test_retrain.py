@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     ),
     "a folder without an adapter": (
         ["--adapter", "datasets", "--name", "desk"],
-        "datasets/adapter_config.json: no such file\n  fix: give a PEFT directory: adapter_config.json and adapter_model.safetensors\n",
+        "datasets/adapter_config.json: no such file\ndatasets/adapter_model.safetensors: no such file\n  fix: give a PEFT directory: adapter_config.json and adapter_model.safetensors\n",
     ),
     "for another base": (
         ["--adapter", "large", "--name", "desk"],

@@ -21,6 +21,9 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 def model_config(architecture: Architecture, path: Path, *, dtype: str, rope_factors: NDArray[np.float32] | None) -> dict[str, Any]:
     """The config.json; `rope_factors` is the tensor of that name. Raises BuildError where transformers' Llama is not what the GGUF holds."""
     head = architecture.head
+    if head.architecture != "llama":
+        msg = f"{path}: a base of architecture {head.architecture!r} is trained on its weights from Hugging Face, not on the GGUF's"
+        raise BuildError(msg, fix=INSTEAD)
     keys, shapes = head.keys, {tensor.name: tensor.shape for tensor in head.tensors}
     heads, hidden = head.count("attention.head_count"), head.count("embedding_length")
     size = keys.get("llama.attention.key_length", hidden // heads)

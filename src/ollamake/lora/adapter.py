@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ollamake.lora.architecture import Architecture
+from ollamake.lora.verdict import REFUSED, WARNING, Verdict, of_kind, raise_refused
 
 Matrix = NDArray[np.float32]
 Named = tuple[str, Matrix]  # a tensor, with the name that its file gives it
@@ -35,12 +36,34 @@ class LoraAdapter:
 
     alpha: float  # that it was trained with; of a pair, what counts is its scale
     pairs: tuple[Pair, ...]  # in the order of the base's tensors
+    warnings: tuple[Verdict, ...] = ()  # what is to be said of it when it is served
 
 
-def adapter_of(pairs: Iterable[Pair], alpha: float, architecture: Architecture) -> LoraAdapter:
-    """The adapter with these pairs, in the base's order."""
-    found = {pair.tensor: pair for pair in pairs}
-    return LoraAdapter(alpha=alpha, pairs=tuple(found[tensor.name] for tensor in architecture.head.tensors if tensor.name in found))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """An adapter's files, held against a base."""
+
+    verdicts: tuple[Verdict, ...]  # all that were found
+    alpha: float
+    pairs: tuple[Pair, ...]  # of what is carried
+
+    def adapter(self, architecture: Architecture) -> LoraAdapter:
+        """The adapter, its pairs in the base's order. Raises BuildError with everything that is refused."""
+        raise_refused(self.verdicts)
+        found = {pair.tensor: pair for pair in self.pairs}
+        pairs = tuple(found[tensor.name] for tensor in architecture.head.tensors if tensor.name in found)
+        return LoraAdapter(alpha=self.alpha, pairs=pairs, warnings=of_kind(WARNING, self.verdicts))
+
+
+def zero_verdicts(pairs: Mapping[str, Pair], file: str) -> Iterator[Verdict]:
+    """Which of these layers' LoRAs, by the name that the file gives to one of each one's tensors, do nothing: refused where none does anything."""
+    idle = [name for name, pair in pairs.items() if not (pair.a.any() and pair.b.any())]
+    if idle and len(idle) == len(pairs):
+        text = f"tensor {idle[0]!r}{' and all others' if len(pairs) > 1 else ''}: A or B holds zeros alone, so the adapter does nothing"
+        yield Verdict(kind=REFUSED, what=idle[0], text=text, file=file, fix="train it: B begins with zeros, and is still what it began with")
+        return
+    for name in idle:
+        yield Verdict(kind=WARNING, what=name, text=f"tensor {name!r}: A or B holds zeros alone, so the layer is the base's own", file=file)
 
 
 def side_fault(sides: Mapping[str, Named], a: str, b: str) -> str | None:

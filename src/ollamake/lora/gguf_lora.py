@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from ollamake.errors import BuildError
-from ollamake.lora.adapter import LoraAdapter, Matrix, Named, Pair, adapter_of, shape_fault, side_fault
+from ollamake.lora.adapter import Examined, LoraAdapter, Matrix, Named, Pair, shape_fault, side_fault, zero_verdicts
 from ollamake.lora.architecture import Architecture
 from ollamake.lora.gguf_file import GgufHead, Tensor, mapped, parse_head
 from ollamake.lora.quants import byte_size, dequantized
+from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, as_verdict
 
 _ALPHA = "adapter.lora.alpha"
 _SIDES = ("lora_a", "lora_b")
+_FIX = "convert a plain LoRA on attention and MLP layers, trained on this base, with llama.cpp's convert_lora_to_gguf.py"
 
 
 def read_gguf_lora(path: Path, architecture: Architecture) -> LoraAdapter:
-    """The adapter in this file, all of its tensors for tensors of the base. Raises BuildError with every fault."""
-    content = mapped(path)
-    head = parse_head(content, path)
-    _check_kind(head, path)
+    """The adapter in this file, all of its tensors for tensors of the base. Raises BuildError with everything that is refused."""
+    return examined_gguf(path, architecture).adapter(architecture)
+
+
+def examined_gguf(path: Path, architecture: Architecture) -> Examined:
+    """All that is found of the adapter in this file, for a base of this architecture. Raises nothing: what can't be read is refused as well."""
+    try:
+        content = mapped(path)
+        head = parse_head(content, path)
+        _check_kind(head, path)
+    except BuildError as error:
+        return Examined(verdicts=(as_verdict(error, str(path)),), alpha=0.0, pairs=())
     faults = [*_key_faults(head, architecture)]
     found: dict[str, dict[str, Named]] = {}
     broken = set()  # of which a side can't be read: the other one lacks nothing more
@@ -31,24 +41,35 @@ def read_gguf_lora(path: Path, architecture: Architecture) -> LoraAdapter:
         name, _, side = tensor.name.rpartition(".")
         read = _numbers(tensor, head, content)
         if side not in _SIDES:
-            faults.append(f"tensor {tensor.name!r} is none of a plain LoRA's")
+            faults.append((tensor.name, f"tensor {tensor.name!r} is none of a plain LoRA's"))
         elif isinstance(read, str):
-            faults.append(f"tensor {tensor.name!r} {read}")
+            faults.append((tensor.name, f"tensor {tensor.name!r} {read}"))
             broken.add(name)
         elif side in found.setdefault(name, {}):
-            faults.append(f"tensor {tensor.name!r} is in it twice")
+            faults.append((tensor.name, f"tensor {tensor.name!r} is in it twice"))
         else:
             found[name][side] = (tensor.name, read)
     shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors if tensor.name in architecture.lora_tensors}
-    faults += filter(None, (_pair_fault(name, sides, shapes) for name, sides in found.items() if name not in broken))
+    alpha = 0.0 if any(what == _ALPHA for what, _ in faults) else float(head.keys[_ALPHA])
+    pairs: dict[str, Pair] = {}
+    for name, sides in found.items():
+        fault = None if name in broken else _pair_fault(name, sides, shapes)
+        if fault is not None:
+            faults.append((next(iter(sides.values()))[0], fault))
+        elif name not in broken:
+            pairs[sides["lora_b"][0]] = _pair(name, sides, alpha)
     if not faults and not found:
-        faults.append("it holds no tensor")
-    if faults:
-        fix = "convert a plain LoRA on attention and MLP layers, trained on this base, with llama.cpp's convert_lora_to_gguf.py"
-        raise BuildError("\n".join(f"{path}: {fault}" for fault in faults), fix=fix)
-    alpha = float(head.keys[_ALPHA])
-    pairs = (_pair(name, sides, alpha) for name, sides in found.items())
-    return adapter_of(pairs, alpha, architecture)
+        faults.append((path.name, "it holds no tensor"))
+    verdicts = (
+        *(Verdict(kind=REFUSED, what=what, text=text, file=str(path), fix=_FIX) for what, text in faults),
+        *(
+            Verdict(kind=CARRIED, what=pair.tensor, text=f"{pair.tensor}: rank {pair.rank}, scale {pair.scale:g}", file=str(path))
+            for pair in pairs.values()
+        ),
+        *zero_verdicts(pairs, str(path)),
+        *_missing(pairs.values(), architecture, path),
+    )
+    return Examined(verdicts=verdicts, alpha=alpha, pairs=tuple(pairs.values()))
 
 
 def write_gguf_lora(adapter: LoraAdapter, architecture: Architecture, target: Path) -> None:
@@ -81,16 +102,30 @@ def _check_kind(head: GgufHead, path: Path) -> None:
         raise BuildError(msg, fix="give a LoRA: llama.cpp and Ollama serve no other adapter")
 
 
-def _key_faults(head: GgufHead, architecture: Architecture) -> Iterator[str]:
+def _missing(pairs: Iterable[Pair], architecture: Architecture, path: Path) -> Iterator[Verdict]:
+    """The layers that have tensors in some blocks alone. A GGUF does not say what was meant to be trained."""
+    blocks: dict[str, set[str]] = {}  # layer -> its blocks
+    for pair in pairs:
+        if pair.tensor.startswith("blk."):
+            _, block, layer = pair.tensor.split(".", 2)
+            blocks.setdefault(layer.removesuffix(".weight"), set()).add(block)
+    for layer, those in blocks.items():
+        if len(those) < architecture.blocks:
+            text = f"{layer} has tensors in {len(those)} of {architecture.blocks} blocks"
+            yield Verdict(kind=WARNING, what=layer, text=text, file=str(path), fix="convert the adapter again, if it is not meant so")
+
+
+def _key_faults(head: GgufHead, architecture: Architecture) -> Iterator[tuple[str, str]]:
+    """What is wrong with its keys, and which one."""
     served = architecture.head.architecture
     if head.architecture != served:
-        yield f"it is for a base of architecture {head.architecture!r}, not {served!r}"
+        yield "general.architecture", f"it is for a base of architecture {head.architecture!r}, not {served!r}"
     alpha = head.keys.get(_ALPHA)
     if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not alpha or not math.isfinite(alpha):
-        yield f"{_ALPHA} is {alpha!r}, not a number other than 0"
+        yield _ALPHA, f"{_ALPHA} is {alpha!r}, not a number other than 0"
     for key in head.keys:
         if key.startswith("adapter.alora."):
-            yield f"{key}: an activated LoRA, which a server of Ollama does not carry"
+            yield key, f"{key}: an activated LoRA, which a server of Ollama does not carry"
 
 
 def _numbers(tensor: Tensor, head: GgufHead, content: memoryview) -> Matrix | str:

@@ -23,6 +23,7 @@ from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
 from ollamake.lora.read import read_adapter
 from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
 from ollamake.lora.whole_weights import WholeWeights, trained_weights
+from ollamake.say import say
 from ollamake.stages.known import remember
 from ollamake.stages.served import Served, write_served
 from ollamake.stages.shared import share_shard, sweep_shards
@@ -80,7 +81,10 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
 
 
 def _adapter(model: Model, architecture: Architecture) -> LoraAdapter:
-    return read_adapter(Path(adapter_folder(model)), architecture)
+    adapter = read_adapter(Path(adapter_folder(model)), architecture, model.base.hf)
+    for warning in adapter.warnings:
+        say(f"   {model.name}: warning: {warning}")
+    return adapter
 
 
 def _whole(write: Write) -> Write:
@@ -120,4 +124,4 @@ def check_adapter(model: Model) -> None:
     assert model.adapter is not None  # there is one
     if not Path(model.base.gguf).is_file():
         raise model.base.missing()
-    read_adapter(Path(model.adapter), read_architecture(Path(model.base.gguf)))
+    read_adapter(Path(model.adapter), read_architecture(Path(model.base.gguf)), model.base.hf)
