@@ -24,29 +24,32 @@ PACKAGE = {
     "type": "module",
     "dependencies": {"node-llama-cpp": VERSION, "@node-llama-cpp/linux-x64": VERSION},
 }
-# Reads one question from its standard input, answers it on its standard output, and ends. Greedy: the likeliest token, until there are enough.
+# Reads questions from its standard input, answers them on its standard output, and ends. Greedy: the likeliest token, until there are enough.
 PROGRAM = """\
 import {getLlama, LlamaLogLevel} from "node-llama-cpp";
 import {readFileSync, writeSync} from "node:fs";
-const {path, lora, asked, count} = JSON.parse(readFileSync(0, "utf8"));
+const questions = JSON.parse(readFileSync(0, "utf8"));
 const llama = await getLlama({gpu: false, build: "never", logLevel: LlamaLogLevel.warn, maxThreads: 1, logger: (level, text) => console.error(text)});
-const model = await llama.loadModel({modelPath: path, useMmap: true});
 const answers = [];
-for (const question of asked) {
-    const tokens = Array.isArray(question) ? question : model.tokenize(question, true);
-    const context = await model.createContext({
-        contextSize: tokens.length + count + 8, batchSize: 256, threads: 1, sequences: 1, flashAttention: false,
-        lora: lora.length ? {adapters: lora.map((filePath) => ({filePath}))} : undefined,
-    });
-    const sequence = context.getSequence();
-    const answer = [], likelihoods = [];
-    for await (const {token, probabilities} of sequence.evaluateWithMetadata(tokens, {probabilities: true}, {temperature: 0, yieldEogToken: true})) {
-        answer.push(token);
-        likelihoods.push([...probabilities].slice(0, 8));
-        if (answer.length >= count) break;
+for (const {path, lora, asked, count} of questions) {
+    const model = await llama.loadModel({modelPath: path, useMmap: true});
+    for (const question of asked) {
+        const tokens = Array.isArray(question) ? question : model.tokenize(question, true);
+        const context = await model.createContext({
+            contextSize: tokens.length + count + 8, batchSize: 256, threads: 1, sequences: 1, flashAttention: false,
+            lora: lora.length ? {adapters: lora.map((filePath) => ({filePath}))} : undefined,
+        });
+        const sequence = context.getSequence();
+        const answer = [], likelihoods = [];
+        for await (const {token, probabilities} of sequence.evaluateWithMetadata(tokens, {probabilities: true}, {temperature: 0, yieldEogToken: true})) {
+            answer.push(token);
+            likelihoods.push([...probabilities].slice(0, 8));
+            if (answer.length >= count) break;
+        }
+        await context.dispose();
+        answers.push({asked: tokens, tokens: answer, text: model.detokenize(answer), likelihoods});
     }
-    await context.dispose();
-    answers.push({asked: tokens, tokens: answer, text: model.detokenize(answer), likelihoods});
+    await model.dispose();
 }
 writeSync(1, JSON.stringify(answers));
 process.exit(0);
@@ -63,6 +66,16 @@ class Answer:
     likelihoods: tuple[dict[int, float], ...]  # of each token of the answer: the eight likeliest at its place
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Texts, or tokens, for one model."""
+
+    model: Path
+    asked: Sequence[str | Sequence[int]]
+    count: int = 16  # tokens of an answer
+    lora: Sequence[Path] = ()
+
+
 @dataclass(frozen=True)
 class LlamaCpp:
     """node-llama-cpp in a folder of its own. Each call starts it anew, loads the model and ends it."""
@@ -74,10 +87,12 @@ class LlamaCpp:
 
         Nothing is put before a text: a BOS that is wanted stands in it. `lora`: GGUF LoRAs, put on top of the model.
         """
-        question = {"path": str(model), "lora": [str(path) for path in lora], "asked": list(asked), "count": count}
-        done = subprocess.run(
-            ["node", "ask.mjs"], cwd=self.folder, input=json.dumps(question), capture_output=True, text=True, timeout=120, check=False
-        )
+        return self.all_answers([Question(model=model, asked=asked, count=count, lora=lora)])
+
+    def all_answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers to all of them, one after the other, in one process."""
+        facts = [{"path": str(q.model), "lora": [*map(str, q.lora)], "asked": [*q.asked], "count": q.count} for q in questions]
+        done = subprocess.run(["node", "ask.mjs"], cwd=self.folder, input=json.dumps(facts), capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return [_answer(facts) for facts in json.loads(done.stdout)]
 
