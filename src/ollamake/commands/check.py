@@ -1,4 +1,4 @@
-"""`doit check [DATASET...]`: hold datasets to their rules, and build nothing."""
+"""`doit check [DATASET|FILE|MODEL...]`: hold datasets to their rules, and adapters to their bases; build nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fnmatch
 import json as to_json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Dataset, Model
 from ollamake.catalog.tests import said_tests
-from ollamake.commands.look import AS_JSON, Look
+from ollamake.commands.look import AS_JSON, Look, models_of
 from ollamake.errors import BuildError, Fault, FaultyFileError, as_printed
 from ollamake.foresight import checked_now
 from ollamake.graph import Step
@@ -24,27 +24,33 @@ from ollamake.records.verdict import Verdict
 from ollamake.spelling import counted, nearest
 from ollamake.stages.convert import leaks_of, lengths_of, said
 from ollamake.stages.mixture import mixture
+from ollamake.stages.verdicts import Judged, has_adapter, judged
 from ollamake.state.files import remedy
 
 FAULTY = 1  # exit code
 
 
 class CheckCommand(Look):
-    """Check datasets."""
+    """Check datasets and adapters."""
 
     name = "check"
-    doc_purpose = "hold datasets to their rules, and build nothing"
-    doc_usage = "[DATASET|FILE...]"
+    doc_purpose = "hold datasets to their rules, and adapters to their bases; build nothing"
+    doc_usage = "[DATASET|FILE|MODEL...]"
     doc_description = (
         "Names every fault and warning at its file and line, and says how long the records are. A dataset may be named by one of its files, as "
         "pre-commit does. What a model makes of its datasets is checked too, where its base is there: records that are too long, and leaks. "
+        "Of a model that is named, the adapter is checked, given or trained; without names, those that are given. "
         f"Exit code: 0 where there is no error, {FAULTY} where there is one."
     )
     cmd_options = (AS_JSON,)
 
     def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
         steps = list(chain.from_iterable(steps for _, steps in self.catalogs()))
-        chosen = _chosen(pos_args, [step for step in steps if isinstance(step.subject, Dataset)])
+        datasets = [step for step in steps if isinstance(step.subject, Dataset)]
+        models = list(models_of(steps).values())
+        of_datasets = [name for name in pos_args if not _models(name, models) or any(fnmatch.fnmatchcase(step.name, name) for step in datasets)]
+        chosen = _chosen(of_datasets, datasets) if of_datasets or not pos_args else []
+        adapters = [*_adapters(pos_args, models, {step.name for step in datasets})]
         verdicts: list[Verdict] = []
         refused: dict[str, str] = {}  # dataset -> why it can't be checked at all
         for step in chosen:
@@ -55,14 +61,14 @@ class CheckCommand(Look):
                 refused[step.name] = str(found)
         faulty = {*refused, *(verdict.name for verdict in verdicts if verdict.counts(ERROR))}
         named = {step.name for step in chosen}
-        models = [step.subject for step in steps if step.stage == "convert" and isinstance(step.subject, Model)]
-        reading = [model for model in models if {dataset.name for dataset in model.data} & named and not {d.name for d in model.data} & faulty]
+        trained = [step.subject for step in steps if step.stage == "convert" and isinstance(step.subject, Model)]
+        reading = [model for model in trained if {dataset.name for dataset in model.data} & named and not {d.name for d in model.data} & faulty]
         told = [_told(model) for model in _each(reading)]
         if json:
-            self.outstream.write(_as_json(verdicts, told, refused))
+            self.outstream.write(_as_json(verdicts, told, refused, adapters))
         else:
-            self.outstream.writelines(f"{line}\n" for line in (*refused.values(), *_as_text(verdicts, told)))
-        return FAULTY if faulty or any(model["faults"] for model in told) else 0
+            self.outstream.writelines(f"{line}\n" for line in (*refused.values(), *_as_text(verdicts, told, adapters)))
+        return FAULTY if faulty or any(model["faults"] for model in told) or any(adapter.is_refused for adapter in adapters) else 0
 
 
 def _verdict(step: Step) -> Verdict | BuildError:
@@ -98,6 +104,25 @@ def _chosen(names: Sequence[str], steps: Sequence[Step]) -> list[Step]:
     return list(found.values()) if names else list(steps)
 
 
+def _models(name: str, models: Iterable[Model]) -> list[Model]:
+    return [model for model in models if fnmatch.fnmatchcase(model.name, name)]
+
+
+def _adapters(names: Sequence[str], models: Sequence[Model], datasets: Collection[str]) -> Iterator[Judged]:
+    """The verdicts on the adapters of these models; where none are named, on those that are given and here.
+
+    A name may be that of a dataset too: then nothing is said of an adapter that is not here.
+    """
+    named = {model.name: model for name in names for model in _models(name, models)}
+    for model in named.values():
+        if has_adapter(model):
+            yield judged(model)
+        elif model.name in names and model.name not in datasets:
+            print(f"{model.name}: its adapter, or its base, is not here", file=sys.stderr)
+    if not names:
+        yield from (judged(model) for model in models if model.adapter is not None and has_adapter(model))
+
+
 def _each(models: Iterable[Model]) -> Iterator[Model]:
     """One of those models that would be told the same of."""
     seen = set()
@@ -128,13 +153,15 @@ def _told(model: Model) -> dict[str, Any]:
     return {"model": model.name, "faults": faults, "warnings": warnings, "note": note, "lengths": None if lengths is None else lengths.facts}
 
 
-def _as_text(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _as_text(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], adapters: Iterable[Judged]) -> Iterator[str]:
     for verdict in verdicts:
         yield from map(str, sorted([*verdict.faults, *verdict.warnings], key=lambda fault: fault.mark))
         yield f"{verdict.name}: {_summary(verdict)}"
     for model in models:
         yield from map(str, [*model["faults"], *model["warnings"]])
         yield f"{model['model']}: {model['note']}"
+    for adapter in adapters:
+        yield from adapter.lines()
 
 
 def _summary(verdict: Verdict) -> str:
@@ -150,7 +177,7 @@ def _summary(verdict: Verdict) -> str:
     return "; ".join([*parts, ", ".join(counts) or "no fault"])
 
 
-def _as_json(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], refused: Mapping[str, str]) -> str:
+def _as_json(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], refused: Mapping[str, str], adapters: Iterable[Judged]) -> str:
     facts = {
         "datasets": [
             {
@@ -163,5 +190,6 @@ def _as_json(verdicts: Iterable[Verdict], models: Iterable[dict[str, Any]], refu
         ],
         "refused": dict(refused),
         "models": [{**model, "faults": [*map(str, model["faults"])], "warnings": [*map(str, model["warnings"])]} for model in models],
+        "adapters": [adapter.as_json() for adapter in adapters],
     }
     return to_json.dumps(facts, indent=2) + "\n"

@@ -47,7 +47,8 @@ class ShowCommand(Look):
         steps = chain.from_iterable(steps for _, steps in self.catalogs())
         step = next((step for step in steps if step.id == f"convert:{names[0]}"), None)
         if step is None:
-            raise InvalidCommand(as_printed(BuildError(f"model {names[0]!r} is not trained: its adapter is there already")))
+            msg = f"model {names[0]!r} is not trained: its adapter is there already"
+            raise InvalidCommand(as_printed(BuildError(msg, fix=f"what is found of the adapter: doit check {names[0]}")))
         self.outstream.write(_shown(step, record, text=text, json=json))
         return 0
 
