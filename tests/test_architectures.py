@@ -9,6 +9,7 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
 
+from conftest import Repo
 from ollamake.bases.hf_folder import hf_folder
 from ollamake.errors import BuildError
 from ollamake.lora.architecture import KNOWN, read_architecture
@@ -138,3 +139,17 @@ def test_a_base_that_is_no_llama_is_trained_by_its_name_on_hugging_face(tmp_path
         hf_folder(base, "sha256:0", tmp_path / "cache")
     assert "a base of architecture 'qwen2' is trained on its weights from Hugging Face, not on the GGUF's" in str(caught.value)
     assert "(`hf: OWNER/NAME`)" in str(caught.value)
+
+
+def test_gemma3_is_served_merged_alone(repo: Repo) -> None:
+    write_base(repo.path / "base.gguf", "gemma3")
+    write_adapter(repo.path / "mine", lora("gemma3"))
+    repo.replace("    data: [shared]\n", "    adapter: mine\n")
+    result = repo.doit("package:legal")
+    assert result.code == 1
+    assert (
+        "\npackage:legal failed:\nbase.gguf: Ollama's engine for gemma3 takes no LoRA: it would create the model, and fail to load it\n"
+        "  fix: write `weights: merged` into the model's `serve:`\n"
+    ) in result.out
+    repo.replace("    adapter: mine\n", "    adapter: mine\n    serve: {weights: merged}\n")
+    assert repo.doit("package:legal").ran == ["package:legal"]

@@ -295,7 +295,7 @@ def test_check_says_all_of_chosen_datasets_and_builds_nothing(repo: Repo) -> Non
     }
     assert [model["model"] for model in facts["models"]] == ["legal"]
     assert repo.doit("check", "tnoe").err == (
-        "ERROR: \nno dataset 'tnoe' in the catalog, and none has a file of this name\n  fix: write 'tone' (known: shared, tone)\n"
+        "ERROR: \nno dataset or model 'tnoe' in the catalog, and no dataset has a file of this name\n  fix: write 'tone' (known: shared, tone)\n"
     )
 
 

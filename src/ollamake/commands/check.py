@@ -99,7 +99,9 @@ def _chosen(names: Sequence[str], steps: Sequence[Step]) -> list[Step]:
             print(f"{path}: in no dataset", file=sys.stderr)
         elif not matches:
             fix = nearest(name, [step.name for step in steps])
-            raise InvalidCommand(as_printed(BuildError(f"no dataset {name!r} in the catalog, and none has a file of this name", fix=fix)))
+            raise InvalidCommand(
+                as_printed(BuildError(f"no dataset or model {name!r} in the catalog, and no dataset has a file of this name", fix=fix))
+            )
         found.update({step.id: step for step in matches})
     return list(found.values()) if names else list(steps)
 

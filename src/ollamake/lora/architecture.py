@@ -27,6 +27,9 @@ KNOWN = {
     "phi3": (MODEL_ARCH.PHI3, "Phi 3 and 4", _FUSED),
 }
 PERMUTED = ("llama",)  # whose q and k have their rows in another order in the GGUF
+# Which Ollama has always run by an engine of its own, that takes no LoRA ("loras are not yet implemented", ollamarunner/runner.go). So it runs qwen3
+# since some version of autumn 2025: that is for the server to say.
+WITHOUT_LORA = ("gemma3",)
 OUTPUT = "output.weight"  # not there where the embedding is the output layer too
 # How transformers names the language model where a model also sees (Gemma 3): by its versions. In the GGUF it is a model of its own.
 _INSIDE = ("model.language_model.", "language_model.model.")

@@ -14,7 +14,7 @@ from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.graph import Step, adapter_folder, weights_files
 from ollamake.lora.adapter import LoraAdapter
-from ollamake.lora.architecture import Architecture, read_architecture
+from ollamake.lora.architecture import WITHOUT_LORA, Architecture, read_architecture
 from ollamake.lora.changes import Changes, Form, LoraSum
 from ollamake.lora.gguf_lora import write_gguf_lora
 from ollamake.lora.importance import read_importance
@@ -64,6 +64,9 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
     base, head = Path(model.base.gguf), architecture.head
     with ExitStack() as open_files:
         if kind == "adapter":
+            if architecture.head.architecture in WITHOUT_LORA:
+                msg = f"{base}: Ollama's engine for {architecture.head.architecture} takes no LoRA: it would create the model, and fail to load it"
+                raise BuildError(msg, fix="write `weights: merged` into the model's `serve:`")
             yield (_whole(partial(_write_lora, _adapter(model, architecture), architecture)),)
             return
         if _is_whole(step, model):
