@@ -32,7 +32,7 @@ from ollamake.ollama.address import (
     versions_of,
 )
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
-from ollamake.ollama.failures import AdaptersRefusedError
+from ollamake.errors import AdaptersRefusedError
 from ollamake.ollama.names import named_lock
 
 HI = [{"role": "user", "content": "Hi"}]

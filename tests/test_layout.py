@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "trainers": "errors digest records spelling lora durable",
     "progress": "duration spelling say trainers",
     "engines": "errors say locks trainers progress",
-    "ollama": "errors digest catalog logs say folders locks progress",
+    "ollama": "errors digest catalog state logs say folders locks progress",
     "stages": "errors digest spelling catalog records gate graph freshness lora bases durable logs say folders locks state trainers progress engines ollama",
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights",

@@ -46,6 +46,10 @@ class BuildError(Exception):
         super().__init__(with_fix(text, fix))
 
 
+class AdaptersRefusedError(BuildError):
+    """A server takes no adapters, whatever its version says: merged weights are what it takes."""
+
+
 class FaultyFileError(BuildError):
     """A file of the user's has faults; all of them are in it, in the order of their lines."""
 

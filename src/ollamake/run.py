@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from ollamake import freshness
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
-from ollamake.errors import BuildError, Mark, with_fix
+from ollamake.errors import AdaptersRefusedError, BuildError, Mark, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
 from ollamake.ollama import server as servers
@@ -35,8 +35,9 @@ WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` 
 class Run:
     """What the steps of a run share."""
 
-    def __init__(self, sights: Sights) -> None:
+    def __init__(self, sights: Sights, steps: Sequence[Step] = ()) -> None:
         self.sights = sights
+        self.steps = steps
         self.uses: dict[Address, servers.Use] = {}
         self._users = 0  # steps that talk to a server now
         self._guard = threading.Lock()  # doit may run steps in threads
@@ -75,12 +76,36 @@ class Run:
             require_files(step)
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
             say(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})")
-            return self.told(step, self.done(step, reasons))
+            try:
+                return self.told(step, self.done(step, reasons))
+            except AdaptersRefusedError:
+                if self.weights_of(step) != "auto":
+                    raise
+                return self.done_with_merged(step)
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
             where = error.filename2 or error.filename or step.id
             return TaskFailed(with_fix(f"{where}: {error.strerror or error}", f"{remedy(error)}, then run `doit` again"))
+
+    def done_with_merged(self, step: Step) -> dict[str, Any]:
+        """Do a registration whose server has refused the adapter, whatever its version says: with merged weights. Raises BuildError and OSError."""
+        host = self.sights.host(step)
+        host.note_refusal()
+        package = next(one for one in self.steps if one.stage == "package" and one.name == step.name)
+        why = Reason(kind="key", what="served weights", old="adapter", new=self.sights.kind(package))
+        say(f".  {package.id}  ({why})")
+        packaged = self.done(package, (why,))
+        also = {"step": package.id, "place": self.sights.place(package), "block": packaged.record.as_json()}
+        told = self.told(step, self.done(step, (why,)))
+        told[OURS]["also"] = [also]
+        return told
+
+    @staticmethod
+    def weights_of(step: Step) -> str:
+        """What the catalog says of the weights that the step's model is served from."""
+        assert isinstance(step.subject, Model)
+        return step.subject.serve.weights
 
     def done(self, step: Step, reasons: tuple[Reason, ...]) -> Receipt:
         """Do the step and leave its receipt. Raises BuildError and OSError."""

@@ -11,7 +11,6 @@ from ollamake import freshness
 from ollamake.catalog import Catalog, Model
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import LATEST, VERSIONS, Step
-from ollamake.ollama.address import takes_adapters
 from ollamake.ollama.hosts import Host, ask_all
 from ollamake.stages.served import read_served
 from ollamake.state.backend import LockBackend
@@ -118,7 +117,7 @@ class Sights:
         keys = {**step.keys, f"{step.stage} version": VERSIONS[step.stage]}
         if step.stage == "package":
             keys["served weights"] = kind = self.kind(step)
-            if kind == "adapter":
+            if kind == "adapter" == step.keys["serve.weights"]:  # by `auto`, some architectures are served merged all the same
                 del keys["serve.weights_type"]
                 keys.pop("serve.imatrix", None)
         return keys
@@ -146,11 +145,11 @@ class Sights:
         wanted = step.keys["serve.weights"]
         if wanted != "auto":
             return str(wanted)
-        versions = [host.expected_version for host in self.hosts if host.expected_version is not None]
-        if not versions:
+        take = [host.takes_adapters for host in self.hosts if host.takes_adapters is not None]
+        if not take:
             served = read_served(Path(step.writes[0]))
             return "merged" if served is None else served.kind
-        return "adapter" if all(map(takes_adapters, versions)) else "merged"
+        return "adapter" if all(take) else "merged"
 
     def found(self, step: Step, record: Record) -> dict[str, str]:
         """The model that the step has made on a server, under the first name that it has there; empty where it is not there."""

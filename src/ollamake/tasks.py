@@ -44,8 +44,8 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
         catalog = held_against_trainers(catalog)
-        run = Run(Sights(catalog, hosts_of(catalog.hosts), backend))
         steps = steps_in(catalog)
+        run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in catalog.warnings:

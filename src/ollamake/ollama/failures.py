@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import ollama
 
-from ollamake.errors import BuildError
+from ollamake.errors import AdaptersRefusedError, BuildError
 from ollamake.ollama.address import Address
 
 AGAIN = "look whether the server still runs, and into its log; then run `doit` again"
@@ -29,10 +29,6 @@ _FIXES_BY_STATUS = {
     403: "set $OLLAMA_API_KEY to a key that it takes",
     413: "have the proxy before the server take files of this size (nginx: client_max_body_size 0)",
 }
-
-
-class AdaptersRefusedError(BuildError):
-    """The server takes no adapters, whatever its version says: merged weights are what it takes."""
 
 
 class BlobGoneError(BuildError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ollamake.catalog.expanded import Expanded, written
 from ollamake.errors import BuildError
 from ollamake.ollama import server as servers
-from ollamake.ollama.address import Address, address_of
+from ollamake.ollama.address import Address, adapters_taken, address_of
+from ollamake.state.files import LOCAL
 
 
 class Host:
@@ -45,6 +47,23 @@ class Host:
     def was_asked(self) -> bool:
         """Is it known which models it has?"""
         return bool(self._asked)
+
+    @property
+    def takes_adapters(self) -> bool | None:
+        """Does it take a GGUF LoRA? None where nothing answers; asked where its version does not tell."""
+        if self.expected_version is None:
+            return None
+        return self.refusal_path.exists() is False and adapters_taken(self.address, self.expected_version)
+
+    @property
+    def refusal_path(self) -> Path:
+        """The file that says that it has refused an adapter, whatever its version said."""
+        return Path(LOCAL, "hosts", self.file_name, f"refuses-adapters-{self.expected_version}")
+
+    def note_refusal(self) -> None:
+        """It has refused an adapter: it is not tried again, until it is of another version. Raises OSError."""
+        self.refusal_path.parent.mkdir(parents=True, exist_ok=True)
+        self.refusal_path.touch()
 
     def forget(self) -> None:
         """Ask again the next time: it has got other models since."""

@@ -41,6 +41,8 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     base = Path(model.base.gguf)
     architecture = read_architecture(base)
+    if kind == "adapter" and model.serve.weights == "auto" and architecture.head.architecture in WITHOUT_LORA:
+        kind = "merged"
     with _writers(step, model, kind, architecture) as writers:
         Path(served).unlink(missing_ok=True)
         for name in (name for names in FILES.values() for name in names):  # one kind at a time: they are large

@@ -9,6 +9,7 @@ from typing import Any
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
 from ollamake.graph import CANDIDATE, Step, adapter_folder
+from ollamake.ollama.address import takes_split
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.stages.served import read_served
@@ -24,6 +25,10 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     if served is None:
         msg = f"{served_path}: the weights that it names are gone"
         raise BuildError(msg, fix="run `doit` again")
+    version = server.version()
+    if served.kind == "split" and not takes_split(version):
+        msg = f"{model.mark}: model {model.name!r}: serve.weights: split: Ollama {version} at {server.address} serves no GGUF of several files"
+        raise BuildError(msg, fix="write `weights: merged`; Ollama takes split weights from 0.34 on")
     candidate = f"{model.name}:{CANDIDATE}"
     is_adapter = served.kind == "adapter"
     with named_lock(server.address, model.name):
@@ -47,7 +52,7 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     return {
         "name": candidate,
         "digest": digest,
-        "version": server.version(),
+        "version": version,
         "weights": served.kind,
         "base": {"name": model.base.name, "digest": served.base},
         "provenance": _provenance(Path(served.trained or adapter_folder(model))),
