@@ -69,6 +69,7 @@ class _Examination:
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.folder = folder
         self.architecture = architecture
+        self.shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors}
         self.verdicts: list[Verdict] = []
         self.modules: dict[str, dict[str, Named]] = {}  # as the language model alone calls them
         self.called: dict[str, str] = {}  # module -> as the file calls it
@@ -132,41 +133,50 @@ class _Examination:
                 continue
             module = module_name(match["module"])
             self.called[module] = match["module"]
-            fault = _unusable(tensor)
-            if fault is not None:
-                self.refuse(name, f"tensor {name!r} {fault[0]}", fault[1])
+            numbers = self.numbers(name, tensor)
+            if numbers is None:
                 self.broken.add(module)
                 continue
             sides = self.modules.setdefault(module, {})
             if match["side"] in sides:
                 self.refuse(name, f"tensors {sides[match['side']][0]!r} and {name!r} are of one layer", "save the adapter again, alone")
-            sides[match["side"]] = (name, _float32(tensor))
+            sides[match["side"]] = (name, numbers)
         return bool(found)
+
+    def numbers(self, name: str, tensor: Mapping[str, Any]) -> Matrix | None:
+        """The weights in a tensor; None where they are none, which is refused."""
+        if tensor["dtype"] not in _FLOATS:
+            self.refuse(name, f"tensor {name!r} is {tensor['dtype']}, not floats", "save the adapter in float32, float16 or bfloat16")
+            return None
+        numbers = _float32(tensor)
+        if np.isfinite(numbers).all():
+            return numbers
+        fix = "train it again, with a lower learning rate: its training has diverged"
+        self.refuse(name, f"tensor {name!r} holds NaN or infinite numbers", fix)
+        return None
 
     def is_copy(self, name: str, tensor: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         """Is this a weight of the base itself, for all that can be told by its size and the config?"""
         match = _COPY.match(name)
         if match is None or not config or config.get("modules_to_save"):
             return False
-        stored = self.architecture.stored(match["module"])
-        sizes = [there.shape[::-1] for there in self.architecture.head.tensors if there.name == stored]
-        return sizes == [tuple(tensor["shape"])]
+        stored = self.shapes.get(self.architecture.stored(match["module"]) or "")
+        return stored is not None and stored[::-1] == tuple(tensor["shape"])
 
     def pair(self, module: str, sides: Mapping[str, Named], config: Mapping[str, Any]) -> Pair | None:
         """A module's LoRA, where nothing is wrong with it; without a config its scale is not known."""
         if module in self.broken:
             return None
         called, tensor = self.called[module], self.architecture.tensor_name(module)
-        shapes = {there.name: there.shape for there in self.architecture.head.tensors}
         fault = side_fault(sides, "lora_A", "lora_B")
         if fault is not None:
             self.refuse(next(iter(sides.values()))[0], fault, "train or fetch the adapter again: its file is not whole")
             return None
         a, b = sides["lora_A"], sides["lora_B"]
-        if tensor is None or tensor not in shapes:
+        if tensor is None or tensor not in self.shapes:
             self.refuse(a[0], f"tensor {a[0]!r}: the base has no module {called!r} that takes a LoRA", self.without(module))
             return None
-        fault = shape_fault(a, b, tensor, shapes[tensor])
+        fault = shape_fault(a, b, tensor, self.shapes[tensor])
         if fault is not None:
             self.refuse(a[0], fault, "give the base that it was trained on")
             return None
@@ -206,15 +216,6 @@ def _tensors(path: Path) -> dict[str, Mapping[str, Any]]:
         msg = f"{path}: not a whole safetensors file: {error}"
         raise BuildError(msg, fix="train or fetch the adapter again") from error
     return dict(found)
-
-
-def _unusable(tensor: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why these are no weights, and what to do; None where they are."""
-    if tensor["dtype"] not in _FLOATS:
-        return f"is {tensor['dtype']}, not floats", "save the adapter in float32, float16 or bfloat16"
-    if not np.isfinite(_float32(tensor)).all():
-        return "holds NaN or infinite numbers", "train it again, with a lower learning rate: its training has diverged"
-    return None
 
 
 def _float32(tensor: Mapping[str, Any]) -> Matrix:
