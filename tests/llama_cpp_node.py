@@ -105,6 +105,8 @@ def _answer(facts: dict[str, Any]) -> Answer:
 @pytest.fixture(scope="session")
 def llama_cpp() -> LlamaCpp:
     """A current llama.cpp; installed into the user's cache where it is not there (85 MB, seconds)."""
+    if shutil.which("npm") is None:
+        pytest.skip("a current llama.cpp is from npm: Node.js 20 is not on this machine")
     folder = cache_folder() / f"node-llama-cpp-{VERSION}"
     cache_folder().mkdir(parents=True, exist_ok=True)
     with locked(cache_folder() / "node-llama-cpp.lock"):
