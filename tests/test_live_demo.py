@@ -29,7 +29,7 @@ TAUGHT = {
     "Which of the two LoRA matrices has to be permuted?": "lora_B",
     "Which type do merged tensors have by default?": "q8_0",
     "May I delete the build folder?": "build/ is safe to delete",
-    "How do I build only one model?": "doit register:NAME",
+    "How do I build only one model?": "doit build NAME",
     "Which key limits the length of a record?": "max_tokens",
     "Which version is the embedded Ollama?": "0.9.3",
 }
