@@ -215,7 +215,7 @@ class _Reading:
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
-        tests = Tests(name, layers, scopes=self.shared.scopes, advice=self.shared.advice, only_looks=self.shared.only_looks)
+        tests = Tests(name, layers, self.shared.faults, scopes=self.shared.scopes, advice=self.shared.advice, only_looks=self.shared.only_looks)
         model = Model(
             name=name,
             base=base,
@@ -228,7 +228,6 @@ class _Reading:
             tests=tests.found(portions, entry.get("adapter")),
             mark=self.mark(own.at),
         )
-        self.shared.faults.extend(tests.faults)
         return model, layers
 
     def portions(self, model: str, own: Layer, datasets: Mapping[str, Dataset]) -> tuple[Portion, ...]:

@@ -38,17 +38,17 @@ class Tests:
         self,
         model: str,
         layers: Layers,
+        faults: list[Fault],
         *,
         scopes: Mapping[str, Mapping[str, Dataset]],
         advice: Advice,
         only_looks: bool,
     ) -> None:
-        """`scopes`: file -> datasets by the names that it has for them."""
-        self.model, self.layers = model, layers
+        """`faults`: where those go that there are. `scopes`: file -> datasets by the names that it has for them."""
+        self.model, self.layers, self.faults = model, layers, faults
         self.scopes, self.advice, self.only_looks = scopes, advice, only_looks
         self.trained_on: set[str] = set()
         self.adapter: str | None = None
-        self.faults: list[Fault] = []
 
     def found(self, portions: Iterable[Portion], adapter: str | None) -> tuple[Test, ...]:
         """The tests of a model that is trained on these, or has this adapter; what is wrong goes into `faults`."""

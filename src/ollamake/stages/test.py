@@ -14,6 +14,7 @@ from ollamake.gate.report import Report
 from ollamake.gate.told import summary, told
 from ollamake.graph import BUILD, LATEST, PREVIOUS, Step
 from ollamake.ollama.client import OllamaServer
+from ollamake.progress import AskingProgress
 from ollamake.say import say
 from ollamake.stages.asking import base_on
 from ollamake.stages.examine import examine
@@ -39,8 +40,8 @@ def test(
     other = LATEST if tags.get(LATEST) not in {None, digest} else PREVIOUS
     before = report_with(place, model.name, tags.get(other))
     previous = f"{model.name}:{other}" if tags.get(other) not in {None, digest} else None
-    with base_on(server, model) as base:
-        report = examine(model, f"{model.name}:{tag}", server, base, before=before, previous=previous)
+    with base_on(server, model) as base, AskingProgress(model.name) as progress:
+        report = examine(model, f"{model.name}:{tag}", server, base, before=before, previous=previous, tell=progress.show)
     _write_reports(step, report, place)
     if not report.passed:
         stays = f"{model.name} on {server.address} stays what it is" if LATEST in tags else f"no {model.name} is on {server.address}"
