@@ -19,7 +19,7 @@ from conftest import DODO, Repo
 from fake_ollama import Asked, FakeOllama, Refusal
 from faulty_proxy import Fault, FaultyProxy
 from ollamake.digest import digest_file
-from ollamake.errors import BuildError
+from ollamake.errors import AdaptersRefusedError, BuildError
 from ollamake.ollama.address import (
     Address,
     adapters_taken,
@@ -32,7 +32,6 @@ from ollamake.ollama.address import (
     versions_of,
 )
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
-from ollamake.errors import AdaptersRefusedError
 from ollamake.ollama.names import named_lock
 
 HI = [{"role": "user", "content": "Hi"}]
