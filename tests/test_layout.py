@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "stages": "errors digest spelling catalog records gate graph freshness lora bases durable logs say folders locks state trainers progress engines ollama",
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights",
+    "standing": "spelling catalog gate graph freshness plan state sights foresight",
     "seal": "errors catalog graph state trainers ollama sights",
     "recipes": "errors catalog lora trainers",
     "run": "errors digest catalog graph freshness say call state ollama stages sights foresight",
@@ -57,7 +58,7 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama stages sights foresight seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama stages sights foresight standing seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")

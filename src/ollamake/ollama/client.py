@@ -57,6 +57,16 @@ class Reply:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A model as a server describes it."""
+
+    modelfile: str
+    parameters: str  # a line each
+    template: str
+    system: str
+
+
 class OllamaServer:
     """A running Ollama; a context, which closes the connection at its end."""
 
@@ -110,6 +120,14 @@ class OllamaServer:
         """The chat template that the model is served with, in Ollama's form."""
         with failures_of(f"can't look at {name}", self.address):
             return self._client.show(name).template or ""
+
+    def shown(self, name: str) -> Shown:
+        """What the server says of a model. Raises BuildError."""
+        with failures_of(f"can't look at {name}", self.address):  # its own client drops the system prompt
+            response = self._http.post("/api/show", json={"model": name})
+            response.raise_for_status()
+            said = response.json()
+            return Shown(**{key: str(said.get(key) or "") for key in Shown.__dataclass_fields__})
 
     def answer(self, name: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
         """The model's answer, piece by piece; "..." at its end where `num_predict` cut it. Raises BuildError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ollamake.durable import sync_folder
 from ollamake.gate.report import Report, report_of
 from ollamake.state.files import LOCAL, read_object
 
+ON_A_SERVER = ("register", "test")  # stages whose receipts say what was made there
 SHORT = 12  # hex digits that name a version
 
 
@@ -25,6 +27,7 @@ class Version:
     tests: str = ""  # `5 tests passed`
     commit: str | None = None  # of the repo
     provenance: dict[str, Any] = field(default_factory=dict)  # trainer, recipe, data
+    because: str = ""  # why it was rolled back
 
 
 def short(digest: str) -> str:
@@ -58,6 +61,29 @@ def report_with(place: str, name: str, digest: str | None) -> Report | None:
 def report_path(place: str, name: str, digest: str) -> Path:
     """Where that is kept."""
     return Path(LOCAL, "hosts", place, "reports", name, f"{short(digest)}.json")
+
+
+def made_at(place: str) -> set[str]:
+    """The models that this repo has made on a server, as far as it is remembered; `place` is the server's name as a file may be called."""
+    folder = Path(LOCAL, "hosts", place)
+    receipts = (path.stem.removeprefix(f"{stage}-") for stage in ON_A_SERVER for path in folder.glob(f"{stage}-*.json"))
+    return {*receipts, *(path.stem for path in (folder / "history").glob("*.jsonl"))}
+
+
+def digests_made(place: str, name: str) -> set[str]:
+    """The digests of a model's versions that this repo has made on a server, as far as they are remembered."""
+    folder = Path(LOCAL, "hosts", place)
+    receipts = (read_object(folder / f"{stage}-{name}.json").get("outcome", {}).get("digest") for stage in ON_A_SERVER)
+    reports = (read_object(path).get("digest") for path in (folder / "reports" / name).glob("*.json"))
+    return {digest for digest in (*receipts, *reports, *(version.digest for version in history(place, name))) if isinstance(digest, str)}
+
+
+def forget_versions(place: str, name: str) -> None:
+    """Forget a model that this repo has made on a server, and that is gone from there."""
+    folder = Path(LOCAL, "hosts", place)
+    for path in (*(folder / f"{stage}-{name}.json" for stage in ON_A_SERVER), _history_path(place, name)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "reports" / name, ignore_errors=True)
 
 
 def _version_in(line: str) -> Version | None:
