@@ -63,7 +63,11 @@ def test_a_model_that_is_missing(built: Repo) -> None:
 
 
 def test_of_a_model_that_was_edited_by_hand_it_is_said_in_what(built: Repo) -> None:
-    built.server.models["sales:latest"] = {**built.server.models["sales:latest"], "parameters": {"temperature": 0.9, "top_k": 3}, "system": "Be rude."}
+    built.server.models["sales:latest"] = {
+        **built.server.models["sales:latest"],
+        "parameters": {"temperature": 0.9, "top_k": 3},
+        "system": "Be rude.",
+    }
     built.server.counts.clear()
     found = status(built)
     assert found["legal"]["drift"] == []
@@ -130,8 +134,8 @@ def test_several_servers_are_a_row_each(built: Repo) -> None:
         text = Path("models.yaml").read_text(encoding="utf-8")
         Path("models.yaml").write_text(f"{text}ollama: {{host: ['{built.server.host}', '{other.host}']}}\n", encoding="utf-8")
         assert [tuple(cells(line)[4:6]) for line in built.doit("status", "legal").out.splitlines()[1:]] == [
-            (f"{built.server.host}", "not known here"),
-            (f"{other.host}", "not made yet"),
+            (f"http://{built.server.host}", "not known here"),
+            (f"http://{other.host}", "not made yet"),
         ]
         assert built.doit().code == 0
         assert {row[5] for row in (cells(line) for line in built.doit("status").out.splitlines()[1:])} == {"latest"}

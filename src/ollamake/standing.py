@@ -56,9 +56,7 @@ def standings(names: Iterable[str], foresight: Foresight, steps: Sequence[Step],
         if step.stage != "validate":
             own.setdefault(step.name, []).append(step)
     stale = {plan.step.id: plan for plan in plans}
-    return [
-        _standing(test, own[name], foresight, stale) for name in names if name in own for test in own[name] if test.stage == "test"
-    ]
+    return [_standing(test, own[name], foresight, stale) for name in names if name in own for test in own[name] if test.stage == "test"]
 
 
 def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapping[str, Planned]) -> Standing:
@@ -144,5 +142,3 @@ def age(then: str | None, now: float) -> str:
         if seconds >= size:
             return counted(int(seconds // size), word)
     return "just now"
-
-

@@ -12,10 +12,12 @@ from doit.exceptions import InvalidCommand
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError, as_printed
-from ollamake.ollama.address import address_of, digests_at
-from ollamake.ollama.client import NewModel, OllamaServer, tagged
+from ollamake.graph import LATEST
+from ollamake.ollama.address import address_of
+from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import use_server
 from ollamake.selection import select
+from ollamake.stages.kept import kept_on
 from ollamake.stages.system import system_of
 from ollamake.state.digests import file_digest
 from ollamake.trainers.port import trainer_names
@@ -35,8 +37,10 @@ class Ask(Command):
     """Ask a model of the catalog, and its base for comparison."""
 
     doc_purpose = "ask a model of the catalog a question"
-    doc_usage = 'MODEL "QUESTION"'
-    doc_description = "The answer is streamed. The model must have been built: `doit`."
+    doc_usage = 'MODEL[:TAG] "QUESTION"'
+    doc_description = (
+        "The answer is streamed. The model must have been built: `doit`. TAG names a version: candidate, previous, or the first digits of a digest."
+    )
     cmd_options = (
         {
             "name": "beside_base",
@@ -56,12 +60,13 @@ class Ask(Command):
             raise InvalidCommand(msg)
         try:
             catalog = load_catalog(Path(opt_values["catalog"]), trainers=trainer_names())
-            model = _model(catalog, name[0])
+            selector, tag = _parted(catalog, name[0])
+            model = _model(catalog, selector)
             address = address_of(catalog.host)
             use = use_server(address)
             try:
                 with OllamaServer(address) as server:
-                    _ask(server, model, question, beside_base=opt_values["beside_base"])
+                    _ask(server, model, tag, question, beside_base=opt_values["beside_base"])
             finally:
                 use.end()
         except BuildError as error:
@@ -70,6 +75,12 @@ class Ask(Command):
             print()
             return 130
         return 0
+
+
+def _parted(catalog: Catalog, said: str) -> tuple[str, str]:
+    """The selector, and the tag behind it: latest, where there is none. `tag:support` is a selector."""
+    name, _, tag = said.rpartition(":")
+    return (name, tag) if tag and any(model.name == name for model in catalog.models) else (said, LATEST)
 
 
 def _model(catalog: Catalog, selector: str) -> Model:
@@ -87,14 +98,11 @@ def _model(catalog: Catalog, selector: str) -> Model:
     return models[names[0]]
 
 
-def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool) -> None:
-    known = digests_at(server.address) or {}
-    if tagged(model.name) not in known:
-        msg = f"{model.name} is not on {server.address} yet"
-        raise BuildError(msg, fix=f"build it: `doit build {model.name}`")
+def _ask(server: OllamaServer, model: Model, tag: str, question: str, *, beside_base: bool) -> None:
+    name = f"{model.name}:{kept_on(server, model.name, server.address.file_name, tag).tag}"
     messages = [{"role": "user", "content": question}]
     if not beside_base:
-        _stream(server, model.name, messages)
+        _stream(server, name, messages)
         return
     base = f"{model.base.name}:base"
     path = Path(model.base.gguf)
@@ -110,8 +118,8 @@ def _ask(server: OllamaServer, model: Model, question: str, *, beside_base: bool
             parameters=model.serve.parameters,
         )
     )
-    print(f"{model.name}:")
-    _stream(server, model.name, messages)
+    print(f"{name.removesuffix(f':{LATEST}')}:")
+    _stream(server, name, messages)
     print(f"\n{model.base.name}, its base:")
     _stream(server, base, messages, num_predict=BASE_TOKENS)
 

@@ -50,9 +50,7 @@ class RollbackCommand(Look):
             tests = tests_of(run, steps, name, host)
             with ExitStack() as stack:  # all are found before any is touched
                 servers = [stack.enter_context(connected(run.sights.host(step))) for step in tests]
-                targets = [
-                    target_of(server, name, run.sights.host(step).file_name, to) for step, server in zip(tests, servers, strict=True)
-                ]
+                targets = [target_of(server, name, run.sights.host(step).file_name, to) for step, server in zip(tests, servers, strict=True)]
                 for step, server, (target, latest) in zip(tests, servers, targets, strict=True):
                     self.outstream.writelines(f"{line}\n" for line in self.one(run, step, server, target, latest, because.strip()))
             database.dump()
@@ -79,7 +77,9 @@ class RollbackCommand(Look):
         if receipt is not None:
             write_receipt(path, receipt)
             self.dep_manager.backend.set(step.id, VALUES, run.told(step, receipt))
-        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again" + (f", and {short(latest)} is {name}:{to.tag}" if latest not in {None, to.digest} and latest else "")
+        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again" + (
+            f", and {short(latest)} is {name}:{to.tag}" if latest not in {None, to.digest} and latest else ""
+        )
 
 
 def _what_comes(run: Run, steps: tuple[Step, ...], name: str) -> str:

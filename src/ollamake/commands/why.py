@@ -19,7 +19,9 @@ from ollamake.plan import PERHAPS, Planned, planned
 from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.state.receipts import Receipt
+from ollamake.state.versions import history
 
+ROLLED_BACK = "rolled back"  # as a test step is accepted that was not run
 SERVED = {"adapter": "a GGUF LoRA", "merged": "merged weights", "split": "merged weights, split"}
 
 
@@ -95,16 +97,25 @@ def _registered(test: Step, foresight: Foresight, steps: Sequence[Step]) -> dict
     took = {stage: found.seconds for stage, found in receipts.items() if found is not None}
     took["train"] = receipt.outcome.get("provenance", {}).get("seconds", took.get("train", 0.0))
     facts = {key: value for key, value in receipt.outcome.items() if key not in {"digest", "name", "provenance"}}
+    if tested.record.accepted is not None:  # it was rolled back: what was registered last is another version
+        facts, took = {"host": at, **_version(sights.host(test).file_name, name, digest)}, {}
+    else:
+        facts.update(receipt.outcome.get("provenance", {}))
     return {
         "there": there,
         "note": note,
         "model": model,
         "digest": digest,
         **facts,
-        **receipt.outcome.get("provenance", {}),
         "tested": _tested(tested),
         "took": took,
     }
+
+
+def _version(place: str, name: str, digest: str) -> dict[str, Any]:
+    """What the history says of a version."""
+    found = next((version for version in reversed(history(place, name)) if version.digest == digest), None)
+    return {} if found is None else found.provenance
 
 
 def _tested(receipt: Receipt) -> str:
@@ -136,7 +147,7 @@ def _said_last(last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "never, as far as is known here"
     if "accepted" in last:
-        return f"{_day(last['finished'])}: accepted: {last['accepted']}"
+        return f"{_day(last['finished'])}: {'' if last['accepted'].startswith(ROLLED_BACK) else 'accepted: '}{last['accepted']}"
     return f"{_day(last['finished'])}, {duration(last['seconds'])}: {'; '.join(last['reasons']) or 'asked for'}"
 
 
@@ -150,8 +161,8 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "model" not in facts:
         return
     yield "model", f"{facts['model']} {facts['digest']}"
-    yield "on", f"{facts['host']}, Ollama {facts['version']}, as {SERVED[facts['weights']]}"
-    yield "base", f"{facts['base']['name']} {facts['base']['digest']}"
+    yield "on", ", ".join((facts["host"], *((f"Ollama {facts['version']}", f"as {SERVED[facts['weights']]}") if "weights" in facts else ())))
+    yield "base", f"{facts['base']['name']} {facts['base']['digest']}" if "base" in facts else ""
     for dataset in facts.get("data", ()):
         yield "dataset", f"{dataset['name']}: {dataset.get('records')} records, {dataset.get('digest')}"
     recipe = facts.get("recipe", {})
@@ -161,7 +172,7 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trainer", facts.get("trainer", "")
     yield "versions", ", ".join(f"{key} {value}" for key, value in facts.get("versions", {}).items() if key != "train")
     yield "commit", _commit(facts.get("commit"))
-    yield "trained", _day(facts["finished"]) if "finished" in facts else "elsewhere: the adapter has no receipt"
+    yield "trained", _day(facts["finished"]) if "finished" in facts else "elsewhere: the adapter has no receipt" if "base" in facts else ""
     yield "accepted", facts.get("accepted", "")
     yield "took", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in facts["took"].items())
     yield "tested", facts.get("tested", "")

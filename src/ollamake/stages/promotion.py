@@ -49,6 +49,9 @@ def promote(server: OllamaServer, name: str, digest: str, *, keep: int) -> str |
             msg = f"{name} on {server.address} was replaced while it was tested"
             raise BuildError(msg, fix="run `doit` again")
         if latest != digest:
+            if source != CANDIDATE and is_ours(source):  # a version that was rolled back from: its tag is about to be another's
+                server.copy(f"{name}:{source}", f"{name}:{CANDIDATE}")
+                source, tags[CANDIDATE] = CANDIDATE, digest
             if latest is not None:
                 _keep(server, name, tags, keep)
             server.copy(f"{name}:{source}", f"{name}:{LATEST}")
