@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -145,11 +146,12 @@ def test_gemma3_is_served_merged_alone(repo: Repo) -> None:
     write_base(repo.path / "base.gguf", "gemma3")
     write_adapter(repo.path / "mine", lora("gemma3"))
     repo.replace("    data: [shared]\n", "    adapter: mine\n")
+    assert repo.doit("package:legal").ran == ["package:legal"]
+    assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == "merged"
+    repo.replace("    adapter: mine\n", "    adapter: mine\n    serve: {weights: adapter}\n")
     result = repo.doit("package:legal")
     assert result.code == 1
     assert (
         "\npackage:legal failed:\nbase.gguf: Ollama's engine for gemma3 takes no LoRA: it would create the model, and fail to load it\n"
         "  fix: write `weights: merged` into the model's `serve:`\n"
     ) in result.out
-    repo.replace("    adapter: mine\n", "    adapter: mine\n    serve: {weights: merged}\n")
-    assert repo.doit("package:legal").ran == ["package:legal"]
