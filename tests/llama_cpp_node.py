@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ollamake.folders import cache_folder
 from ollamake.ollama.embedded import locked
 
 VERSION = "3.22.1"
+BIN = Path(sys.executable).parent  # where pip has put Node.js
 # The optional packages would be those for GPUs, 700 MB: only the one for this machine's CPU is named.
 PACKAGE = {
     "private": True,
@@ -92,7 +94,7 @@ class LlamaCpp:
     def all_answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers to all of them, one after the other, in one process."""
         facts = [{"path": str(q.model), "lora": [*map(str, q.lora)], "asked": [*q.asked], "count": q.count} for q in questions]
-        done = subprocess.run(["node", "ask.mjs"], cwd=self.folder, input=json.dumps(facts), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([BIN / "node", "ask.mjs"], cwd=self.folder, input=json.dumps(facts), capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return [_answer(facts) for facts in json.loads(done.stdout)]
 
@@ -105,8 +107,6 @@ def _answer(facts: dict[str, Any]) -> Answer:
 @pytest.fixture(scope="session")
 def llama_cpp() -> LlamaCpp:
     """A current llama.cpp; installed into the user's cache where it is not there (85 MB, seconds)."""
-    if shutil.which("npm") is None:
-        pytest.skip("a current llama.cpp is from npm: Node.js 20 is not on this machine")
     folder = cache_folder() / f"node-llama-cpp-{VERSION}"
     cache_folder().mkdir(parents=True, exist_ok=True)
     with locked(cache_folder() / "node-llama-cpp.lock"):
@@ -122,7 +122,7 @@ def _install(folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         (partial / "package.json").write_text(json.dumps(PACKAGE), encoding="utf-8")
-        argv = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional"]
+        argv = [BIN / "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional"]
         subprocess.run(argv, cwd=partial, check=True, stdout=subprocess.DEVNULL)
         os.rename(partial, folder)
     finally:

@@ -66,7 +66,7 @@ def broke_off(what: str, address: Address) -> BuildError:
 def _refused(what: str, address: Address, status: int, body: str) -> BuildError:
     said = _said(body)
     msg = f"{what}: {address} says: {said}" if said else f"{what}: {address} says HTTP {status}, and no more"
-    if "adapters are no longer supported" in said:
+    if "adapters are no longer supported" in said or "loras are not yet implemented" in said:  # the latter by Ollama's own engine, when it loads
         return AdaptersRefusedError(msg, fix="write `serve: {weights: merged}`: this Ollama takes no adapters")
     if _BLOB_GONE.search(said):
         return BlobGoneError(msg, fix="run `doit` again")
