@@ -180,6 +180,7 @@ def _built_once(tmp_path_factory: pytest.TempPathFactory, _one_ollama: FakeOllam
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         patch.setenv("OLLAMA_HOST", _one_ollama.host)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # a build waits for trainings of the machine's other builds
         _one_ollama.reset()
         result = Repo(path, _one_ollama).doit()
     assert result.code == 0, result.out + result.err

@@ -393,6 +393,24 @@ def test_one_build_at_a_time_has_a_name(tmp_path: Path) -> None:
     assert events == ["others", "first", "second"]
 
 
+def test_who_has_a_name_may_take_it_again() -> None:
+    address = Address("http", "127.0.0.1", 1)
+    entered: list[str] = []
+    with named_lock(address, "legal"):
+        with named_lock(address, "legal:latest"):
+            pass
+        thread = threading.Thread(target=lambda: _enter(address, entered))
+        thread.start()
+        assert not entered  # it is ours still
+    thread.join()
+    assert entered == ["legal"]
+
+
+def _enter(address: Address, entered: list[str]) -> None:
+    with named_lock(address, "legal"):
+        entered.append("legal")
+
+
 def test_a_name_is_waited_for_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     address = Address("http", "gpu-box", 11434)
     said = threading.Event()
@@ -483,16 +501,19 @@ def test_two_builds_of_one_name_at_once_leave_one_model_or_the_other(
         (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
         repo.replace("data: [shared]\n", f"data: [shared]\n    serve: {{system: 'Repo {number}.'}}\n")
     environment = {**os.environ, "OLLAMA_HOST": proxy.host}
-    argv = [sys.executable, "-m", "doit", "register:legal"]
+    argv = [sys.executable, "-m", "doit", "test:legal"]
     builds = [subprocess.Popen(argv, cwd=repo.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for repo in repos]
     said = [build.communicate()[0] for build in builds]
-    assert [build.returncode for build in builds] == [0, 0], said
-    assert [name for name in built.server.models if "candidate" in name] == []
+    # One may find its candidate replaced by the other's, and says so.
+    assert min(build.returncode for build in builds) == 0, said
+    for build, text in zip(builds, said, strict=True):
+        assert build.returncode == 0 or (build.returncode == 1 and "fix: run `doit` again" in text), text
     last = built.server.models["legal:latest"]["system"]
     assert last in {"Repo 0.", "Repo 1."}
-    # Who was first sees it, and takes the name again.
     for number, repo in enumerate(repos):
-        done = subprocess.run(argv, cwd=repo.path, env=environment, capture_output=True, text=True, check=True)
-        assert (".  register:legal" in done.stdout) is (last != f"Repo {number}."), done.stdout
+        done = subprocess.run(argv, cwd=repo.path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert last == f"Repo {number}." or ".  test:legal" in done.stdout
         last = built.server.models["legal:latest"]["system"]
         assert last == f"Repo {number}."
+    assert "legal:candidate" not in built.server.models

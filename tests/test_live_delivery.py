@@ -108,7 +108,8 @@ def built_once(one_proxy: FaultyProxy, tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("built")
     write_repo(path, tiny_base)
     (path / "dodo.py").write_text(DODO, encoding="utf-8")
-    environment = {**os.environ, "OLLAMA_HOST": one_proxy.host}
+    # A cache of their own: a build waits for trainings of the machine's other builds.
+    environment = {**os.environ, "OLLAMA_HOST": one_proxy.host, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
     subprocess.run([sys.executable, "-m", "doit"], cwd=path, env=environment, check=True, capture_output=True)
     return path
 
@@ -119,6 +120,7 @@ def behind(built_once: Path, tmp_path: Path, proxy: FaultyProxy, monkeypatch: py
     shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OLLAMA_HOST", proxy.host)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repo = Repo(tmp_path, cast("FakeOllama", None))
     result = repo.doit()  # what a test before has left under the name is replaced
     assert result.code == 0, result.out + result.err
@@ -225,9 +227,12 @@ def test_two_builds_of_one_name_at_once(behind: Repo, real: RealOllama, tmp_path
     shutil.copytree(behind.path, other, dirs_exist_ok=True)
     repos = [behind, Repo(other, behind.server)]
     repos[1].replace("system: New.", "system: Other.")
-    argv = [sys.executable, "-m", "doit", "register:legal"]
+    argv = [sys.executable, "-m", "doit", "test:legal"]
     builds = [subprocess.Popen(argv, cwd=repo.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for repo in repos]
     said = [build.communicate()[0] for build in builds]
-    assert [build.returncode for build in builds] == [0, 0], said
+    # One may find its candidate replaced by the other's, and says so.
+    assert min(build.returncode for build in builds) == 0, said
+    for build, text in zip(builds, said, strict=True):
+        assert build.returncode == 0 or (build.returncode == 1 and "fix: run `doit` again" in text), text
     assert real.system("legal:latest") in {"New.", "Other."}
     check_that_it_heals(behind, real)

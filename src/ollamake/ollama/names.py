@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from ollamake.folders import cache_folder
 from ollamake.locks import try_lock, wait_for_lock
 from ollamake.ollama.address import Address
 from ollamake.progress import waiting
+
+_held = threading.local()  # .paths: of the locks that this thread has
 
 
 def tagged(name: str) -> str:
@@ -22,7 +25,7 @@ def tagged(name: str) -> str:
 def named_lock(address: Address, name: str) -> Iterator[None]:
     """Hold a model's name, with all of its tags, on this server; other builds of this user on this machine wait. Raises BuildError.
 
-    What builds of other machines do shows in the digest that is read back.
+    Who holds it already, in this thread, goes on. What builds of other machines do shows in the digest that is read back.
     """
     name = tagged(name).rpartition(":")[0]
     with _lock(address, f"name-{name}", f"   {name}: waiting for the build that registers it at {address}"):
@@ -47,8 +50,17 @@ def _lock(address: Address, kind: str, text: str) -> Iterator[None]:
     except OSError as error:
         msg = f"the cache can't be written to: {error}"
         raise BuildError(msg, fix="set $XDG_CACHE_HOME to a folder that you may write to") from error
+    held: set[str] = _held.__dict__.setdefault("paths", set())
+    if str(path) in held:
+        file.close()
+        yield
+        return
     with file:
         if not try_lock(file):
             with waiting(text):
                 wait_for_lock(file)
-        yield
+        held.add(str(path))
+        try:
+            yield
+        finally:
+            held.discard(str(path))
