@@ -15,6 +15,7 @@ from ollamake.gate.told import summary, told
 from ollamake.graph import BUILD, LATEST, PREVIOUS, Step
 from ollamake.ollama.client import OllamaServer
 from ollamake.progress import AskingProgress
+from ollamake.ollama.names import named_lock
 from ollamake.say import say
 from ollamake.stages.asking import base_on
 from ollamake.stages.examine import examine
@@ -31,6 +32,13 @@ def test(
 
     `keep`: how many versions before it stay on the server. `provenance`, `commit`: what the history keeps of where it comes from.
     """
+    with named_lock(server.address, model.name):  # nobody else's candidate, nor base, takes the place of ours meanwhile
+        return _test(step, model, server, digest, keep, provenance, commit)
+
+
+def _test(  # noqa: PLR0917 - as it is called above
+    step: Step, model: Model, server: OllamaServer, digest: str, keep: int, provenance: Mapping[str, Any], commit: str | None
+) -> dict[str, Any]:
     place = server.address.file_name
     tags = tags_on(server, model.name)
     tag = tag_of(tags, digest)
