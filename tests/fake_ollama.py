@@ -49,10 +49,10 @@ class Refusal:
 
 
 class FakeOllama:
-    def __init__(self, version: str = "0.9.3") -> None:
+    def __init__(self, version: str = "0.9.3", port: int = 0) -> None:
         self.version = version
         self.reset()
-        self._http = QuietServer(("127.0.0.1", 0), _handler(self))
+        self._http = QuietServer(("127.0.0.1", port), _handler(self))
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def reset(self, like: FakeOllama | None = None) -> None:

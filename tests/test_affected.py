@@ -14,7 +14,7 @@ import pytest
 from conftest import CATALOG, DODO, Repo, jsonl
 from test_lock import git
 
-ALL = "validate convert train? package? register?"
+ALL = "validate convert train? package? register? test?"
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_a_file_that_is_deleted_is_said(committed: Repo) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "steps", "why"),
     [
-        ("    data: [shared]\n", "    data: [shared]\n    train: {epochs: 4}\n", "train package? register?", "train.epochs: 3 -> 4 (models.yaml:13)"),
-        ("    data: [shared]\n", "    data: [shared]\n    serve: {weights_type: f16}\n", "package register?", 'serve.weights_type: "q8_0" -> "f16" (models.yaml:13)'),
-        ("    data: [shared]\n", "    data: [shared]\n    serve: {system: Hm}\n", "register", 'serve.system: nothing -> "Hm" (models.yaml:13)'),
+        ("    data: [shared]\n", "    data: [shared]\n    train: {epochs: 4}\n", "train package? register? test?", "train.epochs: 3 -> 4 (models.yaml:13)"),
+        ("    data: [shared]\n", "    data: [shared]\n    serve: {weights_type: f16}\n", "package register? test?", 'serve.weights_type: "q8_0" -> "f16" (models.yaml:13)'),
+        ("    data: [shared]\n", "    data: [shared]\n    serve: {system: Hm}\n", "register test?", 'serve.system: nothing -> "Hm" (models.yaml:13)'),
     ],
 )  # fmt: skip
 def test_a_key_affects_the_steps_that_it_is_of(committed: Repo, old: str, new: str, steps: str, why: str) -> None:
@@ -106,9 +106,9 @@ def test_models_that_are_added_renamed_or_gone_are_told(committed: Repo) -> None
     committed.replace("temperature: 0.2", "temperature: 0.4")
     result = committed.doit("affected", "--since", "main")
     assert result.out == (
-        f"lawyer  convert train package register  new since {commit}; it was legal\n"
-        f"young   convert train package register  new since {commit}\n"
-        f"vendor  convert train package register  new since {commit}\n"
+        f"lawyer  convert train package register test  new since {commit}; it was legal\n"
+        f"young   convert train package register test  new since {commit}\n"
+        f"vendor  convert train package register test  new since {commit}\n"
     )
     assert result.err == f"3 models are affected since {commit}\nsales is gone since {commit}; Ollama may have it still: `ollama rm sales`\n"
     facts = as_json(committed)
@@ -135,7 +135,7 @@ def test_the_commit_that_both_have_in_common_is_compared_with(committed: Repo) -
     committed.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")  # which the branch has not got
     git("commit", "-am", "others work")
     git("checkout", "branch")
-    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (models.yaml:16)')}  # fmt: skip
+    assert affected(committed) == {"sales": ("register test?", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (models.yaml:16)')}  # fmt: skip
 
 
 def test_programs_get_steps_and_reasons(committed: Repo) -> None:
@@ -180,6 +180,21 @@ def test_programs_get_steps_and_reasons(committed: Repo) -> None:
                             }
                         ],
                     },
+                    {
+                        "step": "test:legal",
+                        "stage": "test",
+                        "name": "legal",
+                        "runs": "perhaps",
+                        "reasons": [
+                            {
+                                "kind": "perhaps behind perhaps",
+                                "what": "register:legal",
+                                "old": "its model",
+                                "new": "tests",
+                                "text": "register:legal may run; tests unless its model comes out the same",
+                            }
+                        ],
+                    },
                 ],
             }
         ],
@@ -197,7 +212,14 @@ def test_only_selected_models_are_told(committed: Repo) -> None:
 
 def test_since_selects_what_is_affected(committed: Repo) -> None:
     committed.replace("Gladly", "Kindly", "datasets/tone.jsonl")
-    assert committed.doit("build", "since:main").ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales"]
+    assert committed.doit("build", "since:main").ran == [
+        "validate:tone",
+        "convert:sales",
+        "train:sales",
+        "package:sales",
+        "register:sales",
+        "test:sales",
+    ]
     assert committed.doit("ls", "since:main,data:shared").out == "sales  tiny  shared, tone\n"
     result = committed.doit("build", "since:HEAD,legal")
     assert (result.code, result.out, result.err) == (0, "", "no model is selected: since:HEAD,legal\n")
@@ -269,7 +291,7 @@ def test_a_catalog_that_had_faults_then_is_said_and_taken_as_new(committed: Repo
     commit = short()
     committed.replace("bsae: tiny", "base: tiny")
     why = f"the catalog had faults at {commit}: models.yaml:10: models.legal: missing key 'base'"
-    assert affected(committed) == dict.fromkeys(("legal", "sales"), ("validate convert train package register", why))
+    assert affected(committed) == dict.fromkeys(("legal", "sales"), ("validate convert train package register test", why))
 
 
 def test_a_catalog_that_was_not_there_then_is_new(committed: Repo) -> None:
@@ -277,7 +299,7 @@ def test_a_catalog_that_was_not_there_then_is_new(committed: Repo) -> None:
     git("commit", "-m", "away")
     commit = short()
     git("mv", "other.yaml", "models.yaml")
-    assert affected(committed) == dict.fromkeys(("legal", "sales"), ("validate convert train package register", f"new since {commit}"))
+    assert affected(committed) == dict.fromkeys(("legal", "sales"), ("validate convert train package register test", f"new since {commit}"))
 
 
 def test_a_repo_may_be_a_folder_of_a_larger_one(committed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +331,10 @@ def test_each_catalog_of_a_dodo_is_compared_with_its_own(committed: Repo) -> Non
     git("commit", "-m", "two catalogs")
     committed.replace("temperature: 0.2", "temperature: 0.4", "other.yaml")
     done = subprocess.run([sys.executable, "-m", "doit", "affected", "--since", "main"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, 'vendor  register  serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (other.yaml:16)\n')
+    assert (done.returncode, done.stdout) == (
+        0,
+        'vendor  register test?  serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (other.yaml:16)\n',
+    )
 
 
 def test_few_processes_of_git_are_asked_however_many_models_there_are(committed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,11 +496,11 @@ def test_a_catalog_that_is_a_link_is_read_as_it_was_then(committed: Repo) -> Non
     commit()
     assert affected(committed) == {}
     committed.replace("temperature: 0.2", "temperature: 0.4", "catalogs/warm.yaml")
-    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (models.yaml:16)')}
+    assert affected(committed) == {"sales": ("register test?", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (models.yaml:16)')}
     git("checkout", "catalogs")
     Path("models.yaml").unlink()
     Path("models.yaml").symlink_to("catalogs/cold.yaml")
-    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.1} (models.yaml:16)')}
+    assert affected(committed) == {"sales": ("register test?", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.1} (models.yaml:16)')}
 
 
 @pytest.mark.parametrize("named", ["tone.jsonl", "t*.jsonl"])
@@ -582,7 +607,7 @@ def test_included_catalogs_may_have_any_name(committed: Repo) -> None:
     commit()
     assert affected(committed) == {}
     committed.replace("temperature: 0.2", "temperature: 0.4", "more.json")
-    assert affected(committed) == {"sales": ("register", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (more.json:9)')}
+    assert affected(committed) == {"sales": ("register test?", 'serve.parameters: {"temperature": 0.2} -> {"temperature": 0.4} (more.json:9)')}
 
 
 def test_what_neither_git_nor_a_lock_knows_is_taken_for_the_same_and_said(lockless: Repo) -> None:
@@ -634,7 +659,7 @@ def test_a_model_that_is_gone_is_told_as_the_former_name_of_one_alone(committed:
     committed.replace("  legal:\n", "  lawyer:\n    base: tiny\n    data: [shared]\n  notary:\n")
     result = committed.doit("affected", "--since", "main")
     assert result.out == (
-        f"lawyer  convert train package register  new since {commit_}; it was legal\nnotary  convert train package register  new since {commit_}\n"
+        f"lawyer  convert train package register test  new since {commit_}; it was legal\nnotary  convert train package register test  new since {commit_}\n"
     )
 
 

@@ -57,7 +57,7 @@ def test_ask_says_what_is_wrong(built: Repo, arguments: tuple[str, ...], said: s
 def test_ask_before_the_first_build(repo: Repo) -> None:
     result = repo.doit("ask", "legal", "Hi")
     assert result.code == 3
-    assert result.err == f"ERROR: \nlegal is not on http://{repo.server.host} yet\n  fix: build it: `doit register:legal`\n"
+    assert result.err == f"ERROR: \nlegal is not on http://{repo.server.host} yet\n  fix: build it: `doit build legal`\n"
 
 
 def test_serve_starts_nothing_where_an_ollama_answers(built: Repo) -> None:
@@ -73,7 +73,8 @@ def test_serve_takes_no_argument(repo: Repo) -> None:
 def test_list_says_what_each_step_is_for(repo: Repo) -> None:
     listed = dict(line.split(maxsplit=1) for line in repo.doit("list", "--all").out.splitlines())
     assert listed["train:legal"] == "train the adapter of legal"
-    assert listed["register:sales"] == "make sales in Ollama, and have it answer"
+    assert listed["register:sales"] == "make sales in Ollama as a candidate, and have it load"
+    assert listed["test:sales"] == "ask sales what its tests ask; if it answers well, it is the one that is used"
 
 
 def test_schema_prints_what_the_catalog_is_checked_by(repo: Repo) -> None:

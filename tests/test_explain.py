@@ -34,7 +34,8 @@ def test_a_plan_of_what_was_never_built(repo: Repo) -> None:
         ".  train:legal      ?  not built yet\n"
         ".  package:legal    ?  not built yet\n"
         ".  register:legal   ?  not built yet\n"
-        "5 steps will run, 1 training among them; how long they take, the past does not tell\n"
+        ".  test:legal       ?  not built yet\n"
+        "6 steps will run, 1 training among them; how long they take, the past does not tell\n"
     )
     assert not list(Path().glob("build")) + list(Path().glob(".ollamake")) + list(Path().glob("models.lock"))  # it writes nothing
 
@@ -56,7 +57,8 @@ def test_a_plan_goes_down_to_records_and_lines_of_the_catalog(built: Repo) -> No
         ".  train:legal TIME  convert:legal will run; train.rank: 2 -> 3 (models.yaml:13)",
         "?  package:legal TIME  train:legal will run; packages unless its adapter comes out the same",
         "?  register:legal TIME  package:legal may run; registers unless its GGUF comes out the same",
-        "3 steps will run, 1 training among them, and 2 more may (?): about TIME",
+        "?  test:legal TIME  register:legal may run; tests unless its model comes out the same",
+        "3 steps will run, 1 training among them, and 3 more may (?): about TIME",
     ]
     assert built.doit("plan", "--json", "legal").code == built.doit("plan", "legal", "--json").code == 4
 
@@ -75,6 +77,7 @@ def test_a_plan_says_what_will_fail_and_what_is_behind_it(built: Repo) -> None:
     assert "!  validate:tone " in result.out
     assert "it will fail: datasets/tone.jsonl:4: missing key 'output' [missing-key] (and 1 more)\n" in result.out
     assert "-  register:sales      -  package:sales will fail\n" in result.out
+    assert "-  test:sales          -  register:sales will fail\n" in result.out
     assert plan(built)["convert:sales"] == "blocked"
 
 
@@ -100,7 +103,7 @@ def test_without_a_server_a_plan_does_not_claim_to_know_what_is_registered(built
     (known,) = Path(".ollamake/records").glob("127*.json")
     known.rename(known.with_name("gpu-box.invalid_11434.json"))
     monkeypatch.setenv("OLLAMA_HOST", "gpu-box.invalid")
-    assert plan(built) == {"register:legal": "unknown", "register:sales": "unknown"}
+    assert plan(built) == dict.fromkeys(("register:legal", "test:legal", "register:sales", "test:sales"), "unknown")
     assert "?  register:legal" in built.doit("plan").out
     assert "nothing answers at http://gpu-box.invalid:11434" in built.doit("plan").out
 
@@ -164,6 +167,9 @@ def test_why_tells_the_last_run_the_next_and_where_a_model_comes_from(built: Rep
         "register:sales",
         "    last  THEN, TIME: build/sales/served.json changed",
         "    next  perhaps: package:sales may run; registers unless its GGUF comes out the same",
+        "test:sales",
+        "    last  THEN, TIME: sales:candidate changed",
+        "    next  perhaps: register:sales may run; tests unless its model comes out the same",
         "registered now",
         "    model     sales:latest DIGEST",
         f"    on        http://{built.server.host}, Ollama 0.9.3, as a GGUF LoRA",
@@ -173,8 +179,8 @@ def test_why_tells_the_last_run_the_next_and_where_a_model_comes_from(built: Rep
         "    recipe    alpha 4.0; batch_size 4; epochs 3; learning_rate 2e-4; max_tokens 2048; rank 2; seed 42; target_modules q_proj",
         "    trainer   command",
         "    trained   THEN",
-        "    took      convert TIME, train TIME, package TIME, register TIME",
-        "    tested    it loaded and answered when it was registered",
+        "    took      convert TIME, train TIME, package TIME, register TIME, test TIME",
+        "    tested    2 tests passed, THEN",
     ]
     assert [line.split() for line in values.splitlines() if "default" not in line and "train.command" not in line] == [
         ["base", '"tiny"', "models.yaml:14"],
@@ -239,9 +245,9 @@ def test_mistakes_in_a_command_are_said(built: Repo, arguments: tuple[str, ...],
 
 
 def test_build_takes_names_patterns_and_tasks(repo: Repo) -> None:
-    assert repo.doit("build", "legal").ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal"]
+    assert repo.doit("build", "legal").ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal", "test:legal"]
     assert repo.doit("build", "convert:sales").ran == ["validate:tone", "convert:sales"]
-    assert repo.doit("build", "sal*").ran == ["train:sales", "package:sales", "register:sales"]
+    assert repo.doit("build", "sal*").ran == ["train:sales", "package:sales", "register:sales", "test:sales"]
     assert without_times(repo.doit("build").out) == "2 models: 2 fresh\n"
 
 
@@ -293,7 +299,7 @@ def test_accept_takes_an_adapter_that_was_trained_elsewhere(repo: Repo) -> None:
     write_adapter(Path("adapters/legal"), adapter_tensors())
     assert repo.doit("accept", "legal", "--because", "trained on the big machine").code == 0
     result = repo.doit("build", "legal")
-    assert result.ran == ["package:legal", "register:legal"]
+    assert result.ran == ["package:legal", "register:legal", "test:legal"]
     assert repo.trainings == []
     assert "    accepted  trained on the big machine\n" in repo.doit("why", "legal").out
     repo.replace("Answer 1.", "Another.", "datasets/shared.jsonl")

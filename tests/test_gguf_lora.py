@@ -179,12 +179,12 @@ def test_a_gguf_lora_is_served_without_training(repo: Repo, version: str, kind: 
     repo.server.version = version
     write_lora(Path("mine.gguf"), RIGHT, PAIR)
     repo.replace("    data: [shared]\n", "    adapter: mine.gguf\n")
-    assert repo.doit("register:legal").ran == ["package:legal", "register:legal"]
+    assert repo.doit("test:legal").ran == ["package:legal", "register:legal", "test:legal"]
     assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == kind
     assert repo.trainings == []
-    assert repo.doit("register:legal").ran == []
+    assert repo.doit("test:legal").ran == []
     write_lora(Path("mine.gguf"), {**RIGHT, "adapter.lora.alpha": 3.0}, PAIR)
-    assert repo.doit("register:legal").ran == ["package:legal", "register:legal"]
+    assert repo.doit("test:legal").ran == ["package:legal", "register:legal", "test:legal"]
     why = repo.doit("why", "legal")
     assert (why.code, why.err) == (0, "")
     assert f"as {'a GGUF LoRA' if kind == 'adapter' else 'merged weights'}" in why.out

@@ -55,7 +55,7 @@ def test_a_new_repo_has_all_that_doit_needs(
     listed = doit("list", "--all")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert [line.split()[0] for line in listed.stdout.splitlines()][1::2] == [
-        *("convert:support-bot", "package:support-bot", "register:support-bot", "train:support-bot", "validate:support"),
+        *("convert:support-bot", "package:support-bot", "register:support-bot", "test:support-bot", "train:support-bot", "validate:support"),
     ]
     planned = doit("plan")
     assert (planned.returncode, planned.stderr) == (4, "")

@@ -78,7 +78,7 @@ def test_a_model_that_does_not_load_is_an_error_of_its_registration(built: Repo)
     assert set(built.server.models) == {"legal:latest", "sales:latest"}
     assert result.out.splitlines()[-1].startswith("2 models: 1 fresh, 1 failed in ")
     built.server.unloadable = False
-    assert built.doit().ran == ["register:sales"]
+    assert built.doit().ran == ["register:sales", "test:sales"]
 
 
 def test_a_base_whose_template_the_server_does_not_know(repo: Repo) -> None:
@@ -160,7 +160,7 @@ def test_one_failure_does_not_keep_the_rest_from_being_built(repo: Repo) -> None
     assert result.code != 0
     assert repo.trainings == ["legal"]
     assert set(repo.server.models) == {"legal:latest"}
-    assert "\nnot done for that: convert:sales, train:sales, package:sales, register:sales\n" in result.out
+    assert "\nnot done for that: convert:sales, train:sales, package:sales, register:sales, test:sales\n" in result.out
     assert result.out.splitlines()[-1].startswith("2 models: 1 rebuilt, 1 failed in ")
 
 

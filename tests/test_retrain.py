@@ -34,7 +34,7 @@ def catalog() -> str:
 @pytest.mark.parametrize("adapter", ["mine", "mine.gguf"])
 def test_an_adapter_becomes_an_entry_and_a_model(given: Repo, adapter: str) -> None:
     result = given.doit("retrain", "--base", "tiny", "--adapter", adapter, "--name", "desk")
-    assert (result.code, result.err, result.ran) == (0, "", ["package:desk", "register:desk"])
+    assert (result.code, result.err, result.ran) == (0, "", ["package:desk", "register:desk", "test:desk"])
     assert result.out.startswith("models.yaml: model desk on tiny, written\n")
     assert catalog() == f"{CATALOG}  desk: {{base: tiny, adapter: {adapter}}}\n"
     assert "desk:latest" in given.server.models
@@ -49,7 +49,7 @@ def test_a_base_that_the_catalog_has_not_is_written_too(given: Repo) -> None:
     Path("bases").mkdir()
     write_tiny_base(Path("bases/Other.Q8.gguf"), seed=2)
     result = given.doit("retrain", "--base", "bases/Other.Q8.gguf", "--adapter", "mine", "--name", "desk")
-    assert (result.code, result.ran) == (0, ["package:desk", "register:desk"])
+    assert (result.code, result.ran) == (0, ["package:desk", "register:desk", "test:desk"])
     assert catalog().count("  other.q8: {gguf: bases/Other.Q8.gguf}\n") == 1
     assert catalog().endswith("  desk: {base: other.q8, adapter: mine}\n")
     second = given.doit("retrain", "--base", "./bases/Other.Q8.gguf", "--adapter", "mine.gguf", "--name", "second")
@@ -65,7 +65,7 @@ def test_an_adapter_that_is_given_as_a_base_is_named(given: Repo) -> None:
 
 def test_the_first_model_of_a_catalog_may_be_given(given: Repo) -> None:
     Path("models.yaml").write_text(f"version: 1\n{HEAD}", encoding="utf-8")
-    assert given.doit("retrain", "--adapter", "mine", "--name", "desk").ran == ["package:desk", "register:desk"]
+    assert given.doit("retrain", "--adapter", "mine", "--name", "desk").ran == ["package:desk", "register:desk", "test:desk"]
     assert catalog() == f"version: 1\n{HEAD}models:\n  desk: {{base: tiny, adapter: mine}}\n"
 
 

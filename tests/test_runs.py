@@ -12,8 +12,8 @@ from conftest import Repo, without_times
 
 ALL = [
     *("validate:shared", "validate:tone"),
-    *("convert:legal", "train:legal", "package:legal", "register:legal"),
-    *("convert:sales", "train:sales", "package:sales", "register:sales"),
+    *("convert:legal", "train:legal", "package:legal", "register:legal", "test:legal"),
+    *("convert:sales", "train:sales", "package:sales", "register:sales", "test:sales"),
 ]
 
 
@@ -82,21 +82,21 @@ def test_a_record_of_the_shared_dataset_trains_both_models(built: Repo) -> None:
 
 def test_a_record_of_the_other_dataset_trains_only_the_model_that_reads_it(built: Repo) -> None:
     built.replace("Gladly not 1.", "No.", "datasets/tone.jsonl")
-    assert built.doit().ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales"]
+    assert built.doit().ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales", "test:sales"]
     assert built.trainings[2:] == ["sales"]
 
 
 def test_a_recipe_key_trains_that_model(built: Repo) -> None:
     built.replace("    data: [shared]\n", "    data: [shared]\n    train: {rank: 3}\n")
     result = built.doit()
-    assert result.ran == ["train:legal", "package:legal", "register:legal"]
+    assert result.ran == ["train:legal", "package:legal", "register:legal", "test:legal"]
     assert ".  train:legal  (train.alpha: 4.0 -> 6.0; train.rank: 2 -> 3)\n" in result.out
 
 
 def test_a_serve_key_registers_again_and_trains_nothing(built: Repo) -> None:
     built.replace("temperature: 0.2", "temperature: 0.3")
     result = built.doit()
-    assert result.ran == ["register:sales"]
+    assert result.ran == ["register:sales", "test:sales"]
     assert built.server.models["sales:latest"]["parameters"] == {"temperature": 0.3}
     assert '.  register:sales  (serve.parameters: {"temperature": 0.2} -> {"temperature": 0.3})\n' in result.out
 
@@ -119,7 +119,7 @@ def test_a_model_that_was_removed_or_replaced_by_hand_is_registered_again(built:
     del built.server.models["legal:latest"]
     built.server.models["sales:latest"] = {"files": {}}
     result = built.doit()
-    assert result.ran == ["register:legal", "register:sales"]
+    assert result.ran == ["register:legal", "test:legal", "register:sales", "test:sales"]
     assert f".  register:legal  (legal is no longer on http://{built.server.host})\n" in result.out
     assert f".  register:sales  (sales on http://{built.server.host} was replaced by hand)\n" in result.out
     assert built.server.digest("legal:latest") == digest
@@ -132,7 +132,7 @@ def test_another_server_gets_its_own_models(built: Repo, monkeypatch: pytest.Mon
     other = FakeOllama()
     try:
         monkeypatch.setenv("OLLAMA_HOST", other.host)
-        assert built.doit().ran == ["register:legal", "register:sales"]
+        assert built.doit().ran == ["register:legal", "test:legal", "register:sales", "test:sales"]
         assert set(other.models) == {"legal:latest", "sales:latest"}
         monkeypatch.setenv("OLLAMA_HOST", first)
         assert built.doit().ran == []
@@ -143,7 +143,7 @@ def test_another_server_gets_its_own_models(built: Repo, monkeypatch: pytest.Mon
 def test_a_server_that_takes_no_adapters_gets_merged_weights(built: Repo) -> None:
     assert "adapters" in built.server.models["legal:latest"]
     built.server.version = "0.34.1"
-    assert sorted(built.doit().ran) == ["package:legal", "package:sales", "register:legal", "register:sales"]
+    assert sorted(built.doit().ran) == ["package:legal", "package:sales", "register:legal", "register:sales", "test:legal", "test:sales"]
     assert set(built.server.models["legal:latest"]) == {"files"}
     assert not (built.path / "build/legal/adapter.gguf").exists()
     assert built.doit().ran == []
@@ -160,8 +160,8 @@ def test_build_is_safe_to_delete(built: Repo) -> None:
 
 
 def test_one_model_is_built_with_what_it_needs(repo: Repo) -> None:
-    result = repo.doit("register:legal")
-    assert result.ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal"]
+    result = repo.doit("test:legal")
+    assert result.ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal", "test:legal"]
     assert result.out.splitlines()[-1].startswith("1 model: 1 rebuilt in ")
 
 
@@ -242,7 +242,7 @@ def test_the_order_of_files_is_a_change(built: Repo) -> None:
     built.doit()
     built.replace("[datasets/tone.jsonl, datasets/zone.jsonl]", "[datasets/zone.jsonl, datasets/tone.jsonl]")
     result = built.doit()
-    assert result.ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales"]
+    assert result.ran == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales", "test:sales"]
 
 
 def test_a_base_that_is_replaced_during_a_training_makes_it_stale(built: Repo) -> None:

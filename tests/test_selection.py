@@ -219,8 +219,21 @@ def tagged(built: Repo) -> Repo:
 
 def test_a_build_takes_selectors(tagged: Repo) -> None:
     tagged.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
-    assert tagged.doit("build", "tag:loud").ran == ["validate:shared", "convert:sales", "train:sales", "package:sales", "register:sales"]
-    assert tagged.doit("build", "shared+", "--exclude", "data:tone").ran == ["convert:legal", "train:legal", "package:legal", "register:legal"]
+    assert tagged.doit("build", "tag:loud").ran == [
+        "validate:shared",
+        "convert:sales",
+        "train:sales",
+        "package:sales",
+        "register:sales",
+        "test:sales",
+    ]
+    assert tagged.doit("build", "shared+", "--exclude", "data:tone").ran == [
+        "convert:legal",
+        "train:legal",
+        "package:legal",
+        "register:legal",
+        "test:legal",
+    ]
     assert tagged.doit("build", "--exclude", "legal").out == "1 model: 1 fresh\n"
     assert tagged.doit("build", "state:fresh", "validate:tone").out == "2 models: 2 fresh\n"
 
@@ -256,7 +269,7 @@ def test_states_are_what_the_plan_says(tagged: Repo) -> None:
 def test_plan_why_and_accept_take_selectors(tagged: Repo) -> None:
     tagged.replace("Gladly", "Kindly", "datasets/tone.jsonl")
     planned = [line.split()[1] for line in tagged.doit("plan", "tone+").out.splitlines()[:-1]]
-    assert planned == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales"]
+    assert planned == ["validate:tone", "convert:sales", "train:sales", "package:sales", "register:sales", "test:sales"]
     assert tagged.doit("plan", "--exclude", "state:stale").out == "nothing to do: everything is fresh\n"
     assert [facts["model"] for facts in json.loads(tagged.doit("why", "--json", "tag:desk", "--exclude", "sales").out)] == ["legal"]
     accepted = tagged.doit("accept", "state:stale", "--because", "a matter of taste")

@@ -128,7 +128,7 @@ def whole(repo: Repo, stand_in: Path) -> Repo:
 def test_a_model_that_is_trained_whole_is_served_as_merged_weights(whole: Repo) -> None:
     result = whole.doit("build", "legal")
     assert result.code == 0, result.out + result.err
-    assert result.ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal"]
+    assert result.ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal", "test:legal"]
     assert sorted(path.name for path in Path("weights/legal").iterdir()) == ["model.gguf", "receipt.json"]
     assert not Path("adapters").exists()
     served = json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))
@@ -154,7 +154,7 @@ def test_whole_weights_survive_what_is_cheap(whole: Repo) -> None:
 def test_another_weights_type_only_packages_again(whole: Repo) -> None:
     whole.doit("build", "legal")
     whole.replace("learning_rate: 1e-5}\n", "learning_rate: 1e-5}\n    serve: {weights_type: f16}\n")
-    assert whole.doit("build", "legal").ran == ["package:legal", "register:legal"]
+    assert whole.doit("build", "legal").ran == ["package:legal", "register:legal", "test:legal"]
     types = {tensor.name: Type(tensor.type) for tensor in read_head(Path("build/legal/merged.gguf")).tensors}
     assert (types[Q], types[NORM]) == (Type.F16, Type.F32)
 

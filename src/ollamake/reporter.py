@@ -98,7 +98,7 @@ class Reporter(ConsoleReporter):
         for failure in self.failures:
             task, fail = failure["task"], failure["exception"]
             if isinstance(fail, UnmetDependency):
-                skipped.extend([] if task.has_subtask else [task.name])
+                skipped.extend([task.name] if task.actions else [])  # the others stand for several
             else:
                 said = str(fail.get_msg()).strip()
                 failed.append(f"failed: {task.name}: {said.partition(chr(10))[0]}\n")

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from multiprocessing import active_children, get_all_start_methods, get_start_method, set_start_method
 from typing import Any
 
-from doit.exceptions import InvalidCommand, InvalidDodoFile
+from doit.exceptions import InvalidCommand, InvalidDodoFile, UnmetDependency
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
@@ -30,6 +30,15 @@ HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
 
 class _Whole(Runner):
     """What both ways to run have in common: a run ends with its report, whatever happened to its database."""
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        """A step failed, or one before it has. What fails on one of several servers keeps no other server from its models."""
+        stops, result = self._stop_running, self.final_result
+        super()._handle_task_error(node, base_fail)
+        if isinstance(base_fail, UnmetDependency):  # no failure of its own: what failed has said so
+            self._stop_running, self.final_result = stops, result
+        elif step_of(node.task) is not None and step_of(node.task).host is not None:
+            self._stop_running = stops
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""

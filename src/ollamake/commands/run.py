@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ class RunCommand(cmd_run.Run):
                 task = self.control.tasks[name]
                 for alone in (self.control.tasks[sub] for sub in task.task_dep) if task.has_subtask else (task,):
                     alone.task_dep = []
+        self.control.selected_tasks = model_by_model(self.control.selected_tasks, self.control.tasks)
         with self.reporting():
             stream = Stream(options["verbosity"], options["force_verbosity"])
             running = (self.dep_manager, self.reporter, options["continue_"], options["always"], stream)
@@ -136,6 +137,19 @@ class RunCommand(cmd_run.Run):
             reused = sum(seconds_of_training(step) for step in steps if step.stage == "train")
             write_seal(path, run.sights, steps, reused=reused, stages=groups_of(steps))
         digest_cache().save()
+
+
+def model_by_model(selected: list[str], tasks: Mapping[str, Any]) -> list[str]:
+    """The selected tasks; where all models are to be registered and tested, each one is tested before the next one is registered.
+
+    Stage by stage, one that does not load would keep the others from their tests, and so from being used.
+    """
+    found: dict[str, None] = {}
+    for name in selected:
+        if "test" in selected and name in {"register", "test"} and tasks["test"].has_subtask:
+            found.update(dict.fromkeys(tasks["test"].task_dep))
+        found[name] = None
+    return list(found)
 
 
 def seals_suffice(tasks: list[Any], dep_manager: Any) -> bool:
