@@ -31,6 +31,9 @@ HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
 class _Whole(Runner):
     """What both ways to run have in common: a run ends with its report, whatever happened to its database."""
 
+    _stop_running: bool
+    final_result: int
+
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
         """A step failed, or one before it has. What fails on one of several servers keeps no other server from its models."""
         stops, result = self._stop_running, self.final_result

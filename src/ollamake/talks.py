@@ -24,8 +24,10 @@ class Talks:
         self.answered: SimpleQueue[tuple[Any, Any]] = SimpleQueue()  # doit's node of a step that has ended, and its failure
 
     def add(self, node: Any) -> None:
-        """A step is ready."""
-        self.waiting.setdefault(server_of(node.task), deque()).append(node)
+        """A step is ready. What goes on with a model that the server has got goes before what begins with the next one."""
+        nodes = self.waiting.setdefault(server_of(node.task), deque())
+        begin = (place for place, other in enumerate(nodes) if not step_of(other.task).after)
+        nodes.insert(next(begin, len(nodes)) if step_of(node.task).after else len(nodes), node)
 
     def begin(self) -> bool:
         """Begin what can begin. Returns whether anything is on its way."""
