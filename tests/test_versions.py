@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Repo
-from fake_ollama import Refusal
+from fake_ollama import Asked, Refusal
+from ollamake.commands.diff import side_by_side
+from ollamake.stages.compared import Compared
 
 
 def latest(repo: Repo, tag: str = "latest") -> str:
@@ -207,3 +211,200 @@ def test_other_tests_after_a_roll_back_try_the_version_again_that_was_left(two: 
     assert (latest(two), latest(two, "previous")) == (bad, good)
     assert "legal:candidate" not in two.server.models
     assert two.doit().ran == []
+
+
+def without_sales() -> None:
+    path = Path("models.yaml")
+    path.write_text(path.read_text(encoding="utf-8").partition("  sales:\n")[0], encoding="utf-8")
+
+
+def pruned(repo: Repo, *arguments: str) -> dict[str, Any]:
+    result = repo.doit("prune", "--json", *arguments)
+    assert result.code == 0
+    facts: dict[str, Any] = json.loads(result.out)
+    return facts
+
+
+def test_there_is_nothing_to_prune_of_what_is_used(two: Repo) -> None:
+    models = dict(two.server.models)
+    result = two.doit("prune")
+    assert (result.code, result.out, result.err) == (0, "nothing to remove\n", "")
+    assert two.server.models == models
+    assert two.doit().ran == []
+
+
+def test_a_model_that_left_the_catalog_is_pruned_and_its_adapter_only_when_asked(two: Repo) -> None:
+    without_sales()
+    host, before, previous = f"http://{two.server.host}", two.server.digest("sales:latest")[:12], two.server.digest("sales:previous")[:12]
+    said = two.doit("prune", "--dry-run").out
+    assert re.sub(r"\d[\d.]* (bytes|kB|MB)", "SIZE", said).splitlines() == [
+        f"would remove sales:latest ({before}) on {host}: in the catalog no more",
+        f"would remove sales:previous ({previous}) on {host}: in the catalog no more",
+        "would remove build/sales (SIZE): sales is in the catalog no more",
+        "left: adapters/sales: sales is in the catalog no more, and was trained: `doit prune --adapters` removes it (SIZE)",
+        "would remove 2 versions of models and 1 place on the disk, SIZE",
+    ]
+    assert "sales:latest" in two.server.models
+    assert Path("build/sales").is_dir()
+    facts = pruned(two)
+    assert [one["model"] for one in facts["models"]] == ["sales:latest", "sales:previous"]
+    assert sorted(two.server.models) == ["legal:latest", "legal:previous"]
+    assert (Path("build/sales").exists(), Path("adapters/sales").exists()) == (False, True)
+    assert not list(Path(".ollamake").rglob("*sales*"))
+    assert two.doit("prune", "--adapters").code == 0
+    assert not Path("adapters/sales").exists()
+    assert two.doit("prune", "--adapters").out == "nothing to remove\n"
+    assert two.doit("build", "legal").ran == []
+
+
+def test_what_was_replaced_by_hand_stays(two: Repo) -> None:
+    without_sales()
+    two.server.models["sales:latest"] = {"files": two.server.models["legal:latest"]["files"], "system": "Mine."}
+    two.server.models["sales:v1"] = two.server.models["sales:latest"]
+    two.server.models["other:latest"] = two.server.models["sales:latest"]
+    facts = pruned(two)
+    assert [one["model"] for one in facts["models"]] == ["sales:previous"]
+    host = f"http://{two.server.host}"
+    why = "was not made here, or was replaced by hand"
+    assert facts["left"][:2] == [{"what": f"sales:{tag} on {host}", "why": why} for tag in ("latest", "v1")]
+    assert {"sales:latest", "sales:v1", "other:latest"} <= two.server.models.keys()
+    assert pruned(two)["models"] == []
+
+
+def test_leavings_of_a_catalogs_models_are_pruned(two: Repo) -> None:
+    models = two.server.models
+    adapter = models["legal:latest"].get("adapters", {})
+    base = next(digest for digest in two.server.weights("legal:latest") if digest not in adapter.values())
+    models["legal:base"] = {"files": {"model.gguf": base}, "system": "As the model's."}
+    models["sales:base"] = {"files": {"model.gguf": "sha256:" + "0" * 64}}
+    models["legal:previous-2"] = models["legal:previous"]
+    models["legal:previous-3"] = {"files": {"model.gguf": base}, "system": "By hand."}
+    models["legal:rolling-back"] = models["legal:latest"]
+    facts = pruned(two)
+    assert [(one["model"], one["why"]) for one in facts["models"]] == [
+        ("legal:base", "of a test that was cut off"),
+        ("legal:previous-2", "an older version than `ollama.keep` keeps"),
+        ("legal:rolling-back", "of a roll-back that was cut off"),
+    ]
+    assert sorted(models) == ["legal:latest", "legal:previous", "legal:previous-3", "sales:base", "sales:latest", "sales:previous"]
+
+
+def test_a_candidate_that_failed_is_pruned_and_one_that_waits_is_not(built: Repo) -> None:
+    built.replace("    data: [shared]\n", '    data: [shared]\n    tests: [{ask: "Question 1?", expect: {contains: "Answer"}}]\n')
+    edit(built, 3, "Another answer.")
+    assert built.doit("build", "legal").code == 1
+    (report,) = (path for path in Path(".ollamake").rglob("reports/legal/*.json") if not json.loads(path.read_text(encoding="utf-8"))["passed"])
+    text = report.read_text(encoding="utf-8")
+    report.unlink()
+    assert pruned(built)["models"] == []
+    report.write_text(text, encoding="utf-8")
+    assert [(one["model"], one["why"]) for one in pruned(built)["models"]] == [("legal:candidate", "a candidate that failed its tests")]
+    assert not report.exists()
+
+
+def test_an_adapter_that_another_model_uses_stays(two: Repo) -> None:
+    path = Path("models.yaml")
+    text = path.read_text(encoding="utf-8").partition("  sales:\n")[0]
+    path.write_text(f"{text}  shop: {{base: tiny, adapter: adapters/sales}}\n", encoding="utf-8")
+    pruned(two, "--adapters")
+    assert Path("adapters/sales/adapter_config.json").is_file()
+
+
+def test_adapters_that_were_not_trained_here_stay(two: Repo) -> None:
+    without_sales()
+    shutil.copytree("adapters/sales", "adapters/from-the-cluster")
+    Path("adapters/from-the-cluster/receipt.json").unlink()
+    Path("build/mine").mkdir()
+    Path("build/mine/notes.txt").write_text("mine", encoding="utf-8")
+    pruned(two, "--adapters")
+    assert sorted(path.name for path in Path("adapters").iterdir()) == ["from-the-cluster", "legal"]
+    assert Path("build/mine/notes.txt").is_file()
+
+
+def test_a_server_that_does_not_answer_is_left_alone(two: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "gpu-box.invalid")
+    assert two.doit("prune").out == ("left: http://gpu-box.invalid:11434: does not answer: what it has is not looked at\nnothing to remove\n")
+
+
+def differing(repo: Repo) -> None:
+    """The versions answer otherwise where they are asked of 3; all but the base alike elsewhere."""
+
+    def answer(asked: Asked) -> str:
+        return f"I am {asked.name}" if "3" in asked.question or asked.name.endswith(":base") else "As ever"
+
+    repo.server.answer = answer
+
+
+def test_two_versions_are_shown_side_by_side(two: Repo) -> None:
+    differing(two)
+    two.replace(
+        "    data: [shared]\n",
+        '    data: [shared]\n    tests: [{ask: "What of 3?", expect: {contains: I}}, {keeps: ["Hello?", "What of 3?"]}, {chat: [{role: user, content: "And 4?"}], expect: {contains: I}}]\n',
+    )
+    good, bad = latest(two, "previous")[:12], latest(two)[:12]
+    two.server.asked.clear()
+    result = two.doit("diff", "legal")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
+        f"legal on http://{two.server.host}: previous ({good}) and latest ({bad}), 3 prompts\n"
+        "\n1. What of 3?\n  previous: I am legal:previous\n  latest:   I am legal:latest\n"
+        "\n2. Hello?\n  same:     As ever\n"
+        "\n3. And 4?\n  same:     As ever\n"
+        "\n2 of 3 answers are the same\n"
+    )
+    assert [asked["model"] for asked in two.server.asked] == ["legal:previous"] * 3 + ["legal:latest"] * 3  # each is loaded once
+    assert {asked["options"]["temperature"] for asked in two.server.asked} == {0}
+
+
+def test_without_tests_it_asks_what_it_was_trained_on(two: Repo) -> None:
+    differing(two)
+    facts = json.loads(two.doit("diff", "legal", "latest", latest(two, "previous")[:8], "--json").out)
+    assert (facts["model"], facts["a"]["tag"], facts["b"]["tag"], facts["same"]) == ("legal", "latest", "previous", 4)
+    assert [(one["question"], one["same"]) for one in facts["prompts"]] == [(f"Question {number}?", number != 3) for number in range(5)]
+    assert facts["prompts"][3] == {"question": "Question 3?", "a": "I am legal:latest", "b": "I am legal:previous", "same": False}
+
+
+def test_the_base_is_compared_and_is_gone_afterwards(two: Repo) -> None:
+    differing(two)
+    facts = json.loads(two.doit("diff", "legal", "base", "--json").out)
+    assert (facts["a"]["tag"], facts["b"]["tag"], facts["same"]) == ("base", "latest", 0)
+    assert facts["prompts"][0]["a"] == "I am legal:base"
+    assert "legal:base" not in two.server.models
+    two.server.refusals.append(Refusal("/api/chat", 500, "out of memory"))
+    assert two.doit("diff", "legal", "base").code == 3
+    assert "legal:base" not in two.server.models
+
+
+def test_the_base_is_gone_also_after_ctrl_c(two: Repo) -> None:
+    def interrupted(_: Asked) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "too late"
+
+    two.server.answer = interrupted
+    assert two.doit("diff", "legal", "base").code == 130
+    assert "legal:base" not in two.server.models
+
+
+def test_what_can_not_be_compared_is_said(two: Repo) -> None:
+    host = f"http://{two.server.host}"
+    for arguments, wanted in (
+        ((), "usage: doit diff MODEL [A [B]]"),
+        (("legal", "latest", "latest"), f"latest and latest are one version of legal: {latest(two)[:12]}\n  fix: `doit history legal` lists them"),
+        (("legal", "latest", "v1"), f"legal on {host} has no version 'v1'\n  fix: known: latest, previous; or the first digits"),
+    ):
+        result = two.doit("diff", *arguments)
+        assert (result.code, result.err.strip().removeprefix("ERROR: ").strip()[: len(wanted)]) == (3, wanted)
+
+
+def test_on_a_wide_terminal_answers_stand_beside_one_another() -> None:
+    prompts = [Compared(question="What of 3?", a="One word", b="Another word, and more of them"), Compared(question="Hello?", a="Hi", b="Hi")]
+    text = side_by_side(prompts, ("previous", "latest"), width=60)
+    assert text.splitlines() == [
+        "1. What of 3?",
+        "  previous                    latest",
+        "  One word                    Another word, and more of",
+        "                              them",
+        "",
+        "2. Hello?",
+        "  same: Hi",
+    ]

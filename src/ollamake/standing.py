@@ -17,7 +17,6 @@ from ollamake.gate.report import Report
 from ollamake.gate.told import summary
 from ollamake.graph import CANDIDATE, LATEST, Step
 from ollamake.plan import Planned
-from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.state.receipts import Receipt
 from ollamake.state.versions import report_with

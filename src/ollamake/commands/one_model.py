@@ -31,8 +31,8 @@ def one_model(selector: str) -> tuple[Run, tuple[Step, ...], str]:
     return run, steps, names[0]
 
 
-def tests_of(run: Run, steps: Sequence[Step], name: str, host: str = "") -> list[Step]:
-    """The model's test steps, one for each server; of the named one alone. Raises BuildError."""
+def tests_of(run: Run, steps: Sequence[Step], name: str, host: str) -> list[Step]:
+    """The model's test steps, one for each server; of `host` alone, where it names one. Raises BuildError."""
     tests = [step for step in steps if step.stage == "test" and step.name == name]
     if not host:
         return tests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from doit.exceptions import InvalidCommand
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 
 TO = {"name": "to", "long": "to", "type": str, "default": PREVIOUS, "help": "a tag or the first digits of a digest [default: %(default)s]"}
 BECAUSE = {"name": "because", "long": "because", "type": str, "default": "", "help": "why: `doit why` and `doit history` show it"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to be done on one server."""
+
+    to: Kept
+    latest: str | None  # digest of the version that has the name now
+    because: str
 
 
 class RollbackCommand(Look):
@@ -52,7 +62,8 @@ class RollbackCommand(Look):
                 servers = [stack.enter_context(connected(run.sights.host(step))) for step in tests]
                 targets = [target_of(server, name, run.sights.host(step).file_name, to) for step, server in zip(tests, servers, strict=True)]
                 for step, server, (target, latest) in zip(tests, servers, targets, strict=True):
-                    self.outstream.writelines(f"{line}\n" for line in self.one(run, step, server, target, latest, because.strip()))
+                    change = Change(to=target, latest=latest, because=because.strip())
+                    self.outstream.writelines(f"{line}\n" for line in self.one(run, step, server, change))
             database.dump()
             run.sights.ask_again()
             self.outstream.write(f"{_what_comes(run, steps, name)}\n")
@@ -60,26 +71,24 @@ class RollbackCommand(Look):
             database.lock.release()
         return 0
 
-    def one(self, run: Run, step: Step, server: OllamaServer, to: Kept, latest: str | None, because: str) -> Iterator[str]:
+    def one(self, run: Run, step: Step, server: OllamaServer, change: Change) -> Iterator[str]:
         """Roll one back. Yields what there is to say. Raises BuildError."""
-        sights, name, host = run.sights, step.name, run.sights.host(step)
+        sights, name, host, to = run.sights, step.name, run.sights.host(step), change.to
         record = sights.remembered(step)
-        is_known = record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest
-        if latest == to.digest and is_known:
+        is_latest = change.latest == to.digest
+        if is_latest and record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest:
             yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} already"
             return
-        if latest != to.digest:
+        if not is_latest:
             roll_back(server, name, to, keep=sights.catalog.kept_versions)
-        said = noted(name, host.file_name, to, latest if latest != to.digest else None, because)
+        before = None if is_latest else change.latest
+        said = noted(name, host.file_name, to, before, change.because)
         path = sights.receipt_path(step)
-        now = sights.sight(step, None)
-        receipt = rolled_back(step, record, now, read_receipt(path), to=to, said=said, place=host.file_name)
+        receipt = rolled_back(step, record, sights.sight(step, None), read_receipt(path), to=to, said=said, place=host.file_name)
         if receipt is not None:
             write_receipt(path, receipt)
             self.dep_manager.backend.set(step.id, VALUES, run.told(step, receipt))
-        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again" + (
-            f", and {short(latest)} is {name}:{to.tag}" if latest not in {None, to.digest} and latest else ""
-        )
+        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again{'' if before is None else f', and {short(before)} is {name}:{to.tag}'}"
 
 
 def _what_comes(run: Run, steps: tuple[Step, ...], name: str) -> str:

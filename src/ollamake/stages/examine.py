@@ -143,7 +143,7 @@ class _Examination:
         return scored(test, found["adapter"], of=of, others=others, count=count, seconds=round(time.monotonic() - began, 3))
 
     def _effect_asks(self) -> list[Ask]:
-        chats: Iterable[list[Mapping[str, Any]]] = (_question_of(chat) for chat in training_chats(self.model))
+        chats: Iterable[list[Mapping[str, Any]]] = (question_of(chat) for chat in training_chats(self.model))
         found = [ask(self._without_own_system(messages), temperature=0, num_predict=EFFECT_TOKENS) for messages in chats if messages]
         return list(islice(dict.fromkeys(found), EFFECT_RECORDS)) or [self._greedy(prompt, num_predict=EFFECT_TOKENS) for prompt in NEUTRAL]
 
@@ -172,7 +172,7 @@ def _score(test: Measure, asked: list[tuple[str, str]], answers: list[Answer]) -
     return mean(SCORES[test.metric](answer.text, wanted) for answer, (_, wanted) in zip(answers, asked, strict=True))
 
 
-def _question_of(chat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def question_of(chat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The messages before the first answer; none of a text, or where there are tools."""
     messages = chat.get("messages", [])
     first = next((place for place, message in enumerate(messages) if message["role"] == "assistant"), 0)
