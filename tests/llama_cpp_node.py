@@ -94,7 +94,9 @@ class LlamaCpp:
     def all_answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers to all of them, one after the other, in one process."""
         facts = [{"path": str(q.model), "lora": [*map(str, q.lora)], "asked": [*q.asked], "count": q.count} for q in questions]
-        done = subprocess.run([BIN / "node", "ask.mjs"], cwd=self.folder, input=json.dumps(facts), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [BIN / "node", "ask.mjs"], cwd=self.folder, input=json.dumps(facts), capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return [_answer(facts) for facts in json.loads(done.stdout)]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from llama_cpp_node import LlamaCpp
 
 from live_fixtures import SYSTEM, run_training, taught
+from llama_cpp_node import LlamaCpp
 from ollamake.digest import digest_file
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.changes import Form, LoraSum

@@ -14,8 +14,8 @@ from ollamake.gate.report import Report
 from ollamake.gate.told import summary, told
 from ollamake.graph import BUILD, LATEST, PREVIOUS, Step
 from ollamake.ollama.client import OllamaServer
-from ollamake.progress import AskingProgress
 from ollamake.ollama.names import named_lock
+from ollamake.progress import AskingProgress
 from ollamake.say import say
 from ollamake.stages.asking import base_on
 from ollamake.stages.examine import examine
