@@ -292,3 +292,21 @@ def test_a_server_is_named_once(two: Repo, other: FakeOllama) -> None:
     result = two.doit("list")
     assert result.code == 3
     assert f"ollama.host: http://{other.host}/ is http://{other.host}, which is in the list already\n  fix: name each server once" in result.err
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one by one", "side by side"])
+def test_a_server_that_refuses_adapters_whatever_its_version_says_gets_merged_weights(repo: Repo, options: tuple[str, ...]) -> None:
+    repo.server.refuses_adapters = True  # as a build of somebody's own may that calls itself 0.9.3
+    first = repo.doit("build", *options)
+    assert first.code == 0, first.out
+    if not options:  # what other processes say is not seen here
+        assert '.  package:legal  (served weights: "adapter" -> "merged")\n' in first.out
+    assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == "merged"
+    assert {"legal:latest", "sales:latest"} <= repo.server.models.keys()
+    assert repo.doit("run").ran == []
+    refused = repo.server.counts["create"]
+    repo.replace("Answer 1.", "Answer one.", "datasets/shared.jsonl")
+    assert repo.doit().code == 0
+    asked = [path for _, path, asked in repo.server.requests if path == "/api/create" and asked.get("adapters")]
+    assert len(asked) <= 2  # one for each model that was on its way when it was found out, and none since
+    assert repo.server.counts["create"] > refused
