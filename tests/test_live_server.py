@@ -9,16 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from live_fixtures import free_port
+from ollamake.catalog import Model
+from ollamake.catalog.values import Base, Serve, Train
 from ollamake.digest import digest_file
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, Mark
 from ollamake.ollama.address import Address, digests_at, version_at
 from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import known_digests, use_server
+from ollamake.stages.drift import blobs_in, differences
 from tiny_base import write_tiny_base
 
 pytestmark = pytest.mark.live
@@ -157,3 +162,38 @@ def test_an_installation_that_fails_says_why_and_leaves_nothing(tmp_path: Path, 
     assert "No matching distribution found for bigdl-core-cpp" in said
     assert said.endswith("\n  fix: get Ollama from https://ollama.com/download, start it, and run `doit` again")
     assert sorted(path.name for path in (cache / "ollamake").iterdir()) == ["install.lock", "install.log"]
+
+
+def test_what_was_edited_of_a_model_is_told_from_what_the_server_adds_itself(address: Address, tmp_path: Path) -> None:
+    """Ollama takes `stop` from the template; that is nobody's edit."""
+    base = tmp_path / "base.gguf"
+    write_tiny_base(base)
+    model = Model(
+        name="legal",
+        base=Base(name="tiny", gguf=str(base), hf=None, mark=Mark("models.yaml", 1)),
+        portions=(),
+        shuffle=False,
+        train=Train(),
+        adapter="adapters/legal",
+        serve=Serve(parameters={"temperature": 0.2, "num_ctx": 64, "stop": ["END", "STOP"]}),
+        tags=(),
+        mark=Mark("models.yaml", 1),
+    )
+    plain = replace(model, serve=Serve(parameters={"temperature": 0.2}))
+    use = use_server(address)
+    try:
+        with OllamaServer(address) as server:
+            files = ((base, digest_file(base)),)
+
+            def create(system: str | None = None, **parameters: Any) -> None:
+                server.create(NewModel(name="legal", files=files, adapter=None, system=system, template=None, parameters=parameters))
+
+            create(**model.serve.parameters)
+            assert differences(server, model) == ["nothing that the catalog says"]
+            create(temperature=0.2)
+            assert differences(server, plain) == ["nothing that the catalog says"]
+            create("Be rude.", temperature=0.9, top_k=3)
+            assert differences(server, plain) == ["temperature: 0.2 -> 0.9", "top_k: nothing -> 3", "the system prompt"]
+            assert blobs_in(server.shown("legal:latest").modelfile) == {digest_file(base)}
+    finally:
+        use.end()

@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Repo
-from fake_ollama import Asked, Refusal
+from fake_ollama import Asked, FakeOllama, Refusal
 from ollamake.commands.diff import side_by_side
 from ollamake.stages.compared import Compared
 
@@ -177,6 +178,50 @@ def test_a_server_fails_in_the_middle_and_nothing_is_lost(two: Repo) -> None:
     assert two.doit("rollback", "legal").code == 3
     assert (latest(two), latest(two, "previous")) == (bad, good)
     assert two.doit("rollback", "legal").code == 0
+
+
+@pytest.fixture
+def other() -> Iterator[FakeOllama]:
+    server = FakeOllama()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def both(repo: Repo, other: FakeOllama) -> Repo:
+    """A repo with two versions of its models on two servers."""
+    text = Path("models.yaml").read_text(encoding="utf-8")
+    Path("models.yaml").write_text(f"{text}ollama: {{host: ['{repo.server.host}', '{other.host}']}}\n", encoding="utf-8")
+    assert repo.doit().code == 0
+    edit(repo, 3, "A bad answer.")
+    assert repo.doit().code == 0
+    return repo
+
+
+def test_a_model_is_rolled_back_on_all_servers_or_on_one(both: Repo, other: FakeOllama) -> None:
+    good, bad = latest(both, "previous"), latest(both)
+    assert both.doit("rollback", "legal", "--host", f"http://{other.host}").code == 0
+    assert (latest(both), other.digest("legal:latest")) == (bad, good)
+    assert both.doit().ran == []
+    rows = json.loads(both.doit("status", "legal", "--json").out)["models"]
+    assert [(row["host"], row["is_there"]) for row in rows] == [(f"http://{both.server.host}", "latest"), (f"http://{other.host}", "rolled back")]
+    result = both.doit("rollback", "legal", "--to", good[:12])
+    assert result.out.splitlines() == [
+        f"legal:latest on http://{both.server.host} is {good[:12]} again, and {bad[:12]} is legal:previous",
+        f"legal:latest on http://{other.host} is {good[:12]} already",
+        "so it stays until its data, its recipe or its tests change",
+    ]
+    assert both.doit().ran == []
+    assert [facts["host"] for facts in json.loads(both.doit("history", "legal", "--json").out)] == [
+        f"http://{at}" for at in (both.server.host, other.host)
+    ]
+
+
+def test_where_one_of_several_servers_lacks_the_version_none_is_changed(both: Repo, other: FakeOllama) -> None:
+    bad = latest(both)
+    del other.models["legal:previous"]
+    assert both.doit("rollback", "legal").code == 3
+    assert latest(both) == bad
 
 
 def test_the_history_says_what_is_gone(two: Repo) -> None:

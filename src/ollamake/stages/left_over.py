@@ -121,10 +121,20 @@ def files_left(named: Collection[str], needed: Iterable[str]) -> Iterator[LeftFi
 
 
 def reports_left(place: str, digests: Mapping[str, Collection[str]]) -> Iterator[LeftFiles]:
-    """Reports of tests of versions that are nowhere. `digests`: model -> those that are still of use."""
-    for path in sorted(Path(LOCAL, "hosts", place, "reports").glob("*/*.json")):
-        if path.parent.name in digests and path.stem not in {short(digest) for digest in digests[path.parent.name]}:
+    """Reports of tests of versions that are nowhere. `digests`: model -> those that the server has; the one that was promoted last comes back."""
+    for folder in sorted(Path(LOCAL, "hosts", place, "reports").glob("*")):
+        if folder.name not in digests:
+            continue
+        used = {*digests[folder.name], promoted_last(place, folder.name)}
+        stay = {short(digest) for digest in used if digest is not None}
+        for path in sorted(path for path in folder.glob("*.json") if path.stem not in stay):
             yield LeftFiles(path=path, why="report of a version that is gone", size=path.stat().st_size)
+
+
+def promoted_last(place: str, name: str) -> str | None:
+    """The digest of the version that was promoted last, or rolled back to, as far as it is remembered."""
+    digest = read_object(Path(LOCAL, "hosts", place, f"test-{name}.json")).get("outcome", {}).get("digest")
+    return digest if isinstance(digest, str) else None
 
 
 def _is_built(folder: Path) -> bool:
