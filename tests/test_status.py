@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Repo
+from conftest import DODO, Repo
 from fake_ollama import FakeOllama
 from ollamake.standing import age
 
@@ -31,10 +33,10 @@ def test_the_table_is_made_with_one_call_for_all_models(built: Repo) -> None:
     result = built.doit("status")
     assert (result.code, result.err) == (0, "")
     host = f"http://{built.server.host}"
-    assert [cells(line) for line in result.out.splitlines()] == [
+    assert [cells(re.sub(r"just now|\d+ \w+(?=  +[0-9a-f]{12}  )", "AGE", line)) for line in result.out.splitlines()] == [
         ["model", "stage", "adapter", "digest", "host", "there", "tests"],
-        ["legal", "fresh", "just now", built.server.digest("legal:latest")[:12], host, "latest", "2 tests passed"],
-        ["sales", "fresh", "just now", built.server.digest("sales:latest")[:12], host, "latest", "2 tests passed"],
+        ["legal", "fresh", "AGE", built.server.digest("legal:latest")[:12], host, "latest", "2 tests passed"],
+        ["sales", "fresh", "AGE", built.server.digest("sales:latest")[:12], host, "latest", "2 tests passed"],
     ]
     assert built.server.counts == Counter({"/api/tags": 1, "/api/version": 1})  # the version decides what `serve.weights: auto` comes to
 
@@ -156,3 +158,16 @@ def test_an_age_is_in_words() -> None:
     at = 1767225600.0
     assert [age(then, at + more) for more in (5, 60, 7200, 86400 * 3)] == ["just now", "1 minute", "2 hours", "3 days"]
     assert age(None, at) == age("never", at) == "-"
+
+
+def test_a_look_at_a_server_imports_nothing_that_takes_a_while(built: Repo) -> None:
+    (built.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    program = """
+import sys
+from doit.doit_cmd import DoitMain
+for words in (["status"], ["history", "legal"]):
+    DoitMain().run(words)
+print([name for name in ("httpx", "ollama", "rich") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -16,6 +16,7 @@ from conftest import Repo
 from fake_ollama import Asked, FakeOllama, Refusal
 from ollamake.commands.diff import side_by_side
 from ollamake.stages.compared import Compared
+from ollamake.state.run_lock import RunLock
 
 
 def latest(repo: Repo, tag: str = "latest") -> str:
@@ -453,3 +454,27 @@ def test_on_a_wide_terminal_answers_stand_beside_one_another() -> None:
         "2. Hello?",
         "  same: Hi",
     ]
+
+
+def test_a_tag_of_somebodys_own_can_be_gone_back_to_and_stays_what_it_is(two: Repo) -> None:
+    good, bad = latest(two, "previous"), latest(two)
+    two.server.models["legal:v1"] = two.server.models["legal:previous"]
+    del two.server.models["legal:previous"]
+    assert two.doit("rollback", "legal", "--to", "v1").code == 0
+    assert [latest(two, tag) for tag in ("latest", "previous", "v1")] == [good, bad, good]
+    assert two.doit().ran == []
+
+
+@pytest.mark.parametrize("command", [("rollback", "legal"), ("prune",), ("diff", "legal", "base")])
+def test_nothing_is_changed_while_a_build_is_on(two: Repo, command: tuple[str, ...]) -> None:
+    lock = RunLock(two.path)
+    lock.hold()
+    try:
+        models = dict(two.server.models)
+        result = two.doit(*command)
+        assert result.code == 3
+        assert "this repo is being built by the doit that has started this one\n  fix: name what has to be built first" in result.err
+        assert two.server.models == models
+    finally:
+        lock.release()
+    assert two.doit("prune").code == 0

@@ -10,11 +10,11 @@ from ollamake.call import current
 from ollamake.commands.select import selected
 from ollamake.errors import BuildError
 from ollamake.graph import Step
-from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.server import use_server
 from ollamake.spelling import nearest
 
 if TYPE_CHECKING:
+    from ollamake.ollama.client import OllamaServer
     from ollamake.ollama.hosts import Host
     from ollamake.run import Run
 
@@ -47,6 +47,8 @@ def tests_of(run: Run, steps: Sequence[Step], name: str, host: str) -> list[Step
 @contextmanager
 def connected(host: Host) -> Iterator[OllamaServer]:
     """The server, as long as this lasts; the embedded one is started where there is none. Raises BuildError."""
+    from ollamake.ollama.client import OllamaServer  # takes a while to be imported
+
     use = use_server(host.address)
     try:
         with OllamaServer(host.address) as server:

@@ -15,11 +15,9 @@ from ollamake.commands.select import EXCLUDE, selected
 from ollamake.errors import BuildError
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
-from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.hosts import Host
 from ollamake.plan import planned
 from ollamake.sights import Sights
-from ollamake.stages.drift import differences
 from ollamake.standing import FRESH, REPLACED, Standing, age, standings
 from ollamake.state.versions import made_at, short
 
@@ -58,6 +56,11 @@ def _explained(found: Sequence[Standing], sights: Sights, steps: Sequence[Step])
     """The same, with what differs of those that were replaced by hand: they alone are asked."""
     models, hosts = models_of(steps), {host.name: host for host in sights.hosts}
     replaced = [one for one in found if one.is_there == REPLACED]
+    if not replaced:
+        yield from found
+        return
+    from ollamake.ollama.client import OllamaServer  # takes longer to be imported than all else takes
+    from ollamake.stages.drift import differences
 
     def ask(one: Standing) -> list[str]:
         try:
