@@ -25,13 +25,13 @@ from ollamake.ollama.address import (
     adapters_taken,
     address_of,
     digests_at,
-    digests_at_each,
     takes_adapters,
     takes_split,
     version_at,
     versions_of,
 )
-from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
+from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.hosts import Host, ask_all
 from ollamake.ollama.names import named_lock
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -158,10 +158,9 @@ CALLS: dict[str, Callable[[OllamaServer, NewModel], Any]] = {
     "unload": lambda server, _: server.unload("m"),
     "copy": lambda server, _: server.copy("m", "m:kept"),
     "delete": lambda server, _: server.delete("m"),
-    "prompt_tokens": lambda server, _: server.prompt_tokens("m", "Hi"),
 }
 PATHS = {"create": "create", "template": "show", "answer": "chat", "reply": "chat", "load": "chat", "unload": "generate", "copy": "copy"}
-PATHS |= {"delete": "delete", "prompt_tokens": "generate"}
+PATHS |= {"delete": "delete"}
 FAULTS = {
     "a proxy's page": {"status": 502},
     "an error of its own": {"status": 500, "body": b'{"error": "boom"}'},
@@ -289,10 +288,9 @@ def test_one_server_that_does_not_answer_does_not_hold_up_the_others(
 ) -> None:
     digest = server.create(new)
     proxy.faults += [Fault("/api/tags", "GET", silent=True), Fault("/api/tags", "GET", status=401, body=b"{}")]
-    silent, dead, good = address_of(proxy.host), Address("http", "127.0.0.1", 1), address_of(ollama.host)
-    assert digests_at_each([silent, dead, good, good], limit=0.5) == {silent: None, dead: None, good: {"m:latest": digest}}
-    assert digests_at_each([silent]) == {silent: None}
-    assert digests_at_each([]) == {}
+    silent, dead, good = (Host(None, "", address) for address in map(address_of, (proxy.host, "gpu-box.invalid", ollama.host)))
+    ask_all([silent, dead, good], limit=0.5)
+    assert [host.known for host in (silent, dead, good)] == [None, None, {"m:latest": digest}]
 
 
 # What a server takes
@@ -355,16 +353,6 @@ def test_a_reply_is_steady_and_says_whether_it_was_cut_off(server: OllamaServer,
     cut = server.reply("m", HI, max_tokens=2)
     assert (cut.text, cut.done_reason) == ("Hi: one ", "length")
     assert "".join(server.answer("m", HI, num_predict=2, temperature=0, seed=42)) == "Hi: one ..."
-
-
-def test_the_served_template_shows_itself(server: OllamaServer, ollama: FakeOllama, new: NewModel) -> None:
-    server.create(new)
-    text = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    messages = [{"role": "system", "content": "Be kind."}, *HI]
-    assert server.rendered("m", messages) is None
-    assert server.prompt_tokens("m", "Hi", system="Be kind.") == server.prompt_tokens("m", text, template=BARE_TEMPLATE)
-    ollama.version = "0.11.5"
-    assert server.rendered("m", messages) == text
 
 
 # One at a time

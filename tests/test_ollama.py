@@ -17,7 +17,7 @@ from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.ollama import embedded
 from ollamake.ollama.address import Address, adapters_taken, address_of, digests_at, takes_adapters, version_at
-from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
+from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import use_server
 from tiny_base import write_tiny_base
 
@@ -176,18 +176,6 @@ class OllamaContract:
         assert first == second
         assert (first.done_reason, first.tokens) == ("length", 2)
         assert "".join(server.answer("contract", [{"role": "user", "content": "Hello you"}], num_predict=2, temperature=0)) == f"{first.text}..."
-        server.delete("contract")
-
-    def test_the_served_template_shows_itself_in_tokens(self, server: OllamaServer, new: NewModel) -> None:
-        server.create(new)
-        text = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-        tokens = server.prompt_tokens("contract", "Hi", system="Be kind.")
-        assert tokens == server.prompt_tokens("contract", text, template=BARE_TEMPLATE)
-        assert tokens == server.prompt_tokens("contract", "Hi")  # the model's own system text
-        assert tokens != server.prompt_tokens(
-            "contract", text.replace("<|im_end|>\n<|im_start|>user", "<|im_end|><|im_start|>user"), template=BARE_TEMPLATE
-        )
-        assert server.rendered("contract", [{"role": "user", "content": "Hi"}]) is None
         server.delete("contract")
 
     def test_a_server_that_takes_adapters_says_so_of_one_that_is_not_there(self, server: OllamaServer) -> None:

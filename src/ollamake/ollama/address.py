@@ -9,9 +9,8 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,8 +24,6 @@ LIMIT = 10.0  # seconds that all of several servers may take: a name that is loo
 FIRST_WITHOUT_ADAPTERS = (0, 34, 1)
 # From here on each file of a split GGUF is a layer of its own; servers before take two files for two models, and say nothing.
 FIRST_WITH_SPLIT = (0, 34)
-# It shows what its template makes of messages, when it is asked to with `_debug_render_only`, from here on; servers before would answer them.
-FIRST_THAT_RENDERS = (0, 11, 5)
 # Not a blob: what is asked for with it fails on every server.
 NOWHERE = "sha256:" + "0" * 64
 
@@ -115,21 +112,6 @@ def digests_at(address: Address) -> dict[str, str] | None:
         return None
 
 
-def digests_at_each(addresses: Iterable[Address], limit: float = LIMIT) -> dict[Address, dict[str, str] | None]:
-    """The digests of the models of several servers, asked at once; None for one that gives no list. Who asks for more of that one hears why."""
-    found: dict[Address, dict[str, str] | None] = {}
-
-    def ask(address: Address) -> None:
-        try:
-            found[address] = digests_at(address)
-        except BuildError:
-            found[address] = None
-
-    asked = list(dict.fromkeys(addresses))
-    at_once([partial(ask, address) for address in asked], limit)
-    return {address: found.get(address) for address in asked}
-
-
 def at_once(calls: Sequence[Callable[[], None]], limit: float = LIMIT) -> None:
     """Have all of these run, each in a thread; what has not ended within the limit is given up on, and goes on by itself."""
     # Not an executor, which waits for each of its threads.
@@ -157,12 +139,6 @@ def takes_split(version: str) -> bool:
     """Does an Ollama of this version serve a GGUF that is split into several files? Not where the version does not tell: it could not be tried without a model."""
     numbers = _numbers(version)
     return numbers is not None and numbers >= FIRST_WITH_SPLIT
-
-
-def renders(version: str) -> bool:
-    """Does an Ollama of this version show the text that its template makes of messages?"""
-    numbers = _numbers(version)
-    return numbers is not None and numbers >= FIRST_THAT_RENDERS
 
 
 def adapters_taken(address: Address, version: str) -> bool:

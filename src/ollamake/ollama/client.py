@@ -13,7 +13,7 @@ import httpx
 import ollama
 
 from ollamake.errors import BuildError
-from ollamake.ollama.address import Address, digests_at, renders, version_at
+from ollamake.ollama.address import Address, digests_at, version_at
 from ollamake.ollama.failures import BlobGoneError, broke_off, failures_of
 from ollamake.ollama.names import tagged
 from ollamake.ollama.upload import PAUSES, send_blob
@@ -151,31 +151,6 @@ class OllamaServer:
                 prompt_tokens=said.prompt_eval_count or 0,
                 tokens=said.eval_count or 0,
             )
-
-    def rendered(self, name: str, messages: Sequence[Mapping[str, str]]) -> str | None:
-        """The text that the served template makes of these messages; None where the server's version does not say it. Raises BuildError."""
-        if not renders(self.version()):
-            return None
-        with failures_of(f"can't render for {name}", self.address):
-            asked = {"model": name, "messages": [*messages], "stream": False, "_debug_render_only": True}
-            response = self._http.post("/api/chat", json=asked)
-            response.raise_for_status()
-            return str(response.json()["_debug_info"]["rendered_template"])
-
-    def prompt_tokens(self, name: str, prompt: str, *, system: str | None = None, template: str | None = None) -> tuple[int, ...]:
-        """The tokens that the server makes of a system text and one question of a user's by the model's template, or by another. Raises BuildError.
-
-        So the served template shows itself on servers that render nothing (0.9.3): the tokens of the question are those of the text that is
-        expected, given as the question with BARE_TEMPLATE, or else the texts differ.
-        """
-        with failures_of(f"can't render for {name}", self.address):
-            said = self._client.generate(
-                model=name, prompt=prompt, system=system or "", template=template or "", options={**STEADY, "num_predict": 1}
-            )
-            if not said.context or said.prompt_eval_count is None:
-                msg = "it names no tokens"
-                raise ValueError(msg)
-            return tuple(said.context[: said.prompt_eval_count])
 
     def load(self, name: str) -> None:
         """Load the model as it is now, and have it answer with one token. Raises BuildError where it can't."""

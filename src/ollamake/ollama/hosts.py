@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from ollamake.catalog.expanded import Expanded, written
 from ollamake.errors import BuildError
 from ollamake.ollama import server as servers
-from ollamake.ollama.address import Address, adapters_taken, address_of
+from ollamake.ollama.address import LIMIT, Address, adapters_taken, address_of, at_once
 from ollamake.state.files import LOCAL
 
 
@@ -65,6 +65,16 @@ class Host:
         self.refusal_path.parent.mkdir(parents=True, exist_ok=True)
         self.refusal_path.touch()
 
+    def ask(self) -> None:
+        """Have it say its version and its models, in a thread. What goes wrong is said where it is looked at."""
+        with suppress(BuildError):
+            _ = self.known, self.expected_version
+
+    def give_up(self) -> None:
+        """It has not answered in time: so it does not answer."""
+        self._asked.setdefault("known", None)
+        self._version.setdefault("expected", None)
+
     def forget(self) -> None:
         """Ask again the next time: it has got other models since."""
         self._asked.clear()
@@ -92,14 +102,11 @@ def hosts_of(said: Sequence[str]) -> tuple[Host, ...]:
     return tuple(found.values())
 
 
-def ask_all(hosts: Sequence[Host]) -> None:
-    """Have each say which models it has, all at once: one that does not answer takes its time."""
+def ask_all(hosts: Sequence[Host], limit: float = LIMIT) -> None:
+    """Have each say which models it has, all at once; one that does not say it within so many seconds is taken for one that does not answer."""
     unasked = [host for host in hosts if not host.was_asked]
     if len(unasked) < 2:  # one is asked when it is looked at
         return
-    with ThreadPoolExecutor(len(unasked)) as pool:
-        list(pool.map(_ask, unasked))
-
-
-def _ask(host: Host) -> None:
-    _ = host.known, host.expected_version
+    at_once([host.ask for host in unasked], limit)
+    for host in unasked:
+        host.give_up()
