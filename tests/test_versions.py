@@ -90,6 +90,14 @@ def test_a_roll_back_is_in_the_history_and_why_tells_of_it(two: Repo) -> None:
     assert (found["is_there"], found["stage"], found["tests"]) == ("rolled back", "fresh", "2 tests passed")
 
 
+def test_a_version_that_was_put_back_by_hand_is_known(two: Repo) -> None:
+    two.server.models["legal:latest"] = two.server.models["legal:previous"]
+    two.server.counts.clear()
+    (found,) = json.loads(two.doit("status", "--json", "legal").out)["models"]
+    assert without_times(found["drift"][0]) == "replaced by hand: it is the version of THEN"
+    assert two.server.counts["show"] == 0
+
+
 def test_any_kept_version_can_be_gone_back_to(built: Repo) -> None:
     text = Path("models.yaml").read_text(encoding="utf-8")
     Path("models.yaml").write_text(f"{text}ollama: {{keep: 2}}\n", encoding="utf-8")
@@ -201,7 +209,7 @@ def both(repo: Repo, other: FakeOllama) -> Repo:
 
 def test_a_model_is_rolled_back_on_all_servers_or_on_one(both: Repo, other: FakeOllama) -> None:
     good, bad = latest(both, "previous"), latest(both)
-    assert both.doit("rollback", "legal", "--host", f"http://{other.host}").code == 0
+    assert both.doit("rollback", "legal", "--host", other.host).code == 0
     assert (latest(both), other.digest("legal:latest")) == (bad, good)
     assert both.doit().ran == []
     rows = json.loads(both.doit("status", "legal", "--json").out)["models"]

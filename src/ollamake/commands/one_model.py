@@ -10,6 +10,7 @@ from ollamake.call import current
 from ollamake.commands.select import selected
 from ollamake.errors import BuildError
 from ollamake.graph import Step
+from ollamake.ollama.address import Address, address_of
 from ollamake.ollama.server import use_server
 from ollamake.spelling import nearest
 
@@ -37,7 +38,7 @@ def tests_of(run: Run, steps: Sequence[Step], name: str, host: str) -> list[Step
     if not host:
         return tests
     known = {run.sights.host(step).name: step for step in tests}
-    found = known.get(host) or next((step for step in tests if str(run.sights.host(step).address) == host), None)
+    found = known.get(host) or next((step for step in tests if run.sights.host(step).address == _address(host)), None)
     if found is None:
         msg = f"--host {host}: the catalog names no such server"
         raise BuildError(msg, fix=nearest(host, known))
@@ -55,6 +56,13 @@ def connected(host: Host) -> Iterator[OllamaServer]:
             yield server
     finally:
         use.end()
+
+
+def _address(host: str) -> Address | None:
+    try:
+        return address_of(host)
+    except BuildError:
+        return None
 
 
 def _is_of(step: Step, name: str) -> bool:

@@ -19,7 +19,7 @@ from ollamake.ollama.hosts import Host
 from ollamake.plan import planned
 from ollamake.sights import Sights
 from ollamake.standing import FRESH, REPLACED, Standing, age, standings
-from ollamake.state.versions import made_at, short
+from ollamake.state.versions import history, made_at, short
 
 HEAD = ("model", "stage", "adapter", "digest", "host", "there", "tests")
 AT_ONCE = 8  # models of which it is asked what was edited
@@ -63,6 +63,9 @@ def _explained(found: Sequence[Standing], sights: Sights, steps: Sequence[Step])
     from ollamake.stages.drift import differences
 
     def ask(one: Standing) -> list[str]:
+        known = next((version for version in reversed(history(hosts[one.host].file_name, one.model)) if version.digest == one.digest), None)
+        if known is not None:
+            return [f"it is the version of {known.at[:10]} {known.at[11:16]} UTC"]
         try:
             with OllamaServer(hosts[one.host].address) as server:
                 return differences(server, models[one.model])
