@@ -13,6 +13,7 @@ from typing import Any
 from ollamake import freshness
 from ollamake.catalog import Dataset, Model
 from ollamake.digest import canonical_json, digest_bytes
+from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
@@ -59,6 +60,11 @@ class Foresight:
     def explained(self, step: Step, why: Iterable[Reason]) -> tuple[Reason, ...]:
         """The reasons, with the places in the catalog and the records behind them."""
         return explained(self.sights, step, why)
+
+    def refusal(self, step: Step, *, anew: bool) -> str | None:
+        """Why the step won't be done as long as its base is another one. `anew`: will or may what it reads be made anew before?"""
+        refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step))
+        return None if refused is None else "; ".join(map(str.strip, str(refused).partition("\n  fix:")[0].splitlines()))
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """What a validation or conversion will make: they are cheap enough to be done in memory. What fails, in a line."""

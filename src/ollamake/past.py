@@ -18,6 +18,7 @@ from ollamake.errors import BuildError
 from ollamake.git import EDITED, Clone, Tree
 from ollamake.graph import Step
 from ollamake.mirror import MAGIC, Mirror
+from ollamake.ollama.held import with_held_bases
 from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
 from ollamake.tasks import steps_in
@@ -176,7 +177,7 @@ def _load(path: str, files: Mirror, *, is_there: bool) -> Loaded:
     if not is_there:
         return Loaded(catalog=None, steps=(), fault="")
     try:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=True, files=files)
+        catalog = with_held_bases(load_catalog(Path(path), trainers=trainer_names(), only_looks=True, files=files))
         return Loaded(catalog=catalog, steps=steps_in(catalog), fault="")
     except BuildError as error:
         return Loaded(catalog=None, steps=(), fault=str(error).partition("\n")[0])

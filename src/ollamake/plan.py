@@ -34,6 +34,9 @@ class Foreseen(Protocol):
     def explained(self, step: Step, why: Iterable[Reason]) -> Iterable[Reason]:
         """The reasons, with all that can be said of them."""
 
+    def refusal(self, step: Step, *, anew: bool) -> str | None:
+        """Why the step will be refused before it begins; `anew`: will or may a file that it reads be made anew before?"""
+
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """The digests of what the step will make, by path; a text where it will fail, and None where only doing it can tell."""
 
@@ -72,7 +75,8 @@ def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
         if plan is None:
             continue
         found[step.id] = plan
-        outcome = foreseen.outcome(step) if plan.runs == YES else None
+        anew = any(path in makers for path in step.reads)
+        outcome = (foreseen.refusal(step, anew=anew) or foreseen.outcome(step)) if plan.runs == YES else None
         if isinstance(outcome, str):
             found[step.id] = plan = replace(plan, runs=FAILS, reasons=(*plan.reasons, Reason(kind="fails", what=outcome)))
         for path in (*step.writes, step.id):

@@ -17,6 +17,7 @@ from ollamake import freshness
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
+from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import AdaptersRefusedError, BuildError, Mark, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import Step
@@ -68,12 +69,15 @@ class Run:
         """Do the step and return what doit's database shall keep of it; a BuildError becomes doit's failure, without a traceback."""
         adopted: Receipt | None = task.meta.get(ADOPTED)
         try:
-            if adopted is not None:
+            if adopted is not None and refused_by_policy(self.sights, step, self.steps) is None:
                 from ollamake.stages.jobs import clear_jobs
 
                 clear_jobs(step)
                 return self.told(step, adopted, fresh=True)
             require_files(step)
+            refusal = refused_by_policy(self.sights, step, self.steps) or refused_mixture(self.sights, step)
+            if refusal is not None:
+                raise refusal
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
             say(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})")
             try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ollamake.sights import Sights
 
 FORMAT = 5
+WHERE_HELD = "OLLAMA_MODELS"  # names the first folder in which bases that Ollama holds are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     lock_digest = sights.database.lock_digest
     if lock_digest is None:
         return
+    from ollamake.drift import base_warnings
     from ollamake.sights import ON_A_SERVER
 
     wanted = {**sights.catalog.digests, sights.database.name: lock_digest}
@@ -102,10 +104,14 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         except (BuildError, OSError):  # of a server that answers no more, say
             return
         wanted.update({path: record.inputs[name] for name, path in step.named_reads.items()})
+        if sights.on_base_change == "warn":  # the base that is there may be another one than the record has
+            wanted.update({path: file_digest(path) for name, path in step.named_reads.items() if name.startswith("base ")})
         if step.stage in ON_A_SERVER:
             models[str(sights.host(step).address)].update(sights.found(step, record))
         else:
             wanted.update(record.targets)
+    held = [model.base.manifest for model in sights.catalog.models if model.base.ollama is not None]
+    wanted.update(manifest for manifest in held if manifest is not None)
     places = [f"{LOCAL}/records/{place}.json" for place in {sights.place(step) for step in steps} if place]
     try:
         files = _signatures(wanted, places)
@@ -124,8 +130,8 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         trainers=[facts_of_trainer(name, env, pinned=pinned) for name, env, pinned in used],
         files=files,
         patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
-        environment=sights.catalog.environment,
-        warnings=[str(warning) for warning in sights.catalog.warnings],
+        environment={**sights.catalog.environment, **({WHERE_HELD: digest_of(os.environ.get(WHERE_HELD))} if held else {})},
+        warnings=[str(warning) for warning in (*sights.catalog.warnings, *base_warnings(sights, steps))],
         count=len(sights.catalog.models),
         reused=reused,
         stages=stages,

@@ -78,13 +78,26 @@ class Sights:
 
     def sight(self, step: Step, record: Record | None) -> Sight:
         """The step as it is now. Raises BuildError and OSError."""
+        inputs = {**{name: digest_if_there(path) for name, path in step.named_reads.items()}, **self.made_before(step)}
         return Sight(
-            inputs={**{name: digest_if_there(path) for name, path in step.named_reads.items()}, **self.made_before(step)},
+            inputs=self.with_its_base(step, inputs, record),
             keys=self.keys(step),
             targets=self.targets(step, record),
             pinned=self.pinned(step),
             lost=tuple(self.lost(step, record)) if record and step.stage in ON_A_SERVER else (),
         )
+
+    @property
+    def on_base_change(self) -> str:
+        """What is done where a base is another one than models were trained on: rebuild, warn or fail."""
+        return self.catalog.policy.get("on_base_change", "rebuild")
+
+    def with_its_base(self, step: Step, inputs: Mapping[str, str | None], record: Record | None) -> Mapping[str, str | None]:
+        """The inputs, where a base that is there counts for the one of the record, whichever it is, if the policy is only to warn."""
+        if self.on_base_change != "warn" or record is None or not isinstance(step.subject, Model):
+            return inputs
+        name = f"base {step.subject.base.name}"
+        return {**inputs, name: record.inputs[name]} if name in record.inputs and inputs.get(name) is not None else inputs
 
     def made_before(self, step: Step, *, now: bool = False) -> dict[str, str]:
         """The digests of the models that the steps have made which this one comes after, as far as they are remembered.
@@ -109,8 +122,8 @@ class Sights:
         return {path: digest_if_there(path) for path in dict.fromkeys((*record.targets, *made_files(step)))}
 
     def seen_beside(self, now: Sight, step: Step, record: Record) -> Sight:
-        """The same sight, with the targets that another record names. Raises OSError."""
-        return replace(now, targets=self.targets(step, record))
+        """The same sight, as it is seen beside another record: with the targets that it names. Raises OSError."""
+        return replace(now, targets=self.targets(step, record), inputs=self.with_its_base(step, now.inputs, record))
 
     def keys(self, step: Step) -> dict[str, Any]:
         """What decides a step beside its files, what has to be asked of the server included."""

@@ -194,6 +194,9 @@ class Since:
             return replace(reason, mark=self.now.catalog.mark_of(step.name, reason.what))
         return reason
 
+    def refusal(self, step: Step, *, anew: bool) -> None:
+        """What a policy refuses, a build says."""
+
     def outcome(self, step: Step) -> Mapping[str, str] | None:
         """What a validation or conversion made, where the locks of then and now say that it was done then and now: the text may be the same."""
         block = self.after.blocks.get(step.id) if step.stage in {"validate", "convert"} else None

@@ -14,8 +14,10 @@ from doit.globals import Globals
 from ollamake.call import current, groups
 from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
+from ollamake.drift import base_warnings
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of
+from ollamake.ollama.held import with_held_bases
 from ollamake.ollama.hosts import hosts_of
 from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
@@ -43,12 +45,13 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         backend = database()
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
-        catalog = held_against_trainers(catalog)
+        catalog = with_held_bases(held_against_trainers(catalog))
         steps = steps_in(catalog)
         run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)
+        warnings = (*catalog.warnings, *base_warnings(run.sights, steps))
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
-    for warning in catalog.warnings:
+    for warning in warnings:
         print(warning, file=sys.stderr)
     current().catalogs[path] = run, steps
     run.sights.database.know(step.id for step in steps)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog.adapters import wrong_with_adapter
-from ollamake.catalog.advice import TOO_LONG, Advice, is_too_long, shown
+from ollamake.catalog.advice import TOO_LONG, is_too_long, shown
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
+from ollamake.catalog.held import not_found_yet, wrong_with_base
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
+from ollamake.catalog.shared import Shared
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.testing import Tests
 from ollamake.catalog.training import with_starts, wrong_with_holdout, wrong_with_trainer
@@ -43,7 +45,7 @@ def load_catalog(
     sources = Sources(environ, kept or Kept(), files or Files())
     sources.read(path.as_posix())
     if not sources.faults:
-        shared = _Shared(
+        shared = Shared(
             trainers=tuple(trainers),
             only_looks=only_looks,
             files=sources.files,
@@ -58,7 +60,7 @@ def load_catalog(
     return catalog
 
 
-def _catalog(sources: Sources, readings: list[_Reading], shared: _Shared) -> Catalog:
+def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Catalog:
     """What the files say together; the faults of it go into `shared`."""
     bases, datasets, models = Names[Base]("base", shared.faults), Names[Dataset]("dataset", shared.faults), Names[Model]("model", shared.faults)
     for reading in readings:
@@ -105,25 +107,11 @@ def _texts(said: str | Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(kw_only=True)
-class _Shared:
-    """What is found out in all files."""
-
-    trainers: tuple[str, ...]
-    only_looks: bool
-    files: Files
-    faults: list[Fault]
-    patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
-    advice: Advice
-    layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
-    scopes: dict[str, Mapping[str, Dataset]] = field(default_factory=dict)  # file -> the datasets by the names that it has for them
-
-
-@dataclass(kw_only=True)
 class _Reading:
     """Of one file."""
 
     source: Source
-    shared: _Shared
+    shared: Shared
 
     def fault(self, at: KeyPath, text: str, fix: str | None) -> None:
         self.shared.faults.append(Fault(mark=self.mark(at), text=text, fix=fix))
@@ -160,8 +148,11 @@ class _Reading:
                 yield name, *self.model(label, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
-        hf, gguf = entry.get("hf"), self.path(("bases", name), "gguf", entry, f"base {name!r}: gguf")
-        return Base(name=name, gguf=gguf, hf=hf, hf_folder=None if hf is None else self.source.below(hf), mark=self.mark(("bases", name)))
+        at, hf, held = ("bases", name), entry.get("hf"), entry.get("ollama")
+        for key, text, fix in wrong_with_base(entry):
+            self.fault((*at, key) if key else at, f"base {name!r}: {text}", fix)
+        gguf = self.path(at, "gguf", entry, f"base {name!r}: gguf") if "gguf" in entry else not_found_yet(held or "")
+        return Base(name=name, gguf=gguf, hf=hf, hf_folder=None if hf is None else self.source.below(hf), ollama=held, mark=self.mark(at))
 
     def path(self, at: KeyPath, key: str | int, said: Any, what: str) -> str:
         """The path, or pattern, that an entry says by this key."""

@@ -30,9 +30,12 @@ class Base:
     """The model that adapters are trained on and served from."""
 
     name: str
-    gguf: str  # path, relative to the catalog's folder
+    gguf: str  # path, relative to the catalog's folder; of one that Ollama holds, that of the blob once it is found, and `ollama:NAME` before
     hf: str | None  # Hugging Face id or folder that the trainer loads instead of the GGUF, as the catalog says it
     hf_folder: str | None = None  # path, relative to the working directory, if it is one of a folder
+    ollama: str | None = None  # model in Ollama whose GGUF it is
+    manifest: tuple[str, str] | None = None  # of that model: file and digest, where it was found
+    lacks: tuple[str, str] | None = None  # why its GGUF can't be had from Ollama, and what to do
     mark: Mark
 
     @property
@@ -42,6 +45,8 @@ class Base:
 
     def missing(self) -> BuildError:
         """The error that the GGUF is not there."""
+        if self.lacks is not None:
+            return BuildError(f"{self.mark}: base {self.name!r}: {self.lacks[0]}", fix=self.lacks[1])
         msg = f"{self.mark}: base {self.name!r}: no such file: {self.gguf}"
         return BuildError(msg, fix="put the GGUF there, or mend `gguf`")
 

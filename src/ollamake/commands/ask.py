@@ -15,6 +15,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.graph import LATEST
 from ollamake.ollama.address import address_of
 from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.held import with_held_bases
 from ollamake.ollama.server import use_server
 from ollamake.selection import select
 from ollamake.stages.kept import kept_on
@@ -59,7 +60,7 @@ class Ask(Command):
             msg = 'usage: doit ask MODEL "QUESTION"'
             raise InvalidCommand(msg)
         try:
-            catalog = load_catalog(Path(opt_values["catalog"]), trainers=trainer_names())
+            catalog = with_held_bases(load_catalog(Path(opt_values["catalog"]), trainers=trainer_names()))
             selector, tag = _parted(catalog, name[0])
             model = _model(catalog, selector)
             address = address_of(catalog.host)

@@ -17,6 +17,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.importers.entries import Imported
 from ollamake.importers.given import Edited, Known, given, is_the_same, known
 from ollamake.importers.write import catalog_text
+from ollamake.ollama.held import with_held_base
 from ollamake.recipes import held_against_trainers
 from ollamake.stages.package import check_adapter
 from ollamake.state.files import remedy
@@ -99,7 +100,7 @@ class RetrainCommand(BuildCommand):
             what = "is trained" if model.adapter is None else f"has the adapter {model.adapter}"
             msg = f"{model.mark}: model {model.name!r} is there already: it {what}, on base {model.base.name!r}"
             raise BuildError(msg, fix="name the new one otherwise, or edit that entry; `doit build` then makes the model")
-        check_adapter(model)
+        check_adapter(with_held_base(model))
         return entry, there.models.get(entry.name)
 
     def as_it_would_be(self, there: Known, entry: Imported) -> Model:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ollamake.catalog.adapters import is_lora_file, wrong_with_path
 from ollamake.catalog.files import Files
+from ollamake.catalog.held import not_found_yet
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.matrix import BAD_NAME, NAME
@@ -24,7 +25,7 @@ class Known:
     """What a catalog has already."""
 
     path: Path
-    bases: Mapping[str, str]  # name -> path of its GGUF, as seen from the working directory
+    bases: Mapping[str, str]  # name -> path of its GGUF, as seen from the working directory; `ollama:NAME` of one that Ollama holds
     models: Mapping[str, Model]
 
 
@@ -47,10 +48,10 @@ def known(path: Path, trainers: tuple[str, ...]) -> Known:
     sources = Sources(os.environ, Kept(), Files())
     sources.read(path.as_posix())
     bases = {
-        source.prefix + name: source.below(entry["gguf"])
+        source.prefix + name: source.below(entry["gguf"]) if "gguf" in entry else not_found_yet(entry["ollama"])
         for source in sources.found
         for name, entry in (source.value.get("bases") or {}).items()
-        if isinstance(entry, dict) and isinstance(entry.get("gguf"), str)
+        if isinstance(entry, dict) and isinstance(entry.get("gguf", entry.get("ollama")), str)
     }
     try:
         models = load_catalog(path, trainers=trainers, only_looks=True).models

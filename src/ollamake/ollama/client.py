@@ -16,7 +16,7 @@ from ollamake.errors import BuildError
 from ollamake.ollama.address import Address, digests_at, version_at
 from ollamake.ollama.failures import BlobGoneError, broke_off, failures_of
 from ollamake.ollama.names import tagged
-from ollamake.ollama.upload import PAUSES, send_blob
+from ollamake.ollama.upload import PAUSES, is_held, send_blob
 
 __all__ = ["BARE_TEMPLATE", "NewModel", "OllamaServer", "Reply", "tagged"]
 
@@ -115,6 +115,11 @@ class OllamaServer:
             msg = f"{self.address} says that it made {name}, and does not list it"
             raise BuildError(msg, fix="run `doit` again; if it stays so, look into the server's log")
         return digest
+
+    def holds(self, digest: str) -> bool:
+        """Has it the file of this digest? Raises BuildError."""
+        with failures_of("can't ask for a file", self.address):
+            return is_held(self._http, digest)
 
     def template(self, name: str) -> str:
         """The chat template that the model is served with, in Ollama's form."""

@@ -24,7 +24,7 @@ PIECE = 1 << 20  # bytes
 def send_blob(client: httpx.Client, address: Address, path: Path, digest: str, pauses: Sequence[float] = PAUSES) -> None:
     """Have the server hold this file, whose digest is known. Raises BuildError."""
     with failures_of(f"can't send {path}", address):
-        if _is_held(client, digest):
+        if is_held(client, digest):
             return
         with blob_lock(address, digest):  # models of one base, registered at once: the second finds it sent
             _send_until_held(client, address, path, digest, pauses)
@@ -45,7 +45,7 @@ def _send_until_held(client: httpx.Client, address: Address, path: Path, digest:
 def _send_if_missing(client: httpx.Client, address: Address, path: Path, digest: str) -> httpx.HTTPError | None:
     """What went wrong and may go well the next time; None where the server has the file. Raises what would go wrong again."""
     try:
-        if not _is_held(client, digest):
+        if not is_held(client, digest):
             _send(client, address, path, digest)
     except httpx.HTTPError as error:
         if _may_pass(error):
@@ -54,7 +54,8 @@ def _send_if_missing(client: httpx.Client, address: Address, path: Path, digest:
     return None
 
 
-def _is_held(client: httpx.Client, digest: str) -> bool:
+def is_held(client: httpx.Client, digest: str) -> bool:
+    """Has the server the file of this digest? Raises httpx.HTTPError."""
     response = client.head(f"/api/blobs/{digest}")
     if response.status_code == httpx.codes.NOT_FOUND:
         return False

@@ -14,6 +14,7 @@ from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.stages.served import read_served
 from ollamake.stages.system import system_of
+from ollamake.state.digests import digest_if_there
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import read_receipt
 
@@ -32,6 +33,8 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
     candidate = f"{model.name}:{CANDIDATE}"
     is_adapter = served.kind == "adapter"
     with named_lock(server.address, model.name):
+        if is_adapter:
+            _check_base(server, model, served.base)
         digest = server.create(
             NewModel(
                 name=candidate,
@@ -74,6 +77,20 @@ def _provenance(trained: Path) -> dict[str, Any]:
         "finished": receipt.finished,
         "seconds": receipt.seconds,
     }
+
+
+def _check_base(server: OllamaServer, model: Model, digest: str) -> None:
+    """Raise BuildError where the base that the adapter was packaged for can neither be sent nor is there."""
+    now = digest_if_there(model.base.gguf)
+    if now == digest or server.holds(digest):
+        return
+    if now is None:
+        raise model.base.missing()
+    msg = (
+        f"{model.base.mark}: model {model.name!r}: its adapter comes from another base {model.base.name!r} than the one that is there, "
+        f"and the server has that no more\n  then: {digest}\n  now:  {now}"
+    )
+    raise BuildError(msg, fix="put the base of then back; or write `policy: {on_base_change: rebuild}`, and run `doit`")
 
 
 def _check_template(server: OllamaServer, name: str, model: Model) -> None:

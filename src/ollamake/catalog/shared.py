@@ -1,0 +1,25 @@
+"""What the files of a catalog have in common while they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ollamake.catalog.advice import Advice
+from ollamake.catalog.files import Files
+from ollamake.catalog.values import Dataset, Layer
+from ollamake.errors import Fault
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """What is found out in all files."""
+
+    trainers: tuple[str, ...]
+    only_looks: bool
+    files: Files
+    faults: list[Fault]
+    patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
+    advice: Advice
+    layers: dict[str, Layer] = field(default_factory=dict)  # base -> what it says of its models
+    scopes: dict[str, Mapping[str, Dataset]] = field(default_factory=dict)  # file -> the datasets by the names that it has for them
