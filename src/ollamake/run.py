@@ -196,7 +196,7 @@ class Run:
         with self._guard:
             self._users += 1
             if host.address not in self.uses:
-                self.uses[host.address] = servers.use_server(host.address)
+                self.uses[host.address] = host.use()
         try:
             with OllamaServer(host.address) as server:
                 if step.stage == "register":

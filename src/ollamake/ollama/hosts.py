@@ -9,7 +9,7 @@ from pathlib import Path
 from ollamake.catalog.expanded import Expanded, written
 from ollamake.errors import BuildError
 from ollamake.ollama import server as servers
-from ollamake.ollama.address import LIMIT, Address, adapters_taken, address_of, at_once
+from ollamake.ollama.address import LIMIT, Address, adapters_taken, address_of, at_once, digests_at, version_at
 from ollamake.state.files import LOCAL
 
 
@@ -25,6 +25,15 @@ class Host:
         self._version: dict[str, str | None] = {}
 
     @property
+    def may_be_started(self) -> bool:
+        """May the embedded server be started there? Not where it is one of several: it is that one, and no other, that is meant."""
+        return self.said is None
+
+    def use(self) -> servers.Use:
+        """Use it, the embedded one started where that is meant. Raises BuildError."""
+        return servers.use_server(self.address, may_start=self.may_be_started)
+
+    @property
     def file_name(self) -> str:
         """The server as a file may be called."""
         return self.address.file_name
@@ -33,14 +42,14 @@ class Host:
     def expected_version(self) -> str | None:
         """The version of the server that a run uses; None where there is none."""
         if not self._version:
-            self._version["expected"] = servers.expected_version(self.address)
+            self._version["expected"] = servers.expected_version(self.address) if self.may_be_started else version_at(self.address)
         return self._version["expected"]
 
     @property
     def known(self) -> Mapping[str, str] | None:
         """The digest of each model that it had when it was first asked, by its name with tag; None where nothing answers."""
         if not self.was_asked:
-            self._asked["known"] = servers.known_digests(self.address)
+            self._asked["known"] = servers.known_digests(self.address) if self.may_be_started else digests_at(self.address)
         return self._asked["known"]
 
     @property

@@ -55,12 +55,15 @@ def end_unused(address: Address) -> None:
             _end_if_unused(address)
 
 
-def use_server(address: Address) -> Use:
-    """A server that answers at this address, the embedded one started where there is none. Raises BuildError."""
+def use_server(address: Address, *, may_start: bool = True) -> Use:
+    """A server that answers at this address, the embedded one started where there is none and it may be. Raises BuildError."""
     version = version_at(address)
     if version is not None and _server_pid(address) is None:
         return Use(address, version)
     if version is None:
+        if not may_start:
+            msg = f"nothing answers at {address}"
+            raise BuildError(msg, fix="start Ollama there: `ollama serve`; or leave it out of ollama.host")
         _refuse_to_start(address)
     import fcntl  # not on Windows: nothing gets here there
 
