@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "drift": "errors catalog graph freshness state sights",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights drift",
-    "standing": "spelling catalog gate graph freshness plan state sights foresight",
+    "standing": "spelling catalog gate graph freshness plan state sights drift foresight",
     "seal": "errors catalog graph state trainers ollama sights drift",
     "recipes": "errors catalog lora trainers",
     "run": "errors digest catalog graph freshness say call state ollama stages sights drift foresight",
@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama stages sights foresight standing seal run reporter runner tasks since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks since",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import DODO, Repo
 from fake_ollama import FakeOllama
+from ollamake.digest import digest_file
 from ollamake.standing import age
 
 
@@ -92,10 +93,11 @@ def test_another_template_is_said(built: Repo) -> None:
 
 
 def test_a_base_that_changed_is_said(built: Repo) -> None:
-    content = Path("base.gguf").read_bytes()
-    Path("base.gguf").write_bytes(content + b"\0")
+    then = digest_file(Path("base.gguf"))[7:19]
+    Path("base.gguf").write_bytes(Path("base.gguf").read_bytes() + b"\0")
     found = status(built)["legal"]
-    assert found["drift"] == ["base tiny changed"]
+    now = digest_file(Path("base.gguf"))[7:19]
+    assert found["drift"] == [f"base tiny is another one than it came from ({then} then, {now} now)"]
     assert found["stage"] == "convert"
 
 

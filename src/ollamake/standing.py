@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Model
+from ollamake.drift import Changed, changed_bases
 from ollamake.foresight import Foresight
 from ollamake.freshness import Record
 from ollamake.gate.report import Report
@@ -19,7 +20,7 @@ from ollamake.graph import CANDIDATE, LATEST, Step
 from ollamake.plan import Planned
 from ollamake.spelling import counted
 from ollamake.state.receipts import Receipt
-from ollamake.state.versions import report_with
+from ollamake.state.versions import report_with, short
 
 FRESH = "fresh"
 # Where a model is, as a server has it.
@@ -55,10 +56,13 @@ def standings(names: Iterable[str], foresight: Foresight, steps: Sequence[Step],
         if step.stage != "validate":
             own.setdefault(step.name, []).append(step)
     stale = {plan.step.id: plan for plan in plans}
-    return [_standing(test, own[name], foresight, stale) for name in names if name in own for test in own[name] if test.stage == "test"]
+    changed = {name: found for found in changed_bases(foresight.sights, steps) for name in found.models}
+    return [
+        _standing(test, own[name], foresight, stale, changed.get(name)) for name in names if name in own for test in own[name] if test.stage == "test"
+    ]
 
 
-def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapping[str, Planned]) -> Standing:
+def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapping[str, Planned], base: Changed | None) -> Standing:
     sights, model = foresight.sights, test.subject
     assert isinstance(model, Model)
     here = [step for step in own if step.host in {None, test.host}]
@@ -82,8 +86,13 @@ def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapp
         is_there=is_there,
         candidate=candidate,
         tests=_tests(candidate, report, record, foresight.receipt(test)),
-        drift=tuple(_drift(here, stale)),
+        drift=() if base is None else (_of_base(base),),
     )
+
+
+def _of_base(changed: Changed) -> str:
+    then = ", ".join(map(short, changed.then))
+    return f"base {changed.base.name} is another one than it came from ({then} then, {short(changed.now)} now)"
 
 
 def _target(record: Record | None) -> str | None:
@@ -121,12 +130,6 @@ def _tests(candidate: str | None, report: Report | None, record: Record | None, 
         return "not known"
     count = counted(counts["passed"] + counts.get("failed", 0), "test")
     return f"{counts['failed']} of {count} failed" if counts.get("failed") else f"{count} passed"
-
-
-def _drift(here: Iterable[Step], stale: Mapping[str, Planned]) -> Iterable[str]:
-    """What has changed beside what the catalog and its datasets say: the base."""
-    found = (reason for step in here if step.id in stale for reason in stale[step.id].reasons)
-    return dict.fromkeys(str(reason) for reason in found if reason.kind == "input changed" and reason.what.startswith("base "))
 
 
 def age(then: str | None, now: float) -> str:

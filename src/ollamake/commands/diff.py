@@ -16,6 +16,8 @@ from ollamake.commands.look import AS_JSON, Look
 from ollamake.commands.one_model import HOST, connected, one_model, tests_of
 from ollamake.errors import BuildError
 from ollamake.graph import LATEST, PREVIOUS
+from ollamake.ollama.names import named_lock
+from ollamake.progress import AskingProgress
 from ollamake.spelling import counted
 from ollamake.stages.asking import BASE_TAG, base_on
 from ollamake.stages.compared import Compared, compared
@@ -58,8 +60,10 @@ class DiffCommand(Look):
                 msg = f"{said[0]} and {said[1]} are one version of {name}: {short(a.digest)}"
                 raise BuildError(msg, fix=f"`doit history {name}` lists them")
             if BASE_TAG in said:
+                stack.enter_context(named_lock(at.address, name))
                 stack.enter_context(base_on(server, model))
-            prompts = compared(server, model, f"{name}:{a.tag}", f"{name}:{b.tag}")
+            tell = stack.enter_context(AskingProgress(name)).show if self.outstream.isatty() and not json else None
+            prompts = compared(server, model, f"{name}:{a.tag}", f"{name}:{b.tag}", tell=tell)
         if json:
             facts = {"model": name, "host": at.name, "a": _facts(a), "b": _facts(b), "prompts": [one.as_json() for one in prompts]}
             self.outstream.write(to_json.dumps({**facts, "same": _same(prompts)}, indent=2, ensure_ascii=False) + "\n")

@@ -11,7 +11,7 @@ from ollamake.catalog import Model
 from ollamake.catalog.tests import Keeps, Question
 from ollamake.gate.answers import Ask, ask
 from ollamake.ollama.client import OllamaServer
-from ollamake.stages.asking import Answers, limits
+from ollamake.stages.asking import Answers, Told, limits
 from ollamake.stages.examine import NEUTRAL, question_of
 from ollamake.stages.tested_records import training_chats
 
@@ -36,10 +36,14 @@ class Compared:
         return {"question": self.question, "a": self.a, "b": self.b, "same": self.is_same}
 
 
-def compared(server: OllamaServer, model: Model, a: str, b: str) -> list[Compared]:
-    """What the two models of these names answer, the likeliest each time: all of the first, then all of the second. Raises BuildError."""
+def compared(server: OllamaServer, model: Model, a: str, b: str, *, tell: Told | None = None) -> list[Compared]:
+    """What the two models of these names answer, the likeliest each time: all of the first, then all of the second. Raises BuildError.
+
+    `tell` hears how many questions are answered, and of how many.
+    """
     asks = prompts_of(model)
-    answers = Answers(server)
+    answers = Answers(server, tell)
+    answers.wanted = 2 * len(asks)
     first, second = answers.get(a, asks), answers.get(b, asks)
     return [Compared(question=one.question, a=x.text, b=y.text) for one, x, y in zip(asks, first, second, strict=True)]
 
