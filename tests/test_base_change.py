@@ -73,6 +73,9 @@ def test_warn_leaves_everything_as_it_is_and_says_so_each_time(built: Repo) -> N
     assert sealed("models.yaml") is not None
     plan = built.doit("plan")
     assert (plan.code, plan.out, plan.err) == (0, "nothing to do: everything is fresh\n", said)
+    rows = json.loads(built.doit("status", "--json").out)
+    told = [row["drift"] for row in (rows["models"] if isinstance(rows, dict) else rows)]
+    assert told == [["base tiny changed, and the model is left as it is"]] * 2
     assert built.trainings == ["legal", "sales"]
 
 
