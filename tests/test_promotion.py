@@ -215,7 +215,10 @@ def test_a_server_that_does_not_answer_keeps_no_other_from_its_models(two: Repo,
     result = two.doit()
     assert result.code == 1
     assert set(ollama.models) == {"legal:latest", "sales:latest"}
-    assert f"\nregister:legal@{dead.host} failed:\nnothing answers at http://{dead.host}\n  fix: start Ollama there: `ollama serve`; or leave it out of ollama.host\n" in result.out
+    assert (
+        f"\nregister:legal@{dead.host} failed:\nnothing answers at http://{dead.host}\n  fix: start Ollama there: `ollama serve`; or leave it out of ollama.host\n"
+        in result.out
+    )
     assert f"\nnot done for that: test:legal@{dead.host}, test:sales@{dead.host}\n" in result.out
     assert "\n2 models: 2 failed in " in result.out
     again = two.doit()
