@@ -233,6 +233,17 @@ def test_where_one_of_several_servers_lacks_the_version_none_is_changed(both: Re
     assert latest(both) == bad
 
 
+def test_where_one_of_several_servers_does_not_answer_the_others_are_rolled_back_by_name(both: Repo, other: FakeOllama) -> None:
+    good, bad = latest(both, "previous"), latest(both)
+    other.close()
+    result = both.doit("rollback", "legal")
+    assert (result.code, latest(both)) == (3, bad)
+    assert f"nothing answers at http://{other.host}\n  fix: start Ollama there: `ollama serve`" in result.err
+    assert both.doit("rollback", "legal", "--host", both.server.host).code == 0
+    assert latest(both) == good
+    assert f"legal on http://{other.host}, which does not answer\n" in both.doit("history", "legal").out
+
+
 def test_the_history_says_what_is_gone(two: Repo) -> None:
     good = latest(two, "previous")[:12]
     del two.server.models["legal:previous"]

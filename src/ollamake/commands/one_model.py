@@ -11,7 +11,6 @@ from ollamake.commands.select import selected
 from ollamake.errors import BuildError
 from ollamake.graph import Step
 from ollamake.ollama.address import Address, address_of
-from ollamake.ollama.server import use_server
 from ollamake.spelling import nearest
 
 if TYPE_CHECKING:
@@ -47,10 +46,10 @@ def tests_of(run: Run, steps: Sequence[Step], name: str, host: str) -> list[Step
 
 @contextmanager
 def connected(host: Host) -> Iterator[OllamaServer]:
-    """The server, as long as this lasts; the embedded one is started where there is none. Raises BuildError."""
+    """The server, as long as this lasts; the embedded one is started where that is meant. Raises BuildError."""
     from ollamake.ollama.client import OllamaServer  # takes a while to be imported
 
-    use = use_server(host.address)
+    use = host.use()
     try:
         with OllamaServer(host.address) as server:
             yield server
