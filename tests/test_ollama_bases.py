@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,28 @@ def test_a_base_that_was_removed_leaves_built_models_alone(held: Repo, folder: P
     assert "fix: `ollama pull small`" in result.out + result.err
     assert held.server.models == before
     assert held.trainings == ["legal", "sales"]
+
+
+def test_an_adapter_that_is_there_is_served_on_it(held: Repo) -> None:
+    held.doit("build", "legal")
+    shutil.copytree("adapters/legal", "given")
+    Path("given/receipt.json").unlink()
+    result = held.doit("retrain", "--adapter", "given", "--name", "other", "--base", "tiny")
+    assert result.code == 0, result.out + result.err
+    assert held.server.models["other:latest"]["template"] == TEMPLATE
+
+
+def test_an_edit_since_a_commit_is_told_of_it_as_of_any_other(held: Repo) -> None:
+    held.doit()
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@x.invalid")
+    Path(".gitignore").write_text(".ollamake/\nbuild/\nadapters/\n", encoding="utf-8")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "all")):
+        subprocess.run([*git, *arguments], check=True)
+    assert held.doit("affected", "--since", "HEAD").out == ""
+    held.replace("temperature: 0.2", "temperature: 0.3")
+    said = held.doit("affected", "--since", "HEAD").out
+    assert "sales" in said
+    assert "legal" not in said
 
 
 @pytest.mark.usefixtures("repo")
