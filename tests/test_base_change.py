@@ -57,6 +57,14 @@ def test_rebuild_trains_every_model_on_it_and_is_the_default(built: Repo, what: 
     assert [served_from(name) for name in ("legal", "sales")] == [now, now]
 
 
+def test_steps_in_processes_see_that_the_adapter_was_trained_for_the_new_base(built: Repo) -> None:
+    """The trainer makes the same bytes for both bases: the lock as it was when the processes began tells of the base of then."""
+    _, now = change_base()
+    result = built.doit("-n", "2")
+    assert result.code == 0, result.out + result.err
+    assert [served_from(name) for name in ("legal", "sales")] == [now, now]
+
+
 # warn
 
 
