@@ -45,6 +45,11 @@ class Step:
         return f"{self.stage}:{self.name}" + ("" if self.host is None else f"@{written(self.host).partition('://')[2] or written(self.host)}")
 
     @property
+    def base(self) -> str:
+        """The name of its model's base; empty for a dataset."""
+        return self.subject.base.name if isinstance(self.subject, Model) else ""
+
+    @property
     def named_after(self) -> dict[str, str]:
         """What the steps have made that this one comes after, by their ids: a model, by its name in Ollama."""
         return dict.fromkeys(self.after, f"{self.name}:{CANDIDATE}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
 
@@ -28,7 +28,10 @@ from ollamake.sights import ON_A_SERVER, Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy
-from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, moment, read_receipt, receipt_path, write_receipt
+from ollamake.state.receipts import ACCEPTED, BEFORE, READ, Receipt, Sealed, moment, read_receipt, receipt_path, write_receipt
+
+if TYPE_CHECKING:
+    from ollamake.stages.test import Candidate
 
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
@@ -85,25 +88,14 @@ class Run:
             except AdaptersRefusedError:
                 if self.weights_of(step) != "auto":
                     raise
-                return self.done_with_merged(step)
+                from ollamake.fallback import done_with_merged
+
+                return done_with_merged(self, step)
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
             where = error.filename2 or error.filename or step.id
             return TaskFailed(with_fix(f"{where}: {error.strerror or error}", f"{remedy(error)}, then run `doit` again"))
-
-    def done_with_merged(self, step: Step) -> dict[str, Any]:
-        """Do a registration whose server has refused the adapter, whatever its version says: with merged weights. Raises BuildError and OSError."""
-        host = self.sights.host(step)
-        host.note_refusal()
-        package = next(one for one in self.steps if one.stage == "package" and one.name == step.name)
-        why = Reason(kind="key", what="served weights", old="adapter", new=self.sights.kind(package))
-        say(f".  {package.id}  ({why})")
-        packaged = self.done(package, (why,))
-        also = {"step": package.id, "place": self.sights.place(package), "block": packaged.record.as_json()}
-        told = self.told(step, self.done(step, (why,)))
-        told[OURS]["also"] = [also]
-        return told
 
     @staticmethod
     def weights_of(step: Step) -> str:
@@ -119,7 +111,7 @@ class Run:
         if step.stage == "train":
             return self.train(step, why, again=not reasons or current().always)
         sealed = self.begun(step, why)
-        outcome = self.stage(step)
+        outcome = self.stage(step, reasons)
         targets = {outcome["name"]: outcome["digest"]} if step.stage in ON_A_SERVER else {path: file_digest(path) for path in made_files(step)}
         receipt = sealed(targets, outcome)
         write_receipt(self.sights.receipt_path(step), receipt)
@@ -137,9 +129,16 @@ class Run:
             read = {name: outcome.get(READ, {}).get(path, inputs[name]) for name, path in files.items()}
             edited = [name for name, path in files.items() if not inputs[name] == read[name] == digest_if_there(path)]
             return Receipt(
-                record=Record(inputs=inputs, keys=digest_value(keys), targets=dict(targets), versions=versions, edited=tuple(edited)),
+                record=Record(
+                    inputs=inputs,
+                    keys=digest_value(keys),
+                    targets=dict(targets),
+                    versions=versions,
+                    edited=tuple(edited),
+                    accepted=outcome.get(ACCEPTED),
+                ),
                 keys=keys,
-                outcome={what: value for what, value in outcome.items() if what not in {READ, BEFORE}},
+                outcome={what: value for what, value in outcome.items() if what not in {READ, BEFORE, ACCEPTED}},
                 reasons=why,
                 seconds=round(time.monotonic() - begun + outcome.get(BEFORE, 0.0), 3),
                 finished=moment(),
@@ -168,7 +167,7 @@ class Run:
 
         return train(step, model, lambda: self.begun(step, why), is_current, mark_of)
 
-    def stage(self, step: Step) -> dict[str, Any]:
+    def stage(self, step: Step, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
         if step.stage == "validate":
             from ollamake.stages.validate import validate
@@ -184,9 +183,9 @@ class Run:
             from ollamake.stages.package import package
 
             return package(step, model, self.sights.kind(step))
-        return self.on_a_server(step, model)
+        return self.on_a_server(step, model, reasons)
 
-    def on_a_server(self, step: Step, model: Model) -> dict[str, Any]:
+    def on_a_server(self, step: Step, model: Model, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do a step whose target is a server."""
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
@@ -201,13 +200,28 @@ class Run:
             with OllamaServer(host.address) as server:
                 if step.stage == "register":
                     return {**register(step, model, server), "host": host.name}
-                (candidate,) = self.sights.made_before(step, now=True).values()
-                registered = read_receipt(receipt_path(replace(step, stage="register"), host.file_name))
-                provenance = registered.outcome.get("provenance", {}) if registered else {}
-                return test(step, model, server, candidate, keep=self.sights.catalog.kept_versions, provenance=provenance, commit=self.commit)
+                return test(step, model, server, self.candidate(step, reasons))
         finally:
             with self._guard:
                 self._users -= 1
+
+    def candidate(self, step: Step, reasons: tuple[Reason, ...]) -> Candidate:
+        """What a test step asks. Raises BuildError where nothing is known of it."""
+        from ollamake.stages.test import Candidate
+
+        made = self.sights.made_before(step, now=True)
+        if not made:
+            msg = f"no candidate of {step.name} is known on {self.sights.host(step).name}"
+            raise BuildError(msg, fix=f"`doit {step.id}` makes one")
+        ((name, digest),) = made.items()
+        registered = read_receipt(receipt_path(replace(step, stage="register"), self.sights.host(step).file_name))
+        return Candidate(
+            digest=digest,
+            is_the_only_news=bool(reasons) and all(reason.kind == "input changed" and reason.what == name for reason in reasons),
+            keep=self.sights.catalog.kept_versions,
+            provenance=registered.outcome.get("provenance", {}) if registered else {},
+            commit=self.commit,
+        )
 
     def end_servers(self) -> None:
         """Let go of the servers that steps had and none has now; end those that a process of this run had and was ended."""

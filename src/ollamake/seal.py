@@ -55,6 +55,8 @@ class Seal:
         from ollamake.ollama.hosts import ask_all, hosts_of
 
         hosts = hosts_of(self.hosts)
+        if self.servers or any(self.models.values()):
+            ask_all(hosts)
         if [str(host.address) for host in hosts] != list(self.models):
             return False
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
@@ -65,7 +67,6 @@ class Seal:
             return False
         if self.servers and [host.expected_version for host in hosts] != self.servers:
             return False
-        ask_all(hosts)
         return all(host.has(self.models[str(host.address)]) for host in hosts)
 
 

@@ -158,14 +158,20 @@ class Sights:
         wanted = step.keys["serve.weights"]
         if wanted != "auto":
             return str(wanted)
-        take = [host.takes_adapters for host in self.hosts if host.takes_adapters is not None]
-        if not take:
+        ask_all(self.hosts)
+        take = [host.takes_adapters(step.base) for host in self.hosts]
+        if False in take:
+            return "merged"
+        if None in take:  # as it was decided when all answered
             served = read_served(Path(step.writes[0]))
-            return "merged" if served is None else served.kind
-        return "adapter" if all(take) else "merged"
+            decided = self.keys_before(step).get("served weights") or (served.kind if served else None)
+            return str(decided or ("adapter" if True in take else "merged"))
+        return "adapter"
 
     def found(self, step: Step, record: Record) -> dict[str, str]:
-        """The model that the step has made on a server, under the first name that it has there; empty where it is not there."""
+        """The model that the step has made on a server, under a name that it has there; of a candidate that is the first one. Empty where there is none."""
+        if step.stage == "test":
+            return dict(record.targets)
         names = [name for digest in record.targets.values() for name in self.host(step).tags_of(step.name, digest)]
         return {name: digest for name in names[:1] for digest in record.targets.values()}
 

@@ -23,6 +23,7 @@ class Host:
         self.address = address
         self._asked: dict[str, Mapping[str, str] | None] = {}
         self._version: dict[str, str | None] = {}
+        self._takes: list[bool] = []  # once it was asked
 
     @property
     def may_be_started(self) -> bool:
@@ -57,27 +58,31 @@ class Host:
         """Is it known which models it has?"""
         return bool(self._asked)
 
-    @property
-    def takes_adapters(self) -> bool | None:
-        """Does it take a GGUF LoRA? None where nothing answers; asked where its version does not tell."""
+    def takes_adapters(self, base: str) -> bool | None:
+        """Does it take a GGUF LoRA for this base? None where nothing answers; asked once where its version does not tell."""
         if self.expected_version is None:
             return None
-        return self.refusal_path.exists() is False and adapters_taken(self.address, self.expected_version)
+        if self._refusal(base).exists():
+            return False
+        if not self._takes:
+            self._takes.append(adapters_taken(self.address, self.expected_version))
+        return self._takes[0]
 
-    @property
-    def refusal_path(self) -> Path:
-        """The file that says that it has refused an adapter, whatever its version said."""
-        return Path(LOCAL, "hosts", self.file_name, f"refuses-adapters-{self.expected_version}")
+    def note_refusal(self, base: str) -> None:
+        """It has refused an adapter for this base: none is tried again, until it is of another version. Raises OSError."""
+        self._refusal(base).parent.mkdir(parents=True, exist_ok=True)
+        self._refusal(base).touch()
 
-    def note_refusal(self) -> None:
-        """It has refused an adapter: it is not tried again, until it is of another version. Raises OSError."""
-        self.refusal_path.parent.mkdir(parents=True, exist_ok=True)
-        self.refusal_path.touch()
+    def _refusal(self, base: str) -> Path:
+        """The file that says so. By base: an engine may take the adapters of one architecture, and not those of another."""
+        return Path(LOCAL, "hosts", self.file_name, f"refuses-adapters-{self.expected_version}-{base}")
 
     def ask(self) -> None:
         """Have it say its version and its models, in a thread. What goes wrong is said where it is looked at."""
         with suppress(BuildError):
-            _ = self.known, self.expected_version
+            if self.known is None:  # it is not waited for twice
+                self.give_up()
+            _ = self.expected_version
 
     def give_up(self) -> None:
         """It has not answered in time: so it does not answer."""

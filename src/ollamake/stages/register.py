@@ -8,10 +8,11 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError
-from ollamake.graph import CANDIDATE, Step, adapter_folder
+from ollamake.graph import CANDIDATE, LATEST, Step, adapter_folder
 from ollamake.ollama.address import takes_split
 from ollamake.ollama.client import BARE_TEMPLATE, NewModel, OllamaServer
 from ollamake.ollama.names import named_lock
+from ollamake.stages.promotion import tags_on
 from ollamake.stages.served import read_served
 from ollamake.stages.system import system_of
 from ollamake.state.digests import digest_if_there
@@ -52,6 +53,8 @@ def register(step: Step, model: Model, server: OllamaServer) -> dict[str, Any]:
             with contextlib.suppress(BuildError):  # the server may be gone: the first error says more
                 server.delete(candidate)
             raise
+        if tags_on(server, model.name).get(LATEST) == digest:  # it is what is used already: nothing waits to be promoted
+            server.delete(candidate)
     return {
         "name": candidate,
         "digest": digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,47 @@ from ollamake.stages.asking import base_on
 from ollamake.stages.examine import examine
 from ollamake.stages.promotion import promote, tag_of, tags_on
 from ollamake.state.files import write_whole
-from ollamake.state.receipts import moment
-from ollamake.state.versions import Version, history, note_version, report_path, report_with
+from ollamake.state.receipts import ACCEPTED, moment
+from ollamake.state.versions import ROLLED_BACK, Version, history, note_version, report_path, report_with, short
 
 
-def test(
-    step: Step, model: Model, server: OllamaServer, digest: str, *, keep: int, provenance: Mapping[str, Any], commit: str | None
-) -> dict[str, Any]:
-    """Ask the candidate, which has this digest; give it the name where it passes. Raises BuildError with what fails.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model that was made to be tested."""
 
-    `keep`: how many versions before it stay on the server. `provenance`, `commit`: what the history keeps of where it comes from.
+    digest: str  # on the server
+    is_the_only_news: bool  # is it tested for no other reason than that it was made anew?
+    keep: int  # versions before it that stay on the server
+    provenance: Mapping[str, Any]  # of its adapter: trainer, recipe, data
+    commit: str | None  # of the repo
+
+
+def test(step: Step, model: Model, server: OllamaServer, candidate: Candidate) -> dict[str, Any]:
+    """Ask the candidate; give it the name where it passes. Raises BuildError with what fails.
+
+    One whose adapter was rolled back from is left alone, as long as nothing but its form has changed: another version of a server wants it otherwise.
     """
     with named_lock(server.address, model.name):  # nobody else's candidate, nor base, takes the place of ours meanwhile
-        return _test(step, model, server, digest, keep, provenance, commit)
+        return _left(model, server, candidate) or _test(step, model, server, candidate)
 
 
-def _test(  # noqa: PLR0917 - as it is called above
-    step: Step, model: Model, server: OllamaServer, digest: str, keep: int, provenance: Mapping[str, Any], commit: str | None
-) -> dict[str, Any]:
+def _left(model: Model, server: OllamaServer, candidate: Candidate) -> dict[str, Any] | None:
+    """What stays, where the candidate is no other adapter than the one that was rolled back from; else None."""
+    place = server.address.file_name
+    known = history(place, model.name)
+    if not candidate.is_the_only_news or not candidate.provenance or not known or known[-1].how != ROLLED_BACK:
+        return None
+    left = next((version for version in reversed(known) if version.digest == known[-1].replaced and version.how != ROLLED_BACK), None)
+    latest = tags_on(server, model.name).get(LATEST)
+    if left is None or left.provenance != candidate.provenance or latest != known[-1].digest:
+        return None
+    said = f"{short(left.digest)} was rolled back from on {known[-1].at[:10]}: its adapter is not promoted again"
+    say(f"   {model.name}: {said}")
+    return {"name": f"{model.name}:{LATEST}", "digest": latest, "tests": {"passed": 0, "failed": 0}, "version": server.version(), ACCEPTED: said}
+
+
+def _test(step: Step, model: Model, server: OllamaServer, candidate: Candidate) -> dict[str, Any]:
+    digest = candidate.digest
     place = server.address.file_name
     tags = tags_on(server, model.name)
     tag = tag_of(tags, digest)
@@ -57,13 +81,21 @@ def _test(  # noqa: PLR0917 - as it is called above
         raise BuildError(msg, fix="mend the data, the recipe or the test, then run `doit` again")
     for line in told(report, before).splitlines()[1:]:
         say(f"   {line.strip()}")
-    replaced = promote(server, model.name, digest, keep=keep)
+    replaced = promote(server, model.name, digest, keep=candidate.keep)
     known = history(place, model.name)
     if not known or known[-1].digest != digest or replaced not in {None, digest}:
         note_version(
             place,
             model.name,
-            Version(digest=digest, how="promoted", at=moment(), replaced=replaced, tests=summary(report), commit=commit, provenance=dict(provenance)),
+            Version(
+                digest=digest,
+                how="promoted",
+                at=moment(),
+                replaced=replaced,
+                tests=summary(report),
+                commit=candidate.commit,
+                provenance=dict(candidate.provenance),
+            ),
         )
     counts = {"passed": len(report.results) - len(report.failures), "failed": len(report.failures)}
     return {"name": f"{model.name}:{LATEST}", "digest": digest, "tests": counts, "replaced": replaced, "version": server.version()}
