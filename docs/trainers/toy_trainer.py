@@ -1,4 +1,4 @@
-"""A trainer that learns nothing: it writes a LoRA of zeros on q_proj of the first block."""
+"""A trainer that learns nothing: it writes a LoRA of ones on q_proj of the first block."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     rank, module = job["recipe"]["rank"], "base_model.model.model.layers.0.self_attn.q_proj"
     shapes = {tensor.name: tensor.shape for tensor in read_architecture(Path(job["base"]["gguf"])).head.tensors}
     columns, rows = shapes["blk.0.attn_q.weight"]
-    weights = {f"{module}.lora_A.weight": np.zeros((rank, columns), np.float32), f"{module}.lora_B.weight": np.zeros((rows, rank), np.float32)}
+    weights = {f"{module}.lora_A.weight": np.ones((rank, columns), np.float32), f"{module}.lora_B.weight": np.ones((rows, rank), np.float32)}
     save_file(weights, folder / "out" / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": job["recipe"]["alpha"], "target_modules": ["q_proj"]}
     (folder / "out" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Servers that go, come back, are upgraded, or refuse: what is used stays what it was meant to be, and the next build has nothing to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Repo
+from fake_ollama import FakeOllama
+from test_promotion import serve, tags
+
+
+@pytest.fixture
+def other() -> Iterator[FakeOllama]:
+    server = FakeOllama()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def two(repo: Repo, other: FakeOllama) -> Repo:
+    """A repo whose catalog names two servers; nothing built yet."""
+    repo.replace("version: 1\n", f"version: 1\nollama: {{host: [{repo.server.host}, {other.host}]}}\n")
+    return repo
+
+
+def test_a_server_that_is_down_changes_nothing_of_what_is_packaged(two: Repo, other: FakeOllama) -> None:
+    other.version = "0.35.0"  # takes no adapters, as the first one does
+    assert two.doit().code == 0
+    other.close()
+    down = two.doit()
+    assert (down.code, [step for step in down.ran if step.startswith("package:")]) == (1, [])
+    back = FakeOllama(version="0.35.0", port=int(other.host.rpartition(":")[2]))
+    back.reset(other)
+    try:
+        assert two.doit().ran == []
+    finally:
+        back.close()
+
+
+def test_a_roll_back_outlives_a_server_that_is_down(two: Repo, other: FakeOllama) -> None:
+    other.version = "0.35.0"
+    two.doit()
+    serve(two, "Two.")
+    assert two.doit().code == 0
+    assert two.doit("rollback", "legal").code == 0
+    wanted = tags(two.server)["latest"]
+    other.close()
+    two.doit()
+    assert tags(two.server)["latest"] == wanted
+
+
+def test_a_roll_back_outlives_an_upgrade_of_the_server(built: Repo) -> None:
+    serve(built, "Two.")
+    assert built.doit().code == 0
+    assert built.doit("rollback", "legal").code == 0
+    wanted = tags(built.server)["latest"]
+    built.server.version = "0.35.0"  # takes no adapters: all is packaged and registered anew
+    upgraded = built.doit()
+    assert (upgraded.code, upgraded.ran[-1]) == (0, "test:sales")
+    assert "was rolled back from on" in upgraded.out
+    assert tags(built.server)["latest"] == wanted
+    assert built.doit().ran == []
+    assert "rolled back" in built.doit("status").out
+    built.replace("Answer 1.", "Answer one.", "datasets/shared.jsonl")
+    assert built.doit().code == 0
+    assert tags(built.server)["latest"] != wanted
+
+
+def test_a_latest_that_was_replaced_is_seen_though_a_copy_of_it_has_another_tag(built: Repo) -> None:
+    server = built.server
+    kept = dict(server.models)
+    server.models.clear()
+    server.models["legal:good"] = kept["legal:latest"]  # `ollama cp legal legal:good`: the newest is listed first
+    server.models.update(kept)
+    built.replace("temperature: 0.2", "temperature: 0.3")
+    assert built.doit().code == 0
+    assert built.doit().ran == []
+    server.models["legal:latest"] = {"files": {}, "system": "By hand."}
+    assert built.doit().ran == ["test:legal"]
+
+
+def test_two_servers_that_refuse_adapters_at_once_get_the_same_merged_weights(two: Repo, other: FakeOllama) -> None:
+    two.server.refuses_adapters = other.refuses_adapters = True
+    first = two.doit()
+    assert first.code == 0, first.out
+    assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == "merged"
+    assert two.doit().ran == []
+
+
+def test_a_candidate_that_nobody_has_made_is_not_tested(repo: Repo) -> None:
+    result = repo.doit("run", "-s", "test:legal")
+    assert result.code == 1
+    assert f"no candidate of legal is known on http://{repo.server.host}\n  fix: `doit test:legal` makes one\n" in result.out
+
+
+def test_an_edit_that_is_taken_back_leaves_no_candidate(built: Repo) -> None:
+    serve(built, "Two.")
+    built.server.says = lambda _: "no"  # as the base does, so that it has no effect
+    assert built.doit().code == 1
+    assert "legal:candidate" in built.server.models
+    text = Path("models.yaml").read_text(encoding="utf-8")
+    Path("models.yaml").write_text("".join(line for line in text.splitlines(keepends=True) if "system: Two" not in line), encoding="utf-8")
+    built.server.says = None
+    assert built.doit().code == 0
+    assert "legal:candidate" not in built.server.models
+
+
+def test_a_server_whose_version_does_not_tell_is_asked_once(built: Repo) -> None:
+    built.server.version = "0.0.0"
+    built.server.counts.clear()
+    built.doit("status")
+    assert built.server.counts["create"] == 1
