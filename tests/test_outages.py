@@ -114,3 +114,34 @@ def test_a_server_whose_version_does_not_tell_is_asked_once(built: Repo) -> None
     built.server.counts.clear()
     built.doit("status")
     assert built.server.counts["create"] == 1
+
+
+def test_a_server_that_comes_into_a_list_is_the_same_server(built: Repo, other: FakeOllama) -> None:
+    serve(built, "Two.")
+    built.doit()
+    assert built.doit("rollback", "legal").code == 0
+    wanted = tags(built.server)["latest"]
+    built.replace("version: 1\n", f"version: 1\nollama: {{host: [{built.server.host}, {other.host}]}}\n")
+    listed = built.doit()
+    assert listed.code == 0
+    assert [step for step in listed.ran if built.server.host in step] == []
+    assert tags(built.server)["latest"] == wanted
+    assert built.doit().ran == []
+    built.replace(f"ollama: {{host: [{built.server.host}, {other.host}]}}\n", "")
+    assert built.doit().ran == []
+
+
+def test_what_is_served_otherwise_after_a_roll_back_is_another_version(built: Repo) -> None:
+    serve(built, "Two.")
+    built.doit()
+    assert built.doit("rollback", "legal").code == 0
+    built.replace("Two.", "Three.")
+    assert built.doit().code == 0
+    assert built.server.models["legal:latest"]["system"] == "Three."
+
+
+def test_localhost_is_no_second_server(built: Repo) -> None:
+    port = built.server.host.rpartition(":")[2]
+    built.replace("version: 1\n", f"version: 1\nollama: {{host: [{built.server.host}, 'localhost:{port}']}}\n")
+    result = built.doit()
+    assert (result.code, "which is in the list already" in result.err) == (3, True)

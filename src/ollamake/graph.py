@@ -50,6 +50,11 @@ class Step:
         return self.subject.base.name if isinstance(self.subject, Model) else ""
 
     @property
+    def record_id(self) -> str:
+        """What it is remembered by, at the place of its server: the same whether that is one of several or not."""
+        return f"{self.stage}:{self.name}"
+
+    @property
     def named_after(self) -> dict[str, str]:
         """What the steps have made that this one comes after, by their ids: a model, by its name in Ollama."""
         return dict.fromkeys(self.after, f"{self.name}:{CANDIDATE}")

@@ -86,7 +86,7 @@ class Run:
             try:
                 return self.told(step, self.done(step, reasons))
             except AdaptersRefusedError:
-                if self.weights_of(step) != "auto":
+                if not isinstance(step.subject, Model) or step.subject.serve.weights != "auto":
                     raise
                 from ollamake.fallback import done_with_merged
 
@@ -96,12 +96,6 @@ class Run:
         except OSError as error:  # a full disk, a file that may not be read
             where = error.filename2 or error.filename or step.id
             return TaskFailed(with_fix(f"{where}: {error.strerror or error}", f"{remedy(error)}, then run `doit` again"))
-
-    @staticmethod
-    def weights_of(step: Step) -> str:
-        """What the catalog says of the weights that the step's model is served from."""
-        assert isinstance(step.subject, Model)
-        return step.subject.serve.weights
 
     def done(self, step: Step, reasons: tuple[Reason, ...]) -> Receipt:
         """Do the step and leave its receipt. Raises BuildError and OSError."""
@@ -149,7 +143,7 @@ class Run:
 
     def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
         """The values of a doit task that was done."""
-        known = {"block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
+        known = {"step": step.record_id, "block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
         return {OURS: {**known, "fresh": fresh}}
 
     def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
@@ -214,11 +208,13 @@ class Run:
             msg = f"no candidate of {step.name} is known on {self.sights.host(step).name}"
             raise BuildError(msg, fix=f"`doit {step.id}` makes one")
         ((name, digest),) = made.items()
-        registered = read_receipt(receipt_path(replace(step, stage="register"), self.sights.host(step).file_name))
+        registered = read_receipt(self.sights.receipt_path(replace(step, stage="register")))
+        packaged = read_receipt(receipt_path(next(one for one in self.steps if one.stage == "package" and one.name == step.name), ""))
         return Candidate(
             digest=digest,
             is_the_only_news=bool(reasons) and all(reason.kind == "input changed" and reason.what == name for reason in reasons),
             keep=self.sights.catalog.kept_versions,
+            origin=digest_value({"from": dict(packaged.record.inputs), "served": registered.record.keys}) if packaged and registered else "",
             provenance=registered.outcome.get("provenance", {}) if registered else {},
             commit=self.commit,
         )

@@ -15,6 +15,7 @@ from ollamake.ollama.hosts import Host, ask_all
 from ollamake.stages.served import read_served
 from ollamake.state.backend import LockBackend
 from ollamake.state.digests import digest_if_there
+from ollamake.state.memory import record_of
 from ollamake.state.receipts import Receipt, read_receipt, receipt_path
 from ollamake.trainers.environment import Environment, Named
 from ollamake.trainers.port import trainer
@@ -56,7 +57,7 @@ class Sights:
 
     def remembered(self, step: Step) -> Record | None:
         """What doit's database has of the step."""
-        block = self.database.record(step.id, self.place(step))
+        block = self.database.record(step.record_id, self.place(step))
         return None if block is None else Record.of(block)
 
     def reasons(self, step: Step, record: Record | None) -> tuple[Reason, ...]:
@@ -106,7 +107,7 @@ class Sights:
         """
         found: dict[str, str] = {}
         for id_, name in step.named_after.items():
-            block = self.database.record(id_, self.place(step))
+            block = self.database.record(record_of(id_), self.place(step))
             record = Record.of(block) if block else None
             if now:
                 receipt = read_receipt(receipt_path(replace(step, stage=id_.partition(":")[0]), self.host(step).file_name))

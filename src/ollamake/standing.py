@@ -26,7 +26,7 @@ FRESH = "fresh"
 # Where a model is, as a server has it.
 THERE, ROLLED_BACK, MISSING, REPLACED, NEVER, NO_ANSWER = "latest", "rolled back", "missing", "replaced by hand", "not made yet", "no answer"
 STRANGE = "not known here"  # somebody else made it, or this repo before .ollamake/ was deleted
-FAILED, WAITS = "candidate failed its tests", "candidate waits for its tests"
+FAILED, WAITS, LEFT = "candidate failed its tests", "candidate waits for its tests", "candidate is left: it was rolled back from"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapp
     candidate, report = None, None
     if known is not None and made is not None and made not in {wanted, there} and known.get(f"{test.name}:{CANDIDATE}") == made:
         report = report_with(sights.host(test).file_name, test.name, made)
-        candidate = FAILED if report is not None and not report.passed else WAITS
+        candidate = FAILED if report is not None and not report.passed else WAITS if any(step.id in stale for step in here) else LEFT
     return Standing(
         model=test.name,
         stage=FRESH if first is None else first.step.stage,

@@ -54,7 +54,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     for warning in warnings:
         print(warning, file=sys.stderr)
     current().catalogs[path] = run, steps
-    run.sights.database.know(step.id for step in steps)
+    run.sights.database.know(step.record_id for step in steps)
     yield from groups(path, groups_of(steps))
     for step in steps:
         yield task_of(step, run)

@@ -105,14 +105,15 @@ class Host:
 
 def hosts_of(said: Sequence[str]) -> tuple[Host, ...]:
     """The servers that a catalog names, or the one that $OLLAMA_HOST does. Raises BuildError, also where two of them are one."""
-    found: dict[Address, Host] = {}
+    found: dict[object, Host] = {}
     for text in said or (None,):
         address = address_of(text)
-        if address in found:
+        place = (address.port, address.path) if address.is_here else address  # localhost and 127.0.0.1 are one
+        if place in found:
             msg = f"ollama.host: {written(text or '')} is {address}, which is in the list already"
             raise BuildError(msg, fix="name each server once")
         name = text.written if isinstance(text, Expanded) else str(address)
-        found[address] = Host(text if len(said) > 1 else None, name, address)
+        found[place] = Host(text if len(said) > 1 else None, name, address)
     return tuple(found.values())
 
 

@@ -33,6 +33,7 @@ class Candidate:
     digest: str  # on the server
     is_the_only_news: bool  # is it tested for no other reason than that it was made anew?
     keep: int  # versions before it that stay on the server
+    origin: str  # digest of what it was packaged from and how it is served; empty: not known
     provenance: Mapping[str, Any]  # of its adapter: trainer, recipe, data
     commit: str | None  # of the repo
 
@@ -40,23 +41,23 @@ class Candidate:
 def test(step: Step, model: Model, server: OllamaServer, candidate: Candidate) -> dict[str, Any]:
     """Ask the candidate; give it the name where it passes. Raises BuildError with what fails.
 
-    One whose adapter was rolled back from is left alone, as long as nothing but its form has changed: another version of a server wants it otherwise.
+    One that was rolled back from is left alone, as long as nothing but its form has changed: another version of a server wants it otherwise.
     """
     with named_lock(server.address, model.name):  # nobody else's candidate, nor base, takes the place of ours meanwhile
         return _left(model, server, candidate) or _test(step, model, server, candidate)
 
 
 def _left(model: Model, server: OllamaServer, candidate: Candidate) -> dict[str, Any] | None:
-    """What stays, where the candidate is no other adapter than the one that was rolled back from; else None."""
+    """What stays, where the candidate is what was rolled back from; else None."""
     place = server.address.file_name
     known = history(place, model.name)
-    if not candidate.is_the_only_news or not candidate.provenance or not known or known[-1].how != ROLLED_BACK:
+    if not candidate.is_the_only_news or not candidate.origin or not known or known[-1].how != ROLLED_BACK:
         return None
     left = next((version for version in reversed(known) if version.digest == known[-1].replaced and version.how != ROLLED_BACK), None)
     latest = tags_on(server, model.name).get(LATEST)
-    if left is None or left.provenance != candidate.provenance or latest != known[-1].digest:
+    if left is None or left.origin != candidate.origin or latest != known[-1].digest:
         return None
-    said = f"{short(left.digest)} was rolled back from on {known[-1].at[:10]}: its adapter is not promoted again"
+    said = f"{short(left.digest)} was rolled back from on {known[-1].at[:10]}: it is not promoted again in another form"
     say(f"   {model.name}: {said}")
     return {"name": f"{model.name}:{LATEST}", "digest": latest, "tests": {"passed": 0, "failed": 0}, "version": server.version(), ACCEPTED: said}
 
@@ -93,6 +94,7 @@ def _test(step: Step, model: Model, server: OllamaServer, candidate: Candidate) 
                 at=moment(),
                 replaced=replaced,
                 tests=summary(report),
+                origin=candidate.origin,
                 commit=candidate.commit,
                 provenance=dict(candidate.provenance),
             ),

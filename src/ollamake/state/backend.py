@@ -82,7 +82,7 @@ class LockBackend:
         if key == VALUES and isinstance(value, dict) and OURS in value:
             told = value[OURS]
             digest_cache().learn(told.get("learnt", {}))
-            for also in (*told.get("also", ()), {"step": task, "place": told.get("place"), "block": told["block"]}):
+            for also in (*told.get("also", ()), {"step": told.get("step", task), "place": told.get("place"), "block": told["block"]}):
                 self._note(also)
         elif not memory.is_step(task) or key in KEPT_OF_A_STEP:
             facts = memory.tasks.setdefault(task, {})

@@ -47,11 +47,12 @@ class Memory:
 
     def is_step(self, task: str) -> bool:
         """Is this a step of ollamake's that was done once?"""
-        return task in self.blocks or any(task in known for known in self.places.values())
+        step = record_of(task)
+        return step in self.blocks or any(step in known for known in self.places.values())
 
     def known(self, step: str) -> dict[str, Any]:
         """The block of a step that was done once, and the place that it is remembered for."""
-        places = ((None, self.blocks), *self.places.items())
+        places, step = ((None, self.blocks), *self.places.items()), record_of(step)
         return next({"block": known[step], "place": place} for place, known in places if step in known)
 
     def take(self, entry: Mapping[str, Any]) -> None:
@@ -68,6 +69,7 @@ class Memory:
                     known.clear()
                 else:
                     known.pop(entry["forgotten"], None)
+                    known.pop(record_of(entry["forgotten"]), None)
 
     def leave_out(self, steps: set[str]) -> None:
         """Drop what is remembered of steps that are not among these."""
@@ -89,6 +91,11 @@ class Memory:
                 _write_changed(self.local / "records" / f"{place}.json", known)
             _write_changed(self.local / "tasks.json", self.tasks)
         self.dirty = False
+
+
+def record_of(task: str) -> str:
+    """What a doit task of ours is remembered by: `test:legal@gpu-box:11434`, where there are several servers, by `test:legal`, at the place of its server."""
+    return task.partition("@")[0]
 
 
 def _write_changed(path: Path, value: Mapping[str, Any]) -> None:

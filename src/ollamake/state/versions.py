@@ -28,6 +28,7 @@ class Version:
     tests: str = ""  # `5 tests passed`
     commit: str | None = None  # of the repo
     provenance: dict[str, Any] = field(default_factory=dict)  # trainer, recipe, data
+    origin: str = ""  # digest of what it was packaged from and how it is served; empty: not known
     because: str = ""  # why it was rolled back
 
 
