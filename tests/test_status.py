@@ -138,7 +138,7 @@ def test_several_servers_are_a_row_each(built: Repo) -> None:
         text = Path("models.yaml").read_text(encoding="utf-8")
         Path("models.yaml").write_text(f"{text}ollama: {{host: ['{built.server.host}', '{other.host}']}}\n", encoding="utf-8")
         assert [tuple(cells(line)[4:6]) for line in built.doit("status", "legal").out.splitlines()[1:]] == [
-            (f"http://{built.server.host}", "not known here"),
+            (f"http://{built.server.host}", "latest"),  # the same server, though it is in a list now
             (f"http://{other.host}", "not made yet"),
         ]
         assert built.doit().code == 0
