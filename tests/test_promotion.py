@@ -166,6 +166,19 @@ def test_a_version_that_is_there_under_another_tag_is_promoted_without_being_mad
     assert tags(built.server)["latest"] == tags(built.server)["kept"] == digest
 
 
+def test_numbers_that_people_give_as_tags_stay_theirs(built: Repo) -> None:
+    mine = {"files": {}, "system": "Mine."}
+    built.server.models.update({"legal:2": mine, "legal:20240501": built.server.models["legal:latest"], "legal:previous-x": mine})
+    before = tags(built.server)
+    serve(built, "Short.")
+    assert built.doit().code == 0
+    assert {**tags(built.server), "latest": before["latest"]} == {**before, "previous": before["latest"]}
+    assert built.doit("rollback", "legal", "--to", "20240501").code == 0
+    assert tags(built.server)["20240501"] == tags(built.server)["latest"] == before["latest"]
+    built.doit("prune")
+    assert {"2", "20240501", "previous-x"} <= tags(built.server).keys()
+
+
 @pytest.fixture
 def other(ollama: FakeOllama) -> Iterator[FakeOllama]:
     """A second server."""

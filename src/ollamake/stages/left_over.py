@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ollamake.catalog.values import MARKERS
 from ollamake.errors import BuildError
-from ollamake.graph import ADAPTERS, BUILD, CANDIDATE, LATEST, PREVIOUS, WEIGHTS
+from ollamake.graph import ADAPTERS, BUILD, CANDIDATE, LATEST, WEIGHTS
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.stages.drift import blobs_in
 from ollamake.stages.jobs import JOB
-from ollamake.stages.promotion import BASE, ON_ITS_WAY, previous_tags, tags_on
+from ollamake.stages.promotion import BASE, ON_ITS_WAY, is_older, previous_tags, tags_on
 from ollamake.state.files import LOCAL, RECEIPT, read_object
 from ollamake.state.receipts import read_receipt
 from ollamake.state.versions import digests_made, report_with, short
@@ -64,17 +64,13 @@ def versions_left(place: str, name: str, tags: Mapping[str, str], *, keep: int |
             yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=GONE if is_ours else NOT_OURS, goes=is_ours)
         return
     kept = {LATEST, *previous_tags(keep)}
-    suspects = {tag for tag in tags if tag not in kept and (tag in {CANDIDATE, BASE, ON_ITS_WAY} or _is_older(tag))}
+    suspects = {tag for tag in tags if tag not in kept and (tag in {CANDIDATE, BASE, ON_ITS_WAY} or is_older(tag))}
     ours = digests_made(place, name) if suspects else set()
     for tag in sorted(suspects):
         digest = tags[tag]
         why, goes = _verdict(place, name, tag, digest, [there for other, there in tags.items() if other != tag])
         is_ours = digest in ours or tag == BASE
         yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=why if is_ours else NOT_OURS, goes=goes and is_ours)
-
-
-def _is_older(tag: str) -> bool:
-    return tag == PREVIOUS or tag.removeprefix(f"{PREVIOUS}-").isdecimal()
 
 
 def _verdict(place: str, name: str, tag: str, digest: str, others: Collection[str]) -> tuple[str, bool]:

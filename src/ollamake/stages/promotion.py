@@ -20,9 +20,14 @@ def previous_tags(count: int) -> tuple[str, ...]:
     return tuple(PREVIOUS if number == 1 else f"{PREVIOUS}-{number}" for number in range(1, count + 1))
 
 
+def is_older(tag: str) -> bool:
+    """Is this the tag of a version before the latest? `2` and `20240501` are people's own."""
+    return tag == PREVIOUS or (tag.startswith(f"{PREVIOUS}-") and tag.removeprefix(f"{PREVIOUS}-").isdecimal())
+
+
 def is_ours(tag: str) -> bool:
     """Is this a tag that ollamake gives to models of a catalog?"""
-    return tag in {CANDIDATE, LATEST, PREVIOUS, BASE, ON_ITS_WAY} or tag.removeprefix(f"{PREVIOUS}-").isdecimal()
+    return tag in {CANDIDATE, LATEST, BASE, ON_ITS_WAY} or is_older(tag)
 
 
 def tags_on(server: OllamaServer, name: str) -> dict[str, str]:
