@@ -46,6 +46,7 @@ class Refusal:
     error: str
     times: int = 1
     method: str = "POST"
+    after: int = 0  # so many who are let through before
 
 
 class FakeOllama:
@@ -105,6 +106,9 @@ class FakeOllama:
     def refusal(self, method: str, path: str) -> Refusal | None:
         for refusal in self.refusals:
             if refusal.times and refusal.method == method and path.startswith(refusal.path):
+                if refusal.after:
+                    refusal.after -= 1
+                    continue
                 refusal.times -= 1
                 return refusal
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DODO, Repo, without_times
-from fake_ollama import Asked, FakeOllama
+from fake_ollama import Asked, FakeOllama, Refusal
 from ollamake.seal import sealed
 
 ASKS = '    tests: [{ask: "Who?", expect: {contains: "%s"}}]\n'
@@ -134,6 +134,38 @@ def test_versions_before_are_kept_as_many_as_are_wanted(built: Repo) -> None:
     lines = [json.loads(line) for line in next(Path(".ollamake/hosts").glob("*/history/legal.jsonl")).read_text(encoding="utf-8").splitlines()]
     assert [line["digest"] for line in lines] == seen
     assert [line["replaced"] for line in lines] == [None, *seen[:3]]
+
+
+def test_a_shift_that_is_cut_off_loses_no_version_when_it_goes_on(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\nollama: {keep: 3}\n")
+    for system in ("One.", "Two.", "Three."):
+        serve(built, system)
+        assert built.doit().code == 0
+    before = tags(built.server)
+    for number, copied in enumerate((1, 2, 3)):
+        serve(built, f"More {number}.")
+        built.server.refusals.append(Refusal("/api/copy", 500, "out of space", after=copied))
+        assert built.doit().code == 1
+        assert set(before.values()) - set(tags(built.server).values()) == {before["previous-3"]}
+        assert built.doit().code == 0
+        now = tags(built.server)
+        assert [now["previous"], now["previous-2"], now["previous-3"]] == [before["latest"], before["previous"], before["previous-2"]]
+        before = now
+
+
+@pytest.mark.parametrize("copied", [1, 2, 3])
+def test_a_roll_back_that_was_cut_off_is_finished_by_the_next_promotion(built: Repo, copied: int) -> None:
+    built.replace("version: 1\n", "version: 1\nollama: {keep: 2}\n")
+    serve(built, "One.")
+    built.doit()
+    good, bad = tags(built.server)["previous"], tags(built.server)["latest"]
+    for tag, other in (("rolling-back", "latest"), ("latest", "previous"), ("previous", "rolling-back"))[:copied]:
+        built.server.models[f"legal:{tag}"] = built.server.models[f"legal:{other}"]
+    left, other = tags(built.server)["latest"], good if copied == 1 else bad
+    serve(built, "Two.")
+    assert built.doit().code == 0
+    now = tags(built.server)
+    assert now == {"latest": now["latest"], "previous": left, "previous-2": other}
 
 
 def test_a_name_that_is_gone_is_given_again(built: Repo) -> None:

@@ -68,7 +68,8 @@ def versions_left(place: str, name: str, tags: Mapping[str, str], *, keep: int |
     ours = digests_made(place, name) if suspects else set()
     for tag in sorted(suspects):
         digest = tags[tag]
-        why, goes = _verdict(place, name, tag, digest, [there for other, there in tags.items() if other != tag])
+        stays = [there for other, there in tags.items() if other != tag and (tag != ON_ITS_WAY or other in kept)]
+        why, goes = _verdict(place, name, tag, digest, stays)
         is_ours = digest in ours or tag == BASE
         yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=why if is_ours else NOT_OURS, goes=goes and is_ours)
 

@@ -12,7 +12,7 @@ from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.names import named_lock
 
 BASE = "base"  # of a model of the base alone, served as the model is, while that is tested
-ON_ITS_WAY = "rolling-back"  # what a roll-back that is cut off may leave
+ON_ITS_WAY = "rolling-back"  # of the version that a roll-back leaves, until that has its place; it may be nowhere else where one is cut off
 
 
 def previous_tags(count: int) -> tuple[str, ...]:
@@ -49,6 +49,7 @@ def promote(server: OllamaServer, name: str, digest: str, *, keep: int) -> str |
     """Give the name to the version with this digest, and keep so many of those before. Returns the digest that had it before. Raises BuildError."""
     with named_lock(server.address, name):
         tags = tags_on(server, name)
+        _finish(server, name, tags)
         source, latest = tag_of(tags, digest), tags.get(LATEST)
         if source is None:
             msg = f"{name} on {server.address} was replaced while it was tested"
@@ -68,21 +69,44 @@ def promote(server: OllamaServer, name: str, digest: str, *, keep: int) -> str |
 
 
 def _keep(server: OllamaServer, name: str, tags: dict[str, str], keep: int) -> None:
-    """Have the latest kept as the previous version, and each before it one place further back; the last one goes."""
-    places = previous_tags(keep)
-    if tags.get(PREVIOUS) == tags[LATEST]:  # done already, by a build that was cut off
-        return
-    for older, younger in reversed(list(zip(places[1:], places, strict=False))):
-        if younger in tags:
-            server.copy(f"{name}:{younger}", f"{name}:{older}")
-    server.copy(f"{name}:{LATEST}", f"{name}:{PREVIOUS}")
-    tags[PREVIOUS] = tags[LATEST]
+    """Have the latest kept as the previous version, and each before it one place further back, as far as the first place that is free; else the last one goes.
+
+    A place that has what the next younger one has is as good as free: it was filled by a build that was cut off.
+    """
+    places = (LATEST, *previous_tags(keep))
+    free = next((at for at in range(1, len(places)) if tags.get(places[at]) in {None, tags[places[at - 1]]}), keep)
+    for at in range(free, 0, -1):
+        if tags.get(places[at]) != tags[places[at - 1]]:
+            server.copy(f"{name}:{places[at - 1]}", f"{name}:{places[at]}")
 
 
-def exchange(server: OllamaServer, name: str, tag: str) -> None:
-    """Let the latest version and the one with this tag change places. Raises BuildError."""
+def exchange(server: OllamaServer, name: str, tag: str) -> str:
+    """Let the latest version and the one with this tag change places. Returns the tag that the former latest has then. Raises BuildError."""
     with named_lock(server.address, name):
+        tags = tags_on(server, name)
+        digest = tags[tag]
+        _finish(server, name, tags)
+        if tags[LATEST] == digest:
+            return tag
+        if tag == ON_ITS_WAY:
+            tag = next(older for older, there in tags.items() if is_older(older) and there == digest)
         server.copy(f"{name}:{LATEST}", f"{name}:{ON_ITS_WAY}")
         server.copy(f"{name}:{tag}", f"{name}:{LATEST}")
         server.copy(f"{name}:{ON_ITS_WAY}", f"{name}:{tag}")
         server.delete(f"{name}:{ON_ITS_WAY}")
+        return tag
+
+
+def _finish(server: OllamaServer, name: str, tags: dict[str, str]) -> None:
+    """Finish a roll-back that was cut off: the version that was left gets the place of the one that has the name since, if it has none."""
+    if ON_ITS_WAY not in tags:
+        return
+    left = tags[ON_ITS_WAY]
+    if not any(there == left and (tag == LATEST or is_older(tag)) for tag, there in tags.items()):
+        doubled = (tag for tag, there in tags.items() if is_older(tag) and there == tags.get(LATEST))
+        free = (tag for tag in previous_tags(len(tags)) if tag not in tags)  # somebody has changed something since
+        place = next(doubled, None) or next(free)
+        server.copy(f"{name}:{ON_ITS_WAY}", f"{name}:{place}")
+        tags[place] = left
+    server.delete(f"{name}:{ON_ITS_WAY}")
+    del tags[ON_ITS_WAY]
