@@ -47,6 +47,7 @@ class Refusal:
     times: int = 1
     method: str = "POST"
     after: int = 0  # so many who are let through before
+    does: Callable[[], object] | None = None  # before it says so
 
 
 class FakeOllama:
@@ -110,6 +111,8 @@ class FakeOllama:
                     refusal.after -= 1
                     continue
                 refusal.times -= 1
+                if refusal.does:
+                    refusal.does()
                 return refusal
         return None
 

@@ -6,16 +6,23 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Repo
+from conftest import DODO, Repo
 from fake_ollama import Asked, FakeOllama, Refusal
 from ollamake.commands.diff import side_by_side
+from ollamake.errors import BuildError
+from ollamake.ollama.address import address_of
+from ollamake.ollama.client import OllamaServer
 from ollamake.stages.compared import Compared
+from ollamake.stages.rollback import roll_back, target_of
 from ollamake.state.run_lock import RunLock
 
 
@@ -127,7 +134,64 @@ def test_a_roll_back_that_was_cut_off_is_finished_by_the_same_command(two: Repo)
         two.server.models[f"legal:{tag}"] = two.server.models[f"legal:{other}"]
     assert latest(two, "previous") == latest(two) == good  # killed before the old one had its place
     assert two.doit("rollback", "legal", "--to", good[:12]).code == 0
-    assert (two.doit().ran, latest(two), latest(two, "rolling-back")) == ([], good, bad)
+    assert (two.doit().ran, latest(two), latest(two, "previous")) == ([], good, bad)
+    assert "legal:rolling-back" not in two.server.models
+
+
+def test_a_roll_back_that_is_cut_off_when_the_name_was_given_stays(two: Repo) -> None:
+    good, bad = latest(two, "previous"), latest(two)
+    two.server.refusals.append(Refusal("/api/copy", 500, "out of space", after=2))
+    assert two.doit("rollback", "legal").code == 3
+    assert (latest(two), latest(two, "rolling-back")) == (good, bad)
+    assert (two.doit().ran, latest(two)) == ([], good)
+    result = two.doit("rollback", "legal")
+    assert (result.code, result.out.splitlines()[0]) == (0, f"legal:latest on http://{two.server.host} is {good[:12]} already")
+    assert (latest(two), latest(two, "previous")) == (good, bad)
+    assert "legal:rolling-back" not in two.server.models
+
+
+def test_a_roll_back_that_is_cut_off_before_the_name_was_given_is_none(two: Repo) -> None:
+    good, bad = latest(two, "previous"), latest(two)
+    two.server.refusals.append(Refusal("/api/copy", 500, "out of space", after=1))
+    assert two.doit("rollback", "legal").code == 3
+    assert "rolled back" not in two.doit("history", "legal").out
+    assert (two.doit().ran, latest(two), latest(two, "previous")) == ([], bad, good)
+
+
+def test_a_roll_back_that_is_killed_when_the_name_was_given_stays(two: Repo) -> None:
+    good, bad = latest(two, "previous"), latest(two)
+    Path("dodo.py").write_text(DODO, encoding="utf-8")
+    process = subprocess.Popen([sys.executable, "-m", "doit", "rollback", "legal"])
+    two.server.refusals.append(Refusal("/api/copy", 500, "too late", after=2, does=process.kill))  # long before it is there
+    assert process.wait() == -signal.SIGKILL
+    assert (latest(two), latest(two, "previous"), latest(two, "rolling-back")) == (good, good, bad)
+    assert (two.doit().ran, latest(two)) == ([], good)
+    assert two.doit("rollback", "legal").code == 0
+    assert (latest(two), latest(two, "previous")) == (good, bad)
+
+
+def test_versions_that_another_build_has_changed_since_are_not_rolled_back(two: Repo) -> None:
+    address = address_of(two.server.host)
+    with OllamaServer(address) as server:
+        to, digest = target_of(server, "legal", address.file_name, "previous")
+        two.server.models["legal:previous"] = two.server.models["legal:latest"]
+        two.server.models["legal:latest"] = {"files": {}, "system": "Of another clone."}
+        models = dict(two.server.models)
+        with pytest.raises(BuildError, match="were changed by another build just now\n  fix: look at them with `doit history legal`"):
+            roll_back(server, "legal", to, digest, keep=1, remembered=nullcontext())
+    assert two.server.models == models
+
+
+def test_a_version_that_a_roll_back_has_left_nowhere_else_is_never_lost(two: Repo) -> None:
+    good, bad = latest(two, "previous"), latest(two)
+    for tag, other in (("rolling-back", "latest"), ("latest", "previous"), ("candidate", "rolling-back")):
+        two.server.models[f"legal:{tag}"] = two.server.models[f"legal:{other}"]
+    facts = pruned(two)
+    assert [one["model"] for one in facts["models"]] == ["legal:candidate"]
+    assert facts["left"][0]["why"] == "of a roll-back that was cut off: `doit rollback` finishes it"
+    assert two.doit("rollback", "legal", "--to", bad[:12]).code == 0
+    assert (latest(two), latest(two, "previous")) == (bad, good)
+    assert "legal:rolling-back" not in two.server.models
 
 
 def test_mistakes_are_said_with_what_to_do(two: Repo) -> None:

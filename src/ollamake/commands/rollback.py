@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from doit.exceptions import InvalidCommand
 
 from ollamake.commands.look import Look, needed_by
 from ollamake.commands.one_model import HOST, connected, one_model, tests_of
+from ollamake.errors import BuildError
 from ollamake.foresight import Foresight
 from ollamake.graph import LATEST, PREVIOUS, Step
 from ollamake.plan import planned
-from ollamake.stages.rollback import noted, roll_back, rolled_back, target_of
+from ollamake.stages.promotion import tags_on
+from ollamake.stages.rollback import note, roll_back, rolled_back, target_of, told
 from ollamake.state.backend import VALUES
 from ollamake.state.receipts import read_receipt, write_receipt
 from ollamake.state.versions import short
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ollamake.ollama.client import OllamaServer
     from ollamake.run import Run
     from ollamake.stages.kept import Kept
+    from ollamake.state.receipts import Receipt
 
 TO = {"name": "to", "long": "to", "type": str, "default": PREVIOUS, "help": "a tag or the first digits of a digest [default: %(default)s]"}
 BECAUSE = {"name": "because", "long": "because", "type": str, "default": "", "help": "why: `doit why` and `doit history` show it"}
@@ -75,20 +78,37 @@ class RollbackCommand(Look):
         """Roll one back. Yields what there is to say. Raises BuildError."""
         sights, name, host, to = run.sights, step.name, run.sights.host(step), change.to
         record = sights.remembered(step)
-        is_latest = change.latest == to.digest
-        if is_latest and record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest:
+        before = None if change.latest == to.digest else change.latest
+        is_known = record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest
+        remembered = nullcontext() if is_known else self.remembered(run, step, server, change)
+        tag = roll_back(server, name, to, change.latest, keep=sights.catalog.kept_versions, remembered=remembered)
+        if is_known and change.latest == to.digest:
             yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} already"
             return
-        if not is_latest:
-            roll_back(server, name, to, keep=sights.catalog.kept_versions)
-        before = None if is_latest else change.latest
-        said = noted(name, host.file_name, to, before, change.because)
-        path = sights.receipt_path(step)
-        receipt = rolled_back(step, record, sights.sight(step, None), read_receipt(path), to=to, said=said, place=host.file_name)
-        if receipt is not None:
-            write_receipt(path, receipt)
-            self.dep_manager.backend.set(step.id, VALUES, run.told(step, receipt))
-        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again{'' if before is None else f', and {short(before)} is {name}:{to.tag}'}"
+        note(name, host.file_name, to, before, change.because)
+        yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again{'' if before is None else f', and {short(before)} is {name}:{tag}'}"
+
+    @contextmanager
+    def remembered(self, run: Run, step: Step, server: OllamaServer, change: Change) -> Iterator[None]:
+        """Remember of the test step that its model is rolled back; where that fails before it is so, what was remembered before. Raises BuildError."""
+        sights, to, path = run.sights, change.to, run.sights.receipt_path(step)
+        record, receipt = sights.remembered(step), read_receipt(path)
+        said = told(to, None if change.latest == to.digest else change.latest, change.because)
+        now = rolled_back(step, record, sights.sight(step, None), receipt, to=to, said=said, place=sights.host(step).file_name)
+        if now is not None:
+            self.keep(run, step, now)
+        try:
+            yield
+        except BaseException:
+            with suppress(BuildError):  # who can't be asked may be rolled back
+                if record is not None and receipt is not None and tags_on(server, step.name).get(LATEST) != to.digest:
+                    self.keep(run, step, replace(receipt, record=record))
+            raise
+
+    def keep(self, run: Run, step: Step, receipt: Receipt) -> None:
+        """Have this be what is remembered of the step. Raises OSError."""
+        write_receipt(run.sights.receipt_path(step), receipt)
+        self.dep_manager.backend.set(step.id, VALUES, run.told(step, receipt))
 
 
 def _what_comes(run: Run, steps: tuple[Step, ...], name: str) -> str:

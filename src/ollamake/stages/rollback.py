@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from ollamake.digest import digest_value
 from ollamake.errors import BuildError
 from ollamake.freshness import Record, Sight
 from ollamake.gate.told import summary
-from ollamake.graph import CANDIDATE, LATEST, VERSIONS, Step
+from ollamake.graph import CANDIDATE, LATEST, PREVIOUS, VERSIONS, Step
 from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.names import named_lock
 from ollamake.stages.kept import Kept, kept_on
 from ollamake.stages.promotion import BASE, exchange, is_ours, promote, tags_on
 from ollamake.state.receipts import Receipt, moment
@@ -26,25 +28,38 @@ def target_of(server: OllamaServer, name: str, place: str, said: str) -> tuple[K
     return found, tags_on(server, name).get(LATEST)
 
 
-def roll_back(server: OllamaServer, name: str, to: Kept, *, keep: int) -> None:
-    """Give the name to this version; the latest one takes the place that it had. Raises BuildError."""
-    if is_ours(to.tag) and LATEST in tags_on(server, name):
-        exchange(server, name, to.tag)
-    else:  # a tag of somebody's own stays what it is
-        promote(server, name, to.digest, keep=keep)
+def roll_back(server: OllamaServer, name: str, to: Kept, latest: str | None, *, keep: int, remembered: AbstractContextManager[None]) -> str:
+    """Give the name to this version; the latest one takes the place that it had. Returns the tag of that. Raises BuildError, also where another has changed them.
+
+    `latest`: the digest that has the name. `remembered`: while this is on, what is remembered of the test step says so already: where we are killed
+    after the name was given, the next build does not take it back.
+    """
+    with named_lock(server.address, name):
+        tags = tags_on(server, name)
+        if (tags.get(to.tag), tags.get(LATEST)) != (to.digest, latest):
+            msg = f"the versions of {name} on {server.address} were changed by another build just now"
+            raise BuildError(msg, fix=f"look at them with `doit history {name}`, then run `doit rollback` again")
+        with remembered:
+            if is_ours(to.tag) and latest is not None:
+                return exchange(server, name, to.tag)
+            promote(server, name, to.digest, keep=keep)  # a tag of somebody's own stays what it is
+            return PREVIOUS
 
 
-def noted(name: str, place: str, to: Kept, before: str | None, because: str) -> str:
-    """Note it in the model's history. Returns what is remembered of it: why the latest is not the one that was tested last."""
+def told(to: Kept, before: str | None, because: str) -> str:
+    """What is remembered of it: why the latest is not the one that was tested last."""
     reason = f": {because}" if because else ""
     since = "" if before is None else f" from {short(before)}"
-    said = f"rolled back{since} to {short(to.digest)} on {moment()[:10]}{reason}"
+    return f"rolled back{since} to {short(to.digest)} on {moment()[:10]}{reason}"
+
+
+def note(name: str, place: str, to: Kept, before: str | None, because: str) -> None:
+    """Note it in the model's history."""
     known = next((version for version in reversed(history(place, name)) if version.digest == to.digest), None)
     report = report_with(place, name, to.digest)
     tests = summary(report) if report else known.tests if known else ""
     version = Version(digest=to.digest, how="rolled back", at=moment(), replaced=before, tests=tests, commit=known.commit if known else None)
     note_version(place, name, replace(version, provenance=known.provenance if known else {}, because=because))
-    return said
 
 
 def rolled_back(step: Step, record: Record | None, now: Sight, receipt: Receipt | None, *, to: Kept, said: str, place: str) -> Receipt | None:
