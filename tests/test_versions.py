@@ -394,10 +394,37 @@ def test_what_was_replaced_by_hand_stays(two: Repo) -> None:
     facts = pruned(two)
     assert [one["model"] for one in facts["models"]] == ["sales:previous"]
     host = f"http://{two.server.host}"
-    why = "was not made here, or was replaced by hand"
-    assert facts["left"][:2] == [{"what": f"sales:{tag} on {host}", "why": why} for tag in ("latest", "v1")]
+    assert facts["left"][:2] == [
+        {"what": f"sales:latest on {host}", "why": "was not made here, or was replaced by hand"},
+        {"what": f"sales:v1 on {host}", "why": "has a tag of somebody's own"},
+    ]
     assert {"sales:latest", "sales:v1", "other:latest"} <= two.server.models.keys()
     assert pruned(two)["models"] == []
+
+
+def test_a_tag_of_somebodys_own_stays_when_its_model_leaves_the_catalog(two: Repo) -> None:
+    without_sales()
+    two.server.models["sales:backup"] = two.server.models["sales:latest"]
+    facts = pruned(two)
+    assert [one["model"] for one in facts["models"]] == ["sales:latest", "sales:previous"]
+    assert facts["left"][0] == {"what": f"sales:backup on http://{two.server.host}", "why": "has a tag of somebody's own"}
+    assert "sales:backup" in two.server.models
+
+
+def test_a_shard_that_no_model_has_any_more_is_pruned_and_is_not_counted_while_one_has_it(repo: Repo) -> None:
+    repo.server.version = "0.34.0"
+    repo.replace("defaults:\n", "defaults:\n  serve: {weights: split}\n")
+    assert repo.doit().code == 0
+    (shard,) = Path("build/.shared").glob("*.gguf")
+    text = Path("models.yaml").read_text(encoding="utf-8")
+    without_sales()
+    facts = pruned(repo)
+    assert [one["path"] for one in facts["files"]] == ["build/sales"]
+    assert facts["bytes"] < shard.stat().st_size
+    assert shard.exists()
+    Path("models.yaml").write_text(text.partition("  legal:\n")[0] + "  new: {base: tiny, data: [shared]}\n", encoding="utf-8")
+    pruned(repo)
+    assert not shard.exists()
 
 
 def test_leavings_of_a_catalogs_models_are_pruned(two: Repo) -> None:

@@ -15,6 +15,7 @@ from ollamake.commands.one_model import connected
 from ollamake.ollama.hosts import Host, ask_all
 from ollamake.spelling import counted
 from ollamake.stages.left_over import LeftFiles, LeftVersion, files_left, grouped, remove_files, remove_version, reports_left, versions_left
+from ollamake.stages.shared import sweep_shards
 from ollamake.state.versions import forget_versions, made_at, short
 
 DRY_RUN = {
@@ -135,6 +136,7 @@ def remove(every: Found) -> None:
                     every.left.append((f"{one.name} on {host.name}", "is another by now, or was not made here"))
     for files in every.files:
         remove_files(files)
+    sweep_shards()
     stays = {name for name, _ in every.left}
     for host, name in every.gone:
         if not any(said.startswith(f"{name}:") and said.endswith(f" on {host.name}") for said in stays):

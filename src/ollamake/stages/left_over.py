@@ -14,13 +14,14 @@ from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.stages.drift import blobs_in
 from ollamake.stages.jobs import JOB
-from ollamake.stages.promotion import BASE, ON_ITS_WAY, is_older, previous_tags, tags_on
+from ollamake.stages.promotion import BASE, ON_ITS_WAY, is_older, is_ours, previous_tags, tags_on
 from ollamake.state.files import LOCAL, RECEIPT, read_object
 from ollamake.state.receipts import read_receipt
 from ollamake.state.versions import digests_made, report_with, short
 
 GONE = "in the catalog no more"
 NOT_OURS = "was not made here, or was replaced by hand"
+OWN_TAG = "has a tag of somebody's own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +61,9 @@ def versions_left(place: str, name: str, tags: Mapping[str, str], *, keep: int |
     if keep is None:
         ours = digests_made(place, name)
         for tag, digest in tags.items():
-            is_ours = digest in ours or tag == BASE  # which is looked at once more, when it is removed
-            yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=GONE if is_ours else NOT_OURS, goes=is_ours)
+            is_made = digest in ours or tag == BASE  # which is looked at once more, when it is removed
+            why = OWN_TAG if not is_ours(tag) else GONE if is_made else NOT_OURS
+            yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=why, goes=why == GONE)
         return
     kept = {LATEST, *previous_tags(keep)}
     suspects = {tag for tag in tags if tag not in kept and (tag in {CANDIDATE, BASE, ON_ITS_WAY} or is_older(tag))}
@@ -70,8 +72,8 @@ def versions_left(place: str, name: str, tags: Mapping[str, str], *, keep: int |
         digest = tags[tag]
         stays = [there for other, there in tags.items() if other != tag and (tag != ON_ITS_WAY or other in kept)]
         why, goes = _verdict(place, name, tag, digest, stays)
-        is_ours = digest in ours or tag == BASE
-        yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=why if is_ours else NOT_OURS, goes=goes and is_ours)
+        is_made = digest in ours or tag == BASE
+        yield LeftVersion(name=f"{name}:{tag}", digest=digest, why=why if is_made else NOT_OURS, goes=goes and is_made)
 
 
 def _verdict(place: str, name: str, tag: str, digest: str, others: Collection[str]) -> tuple[str, bool]:
@@ -145,8 +147,9 @@ def _is_trained(folder: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a folder's files."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    """Bytes of a folder's files that are in no other folder."""
+    found = [file.lstat() for file in path.rglob("*") if not file.is_dir()]
+    return sum(facts.st_size for facts in found if facts.st_nlink == 1)
 
 
 def remove_files(left: LeftFiles) -> None:
