@@ -427,6 +427,26 @@ def test_a_shard_that_no_model_has_any_more_is_pruned_and_is_not_counted_while_o
     assert not shard.exists()
 
 
+def test_a_line_of_the_history_that_is_torn_takes_no_other_with_it(two: Repo) -> None:
+    (path,) = Path(".ollamake/hosts").glob("*/history/legal.jsonl")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert two.doit("rollback", "legal").code == 0
+    (facts,) = json.loads(two.doit("history", "legal", "--json").out)
+    assert [version["how"] for version in facts["versions"]] == ["rolled back", "promoted"]
+
+
+def test_a_version_that_had_its_name_before_it_was_noted_replaces_the_one_before(two: Repo) -> None:
+    (path,) = Path(".ollamake/hosts").glob("*/history/legal.jsonl")
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])  # killed behind the tags
+    two.replace("    data: [shared]\n", '    data: [shared]\n    tests: [{ask: "Who?", expect: {contains: "I am"}}]\n')
+    assert two.doit("build", "legal").ran == ["test:legal"]
+    (facts,) = json.loads(two.doit("history", "legal", "--json").out)
+    assert [(version["digest"], version["replaced"]) for version in facts["versions"]] == [
+        (f"sha256:{latest(two)}", f"sha256:{latest(two, 'previous')}"),
+        (f"sha256:{latest(two, 'previous')}", None),
+    ]
+
+
 def test_leavings_of_a_catalogs_models_are_pruned(two: Repo) -> None:
     models = two.server.models
     adapter = models["legal:latest"].get("adapters", {})

@@ -84,6 +84,8 @@ def _test(step: Step, model: Model, server: OllamaServer, candidate: Candidate) 
         say(f"   {line.strip()}")
     replaced = promote(server, model.name, digest, keep=candidate.keep)
     known = history(place, model.name)
+    if replaced == digest and known and known[-1].digest != digest:  # it was given the name by a build that was killed before it had noted it
+        replaced = known[-1].digest
     if not known or known[-1].digest != digest or replaced not in {None, digest}:
         note_version(
             place,

@@ -50,8 +50,10 @@ def note_version(place: str, name: str, version: Version) -> None:
     """Add one. Raises OSError."""
     path = _history_path(place, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(version), ensure_ascii=False, sort_keys=True) + "\n")
+    line = json.dumps(asdict(version), ensure_ascii=False, sort_keys=True).encode() + b"\n"
+    with path.open("ab") as file:
+        is_torn = file.tell() > 0 and not path.read_bytes().endswith(b"\n")
+        file.write(b"\n" + line if is_torn else line)
     sync_folder(path.parent)
 
 
