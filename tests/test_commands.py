@@ -20,11 +20,11 @@ def test_ask_streams_the_answer(built: Repo) -> None:
 def test_ask_beside_base_asks_the_base_that_is_there_now(built: Repo) -> None:
     from tiny_base import write_tiny_base
 
-    built.doit("ask", "--beside-base", "legal", "Who are you?")
-    before = built.server.digest("tiny:base")
+    built.server.answer = lambda asked: f"I am {asked.weights[0]}"
+    before = built.doit("ask", "--beside-base", "legal", "Who are you?").out.splitlines()
     write_tiny_base(built.path / "base.gguf", seed=9)
-    built.doit("ask", "--beside-base", "legal", "Who are you?")
-    assert built.server.digest("tiny:base") != before
+    now = built.doit("ask", "--beside-base", "legal", "Who are you?").out.splitlines()
+    assert (now[:-1], now[-1] == before[-1]) == (before[:-1], False)
     (built.path / "base.gguf").unlink()
     result = built.doit("ask", "--beside-base", "legal", "Who are you?")
     assert (result.code, result.err) == (
@@ -35,8 +35,8 @@ def test_ask_beside_base_asks_the_base_that_is_there_now(built: Repo) -> None:
 def test_ask_beside_base_answers_twice(built: Repo) -> None:
     for _ in range(2):
         result = built.doit("ask", "--beside-base", "legal", "Who are you?")
-        assert (result.code, result.out) == (0, "legal:\nI am legal:latest\n\ntiny, its base:\nI am tiny:base\n")
-    assert set(built.server.models) == {"legal:latest", "sales:latest", "tiny:base"}
+        assert (result.code, result.out) == (0, "legal:\nI am legal:latest\n\ntiny, its base:\nI am legal:base\n")
+        assert set(built.server.models) == {"legal:latest", "sales:latest"}
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.load import load_catalog
+from ollamake.commands.one_model import connected
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import LATEST
-from ollamake.ollama.address import address_of
-from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.held import with_held_bases
-from ollamake.ollama.server import use_server
+from ollamake.ollama.hosts import hosts_of
+from ollamake.ollama.names import named_lock
 from ollamake.selection import select
+from ollamake.stages.asking import base_on
 from ollamake.stages.kept import kept_on
-from ollamake.stages.system import system_of
-from ollamake.state.digests import file_digest
 from ollamake.trainers.port import trainer_names
 
 BASE_TOKENS = 100  # of the base's answer: enough to see that it does not know
@@ -63,13 +63,8 @@ class Ask(Command):
             catalog = with_held_bases(load_catalog(Path(opt_values["catalog"]), trainers=trainer_names()))
             selector, tag = _parted(catalog, name[0])
             model = _model(catalog, selector)
-            address = address_of(catalog.host)
-            use = use_server(address)
-            try:
-                with OllamaServer(address) as server:
-                    _ask(server, model, tag, question, beside_base=opt_values["beside_base"])
-            finally:
-                use.end()
+            with connected(hosts_of(catalog.hosts)[0]) as server:
+                _ask(server, model, tag, question, beside_base=opt_values["beside_base"])
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
         except KeyboardInterrupt:
@@ -105,24 +100,11 @@ def _ask(server: OllamaServer, model: Model, tag: str, question: str, *, beside_
     if not beside_base:
         _stream(server, name, messages)
         return
-    base = f"{model.base.name}:base"
-    path = Path(model.base.gguf)
-    if not path.is_file():
-        raise model.base.missing()
-    server.create(
-        NewModel(
-            name=base,
-            files=((path, file_digest(path)),),
-            adapter=None,
-            system=system_of(model),
-            template=model.serve.template,
-            parameters=model.serve.parameters,
-        )
-    )
-    print(f"{name.removesuffix(f':{LATEST}')}:")
-    _stream(server, name, messages)
-    print(f"\n{model.base.name}, its base:")
-    _stream(server, base, messages, num_predict=BASE_TOKENS)
+    with named_lock(server.address, model.name), base_on(server, model) as base:  # a build that tests the model has a base of the same name
+        print(f"{name.removesuffix(f':{LATEST}')}:")
+        _stream(server, name, messages)
+        print(f"\n{model.base.name}, its base:")
+        _stream(server, base, messages, num_predict=BASE_TOKENS)
 
 
 def _stream(server: OllamaServer, name: str, messages: list[dict[str, str]], **options: Any) -> None:

@@ -19,9 +19,10 @@ from ollamake.graph import LATEST, PREVIOUS
 from ollamake.ollama.names import named_lock
 from ollamake.progress import AskingProgress
 from ollamake.spelling import counted
-from ollamake.stages.asking import BASE_TAG, base_on
+from ollamake.stages.asking import base_on
 from ollamake.stages.compared import Compared, compared
 from ollamake.stages.kept import Kept, kept_on
+from ollamake.stages.promotion import BASE
 from ollamake.state.versions import short
 
 WIDE = 100  # columns of a terminal from which on answers stand beside one another
@@ -35,7 +36,7 @@ class DiffCommand(Look):
     doc_purpose = "show what two versions of a model answer to the questions of its tests"
     doc_usage = "MODEL [A [B]]"
     doc_description = (
-        f"A and B are tags, the first digits of digests, or `{BASE_TAG}`; by default {PREVIOUS} and {LATEST}. "
+        f"A and B are tags, the first digits of digests, or `{BASE}`; by default {PREVIOUS} and {LATEST}. "
         "Where the model has no tests, it is asked the first questions that it was trained on. The likeliest answer counts, whatever its parameters are."
     )
     cmd_options = (HOST, AS_JSON)
@@ -50,16 +51,16 @@ class DiffCommand(Look):
         assert isinstance(model, Model)
         said = (*pos_args[1:], *(PREVIOUS, LATEST)[len(pos_args) - 1 :])
         with ExitStack() as stack:
-            if BASE_TAG in said:  # a build that tests the model has a base of the same name
+            if BASE in said:  # a build that tests the model has a base of the same name
                 self.dep_manager.backend.hold()
                 stack.callback(self.dep_manager.backend.lock.release)
             server = stack.enter_context(connected(at))
-            versions = [Kept(tag=BASE_TAG, digest=BASE_TAG) if one == BASE_TAG else kept_on(server, name, at.file_name, one) for one in said]
+            versions = [Kept(tag=BASE, digest=BASE) if one == BASE else kept_on(server, name, at.file_name, one) for one in said]
             a, b = versions
             if a.digest == b.digest:
                 msg = f"{said[0]} and {said[1]} are one version of {name}: {short(a.digest)}"
                 raise BuildError(msg, fix=f"`doit history {name}` lists them")
-            if BASE_TAG in said:
+            if BASE in said:
                 stack.enter_context(named_lock(at.address, name))
                 stack.enter_context(base_on(server, model))
             tell = stack.enter_context(AskingProgress(name)).show if self.outstream.isatty() and not json else None
@@ -77,11 +78,11 @@ class DiffCommand(Look):
 
 
 def _facts(version: Kept) -> dict[str, Any]:
-    return {"tag": version.tag, "digest": None if version.tag == BASE_TAG else version.digest}
+    return {"tag": version.tag, "digest": None if version.tag == BASE else version.digest}
 
 
 def _told(version: Kept) -> str:
-    return version.tag if version.tag == BASE_TAG else str(version)
+    return version.tag if version.tag == BASE else str(version)
 
 
 def _same(prompts: Sequence[Compared]) -> int:

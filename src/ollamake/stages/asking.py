@@ -11,10 +11,10 @@ from typing import TypeAlias
 from ollamake.catalog import Model
 from ollamake.gate.answers import Answer, Ask
 from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.stages.promotion import BASE
 from ollamake.stages.system import system_of
 from ollamake.state.digests import file_digest
 
-BASE_TAG = "base"  # of a model of the base alone, served as the model is
 MOST_TOKENS = 512  # of an answer, where the catalog does not say: a model that never ends would be asked for minutes
 
 Told: TypeAlias = Callable[[int, int], None]  # is told how many are answered, and of how many
@@ -56,7 +56,7 @@ def base_on(server: OllamaServer, model: Model) -> Iterator[str]:
 
     It is each model's own: two that are tested at once may have other templates.
     """
-    name, path = f"{model.name}:{BASE_TAG}", Path(model.base.gguf)
+    name, path = f"{model.name}:{BASE}", Path(model.base.gguf)
     if not path.is_file():
         raise model.base.missing()
     server.create(
