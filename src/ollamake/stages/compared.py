@@ -12,7 +12,7 @@ from ollamake.catalog.tests import Keeps, Question
 from ollamake.gate.answers import Ask, ask
 from ollamake.ollama.client import OllamaServer
 from ollamake.stages.asking import Answers, Told, limits
-from ollamake.stages.examine import NEUTRAL, question_of
+from ollamake.stages.examine import NEUTRAL, question_of, without_own_system
 from ollamake.stages.tested_records import training_chats
 
 TRAINED = 5  # prompts of the records that it was trained on, where there are no tests
@@ -58,11 +58,6 @@ def prompts_of(model: Model) -> list[Ask]:
         elif isinstance(test, Keeps):
             chats.extend([{"role": "user", "content": prompt}] for prompt in test.prompts)
     if not chats:
-        trained = (_without_system(question_of(chat), model.train.system) for chat in training_chats(model))
+        trained = (without_own_system(question_of(chat), model.train.system) for chat in training_chats(model))
         chats = list(islice(filter(None, trained), TRAINED)) or [[{"role": "user", "content": prompt}] for prompt in NEUTRAL]
     return list(dict.fromkeys(ask(messages, **options) for messages in chats))
-
-
-def _without_system(messages: Sequence[Mapping[str, Any]], own: str | None) -> Sequence[Mapping[str, Any]]:
-    """The messages, without the system prompt that the server puts before them itself."""
-    return messages[1:] if messages and messages[0]["role"] == "system" and messages[0]["content"] == own else messages

@@ -144,13 +144,10 @@ class _Examination:
 
     def _effect_asks(self) -> list[Ask]:
         chats: Iterable[list[Mapping[str, Any]]] = (question_of(chat) for chat in training_chats(self.model))
-        found = [ask(self._without_own_system(messages), temperature=0, num_predict=EFFECT_TOKENS) for messages in chats if messages]
+        found = [
+            ask(without_own_system(messages, self.model.train.system), temperature=0, num_predict=EFFECT_TOKENS) for messages in chats if messages
+        ]
         return list(islice(dict.fromkeys(found), EFFECT_RECORDS)) or [self._greedy(prompt, num_predict=EFFECT_TOKENS) for prompt in NEUTRAL]
-
-    def _without_own_system(self, messages: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The messages, without the system prompt that the server puts before them itself."""
-        own = self.model.train.system
-        return messages[1:] if messages[0]["role"] == "system" and messages[0]["content"] == own else messages
 
     def _effect(self, asks: list[Ask]) -> Result:
         """By the first question alone, where the answers to that differ; else by more, and by those of the tests."""
@@ -177,6 +174,11 @@ def question_of(chat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     messages = chat.get("messages", [])
     first = next((place for place, message in enumerate(messages) if message["role"] == "assistant"), 0)
     return [] if chat.get("tools") or any(set(message) != {"role", "content"} for message in messages[:first]) else list(messages[:first])
+
+
+def without_own_system(messages: list[Mapping[str, Any]], own: str | None) -> list[Mapping[str, Any]]:
+    """The messages, without the system prompt `own`, which the server puts before them itself."""
+    return messages[1:] if messages and messages[0]["role"] == "system" and messages[0]["content"] == own else messages
 
 
 def _schema(test: Question) -> Any:
