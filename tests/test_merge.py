@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import struct
 import threading
@@ -232,6 +233,18 @@ def test_a_large_file_that_was_just_written_is_not_read_for_its_digest(tmp_path:
     with Path("large").open("r+b") as file:
         file.write(b"x")
     assert file_digest("large") == digest_file(Path("large"))
+
+
+def test_a_large_file_that_goes_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several models are packaged at once, and have links to one file."""
+    monkeypatch.chdir(tmp_path)
+    with Path("large").open("wb") as file:
+        file.truncate(LARGE)
+    os.link("large", "link")
+    threading.Timer(0.05, Path("link").unlink).start()
+    remember(["large", "link", "gone"], "sha256:as it was written")
+    assert not Path("link").exists()
+    assert file_digest("large") == digest_file(Path("large"))  # its times are others since
 
 
 def test_a_base_that_is_one_of_several_files_is_refused(tmp_path: Path, tiny_base: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ollamake.digest import digest_value
@@ -38,7 +38,7 @@ def share_shard(base: str, names: frozenset[str], write: Callable[[Path], str], 
             write_whole(facts, f'{{"digest": "{digest}"}}\n')
         _link(kept, target)
         # A link is a change of the file's times, which the digests of all of its names are known by.
-        remember((path.as_posix() for path in (kept, *Path(BUILD).glob(f"*/{SHARDS[0]}")) if path.samefile(kept)), digest)
+        remember((path.as_posix() for path in (kept, *_links(kept))), digest)
         _sweep(but=key)
     return digest
 
@@ -69,6 +69,16 @@ def _link(kept: Path, target: Path) -> None:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _links(kept: Path) -> Iterator[Path]:
+    """The names of this file in models' folders. Their steps remove them when they like, also while we look."""
+    for path in Path(BUILD).glob(f"*/{SHARDS[0]}"):
+        is_link = False
+        with suppress(FileNotFoundError):
+            is_link = path.samefile(kept)
+        if is_link:
+            yield path
 
 
 @contextmanager
