@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Repo, jsonl
+from fake_ollama import Refusal
 from ollamake.catalog import Model
 from ollamake.catalog.load import load_catalog
 from ollamake.errors import BuildError
@@ -86,6 +87,15 @@ def test_a_model_without_tests_is_asked_what_every_model_is(repo: Repo, server: 
     assert report.digest == server.digest("legal:candidate")
     assert results(report)["the adapter has an effect"].why == 'the base answers "I am legal:base"'
     assert "legal:base" not in repo.server.models
+
+
+def test_what_went_wrong_is_said_and_not_that_the_base_stays(repo: Repo, server: OllamaServer) -> None:
+    repo.server.refusals.append(Refusal("/api/delete", 503, "gateway down", method="DELETE", times=2))
+    model = legal(repo)
+    with pytest.raises(BuildError, match="what went wrong"), base_on(server, model):
+        raise BuildError("what went wrong")  # noqa: EM101 - as a test of a model may
+    with pytest.raises(BuildError, match=r"can't delete legal:base: .* says: gateway down"), base_on(server, model):
+        pass
 
 
 def test_a_question_is_asked_at_temperature_0_and_only_once(repo: Repo, server: OllamaServer) -> None:

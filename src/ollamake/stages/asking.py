@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from ollamake.catalog import Model
+from ollamake.errors import BuildError
 from ollamake.gate.answers import Answer, Ask
 from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.stages.promotion import BASE
@@ -50,7 +51,7 @@ def limits(parameters: Mapping[str, object]) -> dict[str, float]:
     return {} if "num_predict" in parameters else {"num_predict": MOST_TOKENS}
 
 
-@contextmanager
+@contextlib.contextmanager
 def base_on(server: OllamaServer, model: Model) -> Iterator[str]:
     """The name of a model of the plain base, with the model's own system prompt, template and parameters, as long as this lasts. Raises BuildError.
 
@@ -71,5 +72,8 @@ def base_on(server: OllamaServer, model: Model) -> Iterator[str]:
     )
     try:
         yield name
-    finally:
-        server.delete(name)
+    except BaseException:
+        with contextlib.suppress(BuildError):  # the server may be gone: the first error says more
+            server.delete(name)
+        raise
+    server.delete(name)
