@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 
 from conftest import DODO, Repo
 from ollamake.digest import digest_file
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.changes import Form, LoraSum
+from ollamake.lora.gguf_file import read_head
 from ollamake.lora.merge import write_merged
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
@@ -56,6 +58,24 @@ def test_the_two_shards_are_the_merged_model(tmp_path: Path, tiny_base: Path) ->
     assert fields(first) == {**fields(tiny_base), **dict(number[:1]), "split.count": count, "split.tensors.count": total}
     architecture_key = {"general.architecture": (gguf.GGUFValueType.STRING, "llama")}
     assert fields(second) == {**architecture_key, **dict(number[1:]), "split.count": count, "split.tensors.count": total}
+
+
+def test_a_base_that_was_split_into_one_file_has_each_key_once(tmp_path: Path) -> None:
+    base, shared = tmp_path / "base.gguf", tmp_path / SHARDS[0]
+    writer = gguf.GGUFWriter(base, "llama")
+    writer.add_uint16("split.no", 0)
+    writer.add_uint16("split.count", 1)
+    writer.add_name("tiny")
+    writer.add_int32("split.tensors.count", 2)
+    for name in ("a.weight", "b.weight"):
+        writer.add_tensor(name, np.ones((4, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    write_shared_shard(base, read_head(base), frozenset({"a.weight"}), shared)
+    assert fields(shared) == {**fields(base), "split.count": (gguf.GGUFValueType.UINT16, 2)}
+    assert list(data(shared)) == ["b.weight"]
 
 
 @pytest.fixture

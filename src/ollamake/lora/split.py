@@ -25,9 +25,9 @@ _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"  # 
 
 def write_shared_shard(base: Path, head: GgufHead, names: frozenset[str], target: Path) -> str:
     """Write the first shard for models with these changed tensors, and return its digest. Raises BuildError."""
-    keys = keys_of(base, head) + _split_keys(0, head)
+    keys, count = _plain_keys(base, head)
     tensors = tuple(tensor for tensor in head.tensors if tensor.name not in names)
-    layout = Layout(version=head.version, alignment=head.alignment, key_count=head.key_count + 3, keys=keys, tensors=tensors)
+    layout = Layout(version=head.version, alignment=head.alignment, key_count=count + 3, keys=keys + _split_keys(0, head), tensors=tensors)
     with TensorFile(base, head) as file:
         return write_changed(layout, file, UNCHANGED, Form(), target)
 
@@ -44,6 +44,15 @@ def write_own_shard(base: Path, head: GgufHead, changes: Changes, form: Form, ta
     )
     with TensorFile(base, head) as file:
         return write_changed(layout, file, changes, form, target)
+
+
+def _plain_keys(base: Path, head: GgufHead) -> tuple[bytes, int]:
+    """The base's keys, and their number, but those of a split: one that llama-gguf-split has written as a single file has them. Raises BuildError."""
+    keys = keys_of(base, head)
+    starts = [place - len(_text(name)) - head.keys_start for name, place in head.places.items()]
+    ends = (*starts[1:], len(keys))
+    plain = [keys[start:end] for name, start, end in zip(head.places, starts, ends, strict=True) if name not in {_NUMBER, _COUNT, _TENSORS}]
+    return b"".join(plain), len(plain)
 
 
 def _split_keys(number: int, head: GgufHead) -> bytes:
