@@ -352,3 +352,15 @@ def test_a_server_that_refuses_adapters_whatever_its_version_says_gets_merged_we
     asked = [path for _, path, asked in repo.server.requests if path == "/api/create" and asked.get("adapters")]
     assert len(asked) <= 2  # one for each model that was on its way when it was found out, and none since
     assert repo.server.counts["create"] > refused
+
+
+def test_a_server_whose_engine_loads_no_adapters_gets_merged_weights_in_the_same_build(repo: Repo) -> None:
+    """Ollama's own engine takes an adapter when the model is made, and refuses it when that is loaded."""
+    repo.server.refusals.append(Refusal("/api/chat", 500, "failed to initialize model: loras are not yet implemented"))
+    result = repo.doit("build", "legal")
+    assert (result.code, result.ran[-4:]) == (0, ["package:legal", "register:legal", "package:legal", "test:legal"]), result.out
+    assert '.  package:legal  (served weights: "adapter" -> "merged")\n' in result.out
+    assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == "merged"
+    assert "adapters" not in repo.server.models["legal:latest"]
+    assert set(tags(repo.server)) == {"latest"}
+    assert repo.doit("build", "legal").ran == []
