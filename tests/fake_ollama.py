@@ -67,6 +67,7 @@ class FakeOllama:
         self.torn: set[str] = set()  # names whose manifest is not whole
         self.counts: Counter[str] = Counter()
         self.requests: list[tuple[str, str, Any]] = []  # method, path, JSON
+        self.rewrites = False  # weights are kept under another digest than they were sent with, as 0.30 does
         self.unloadable = False  # models are made, and fail when they are loaded
         self.refusals: list[Refusal] = []
         self.says: Callable[[dict[str, Any]], str] | None = None  # what is asked (model, messages, options) -> the answer
@@ -243,9 +244,12 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                     self.say(200, {"status": "parsing GGUF"}, error)
                 return
             recipe = {key: asked[key] for key in ("files", "adapters", "system", "template", "parameters") if asked.get(key)}
+            if server.rewrites:
+                recipe["files"] = {name: f"sha256:{hashlib.sha256(digest.encode()).hexdigest()}" for name, digest in asked["files"].items()}
             server.models[_tagged(asked["model"])] = recipe
             server.torn.discard(_tagged(asked["model"]))
-            self.say(200, {"status": "parsing GGUF"}, {"status": "success"})
+            layers = [{"status": f"using existing layer {digest}"} for digest in server.weights(asked["model"])]
+            self.say(200, {"status": "parsing GGUF"}, *layers, {"status": "success"})
 
         def do_copy(self, asked: dict[str, Any]) -> None:
             source, target = _tagged(asked["source"]), _tagged(asked["destination"])

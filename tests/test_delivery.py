@@ -266,6 +266,61 @@ def test_a_copy_that_somebody_else_wrote_over_is_an_error(server: OllamaServer, 
         server.copy("m", "m:kept")
 
 
+ELSE: dict[str, dict[str, Any]] = {
+    "system": {"system": "made on another machine"},
+    "parameters": {"parameters": {"top_k": 3}},
+    "template": {"template": "{{ .Prompt }} and so"},
+    "weights": {"files": {"model.gguf": f"sha256:{'0' * 64}"}},
+    "adapter": {"adapters": {"adapter.gguf": f"sha256:{'0' * 64}"}},
+    "no adapter": {"adapters": {}},
+}
+
+
+@pytest.mark.parametrize("when", ["before it is looked at", "while it is looked at"])
+@pytest.mark.parametrize("what", ELSE)
+def test_a_model_that_another_machine_has_made_at_the_same_moment_is_not_ours(  # noqa: PLR0917 - fixtures and cases
+    server: OllamaServer, proxy: FaultyProxy, ollama: FakeOllama, new: NewModel, tmp_path: Path, what: str, when: str
+) -> None:
+    adapter = tmp_path / "adapter.gguf"
+    adapter.write_bytes(b"adapter")
+    model = replace(new, adapter=(adapter, digest_file(adapter)), system="Be kind.", template="{{ .Prompt }}", parameters={"top_k": 2})
+
+    def make_another() -> None:
+        ollama.models["m:latest"] = {**ollama.models["m:latest"], **ELSE[what]}
+
+    assert server.create(model) == server.digest("m")
+    proxy.faults += [Fault("/api/show", before=make_another)] if when == "before it is looked at" else []
+    # The first look at the list is before the description, the second after it.
+    proxy.faults += [Fault("/api/tags", "GET"), Fault("/api/tags", "GET", before=make_another)] if when == "while it is looked at" else []
+    with pytest.raises(BuildError) as caught:
+        server.create(model)
+    assert str(caught.value) == (
+        f"m on {server.address} is not what was made: somebody else has made another of that name at the same moment\n  fix: run `doit` again"
+    )
+    assert server.create(model) == server.digest("m")
+
+
+def test_a_candidate_of_another_machine_is_never_promoted(built: Repo, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", proxy.host)
+    models = built.server.models
+    before = models["legal:latest"]
+    built.replace("base: tiny\n    data: [shared]\n", "base: tiny\n    data: [shared]\n    serve: {system: New.}\n")
+    other = {**before, "system": "made on another machine"}
+    proxy.faults.append(Fault("/api/show", before=lambda: models.update({"legal:candidate": other})))
+    result = built.doit("build", "legal")
+    assert result.code == 1
+    assert "register:legal failed:\nlegal:candidate on " in result.out
+    assert models["legal:latest"] == before
+    assert built.doit("build", "legal").code == 0
+    assert models["legal:latest"]["system"] == "New."
+
+
+def test_weights_that_the_server_writes_anew_are_known_by_what_it_tells(server: OllamaServer, ollama: FakeOllama, new: NewModel) -> None:
+    ollama.rewrites = True
+    assert server.create(new) == server.digest("m")
+    assert ollama.weights("m") != (new.files[0][1],)
+
+
 def test_a_torn_manifest_is_not_copied_and_making_it_again_heals_it(server: OllamaServer, ollama: FakeOllama, new: NewModel) -> None:
     digest = server.create(new)
     ollama.torn.add("m:latest")

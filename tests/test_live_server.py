@@ -22,8 +22,9 @@ from ollamake.digest import digest_file
 from ollamake.errors import BuildError, Mark
 from ollamake.ollama.address import Address, digests_at, version_at
 from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.described import blobs_in
 from ollamake.ollama.server import known_digests, use_server
-from ollamake.stages.drift import blobs_in, differences
+from ollamake.stages.drift import differences
 from tiny_base import write_tiny_base
 
 pytestmark = pytest.mark.live

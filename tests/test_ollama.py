@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ollamake.errors import BuildError
 from ollamake.ollama import embedded
 from ollamake.ollama.address import Address, adapters_taken, address_of, digests_at, takes_adapters, version_at
 from ollamake.ollama.client import NewModel, OllamaServer
+from ollamake.ollama.described import is_as_made
 from ollamake.ollama.server import use_server
 from tiny_base import write_tiny_base
 
@@ -156,6 +158,29 @@ class OllamaContract:
         other = NewModel(name="contract", files=new.files, adapter=None, system="Be short.", template=None, parameters={})
         server.create(other)
         assert server.digest("contract") != first
+        server.delete("contract")
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"stop": ["a\tb", "\x07\u00a0\u2028", 'say "so"', "\N{SNOWMAN}"], "seed": 2**60 + 1, "top_p": 1e-7, "num_ctx": 1_000_000},
+            {"stop": []},
+            {"stop": "one", "temperature": 0, "num_gpu": 0, "repeat_penalty": 1.0},
+        ],
+    )
+    def test_what_was_made_is_known_by_what_the_server_says_of_it(self, server: OllamaServer, new: NewModel, parameters: dict[str, Any]) -> None:
+        model = replace(new, system="  Be kind.\r\n\nFROM here \N{SNOWMAN}\n", template="{{ .System }}\n{{ .Prompt }}\n\n", parameters=parameters)
+        assert server.create(model) == server.digest("contract")
+        assert is_as_made(model, server.shown("contract"), ())
+        for other in (
+            replace(model, system=None),
+            replace(model, template="{{ .Prompt }}"),
+            replace(model, parameters={**parameters, "top_k": 3}),
+            replace(model, parameters={"stop": ["two"]}),
+            replace(model, files=((new.files[0][0], "sha256:" + "0" * 64),)),
+            replace(model, adapter=(new.files[0][0], "sha256:" + "0" * 64)),
+        ):
+            assert not is_as_made(other, server.shown("contract"), ()), other
         server.delete("contract")
 
     def test_a_template_of_the_users_own_is_served(self, server: OllamaServer, new: NewModel) -> None:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ import ollama
 
 from ollamake.errors import BuildError
 from ollamake.ollama.address import Address, digests_at, version_at
+from ollamake.ollama.described import NewModel, Shown, digests_in, is_as_made
 from ollamake.ollama.failures import BlobGoneError, broke_off, failures_of
 from ollamake.ollama.names import tagged
 from ollamake.ollama.upload import PAUSES, is_held, send_blob
@@ -28,26 +28,6 @@ STEADY = {"temperature": 0, "seed": 42}  # the same answer each time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewModel:
-    """A model as it is created."""
-
-    name: str
-    files: tuple[tuple[Path, str], ...]  # GGUF files and digests: the base, merged weights, or the shards of a split GGUF in their order
-    adapter: tuple[Path, str] | None  # GGUF LoRA and digest
-    system: str | None
-    template: str | None
-    parameters: Mapping[str, Any]
-
-    @property
-    def named_files(self) -> dict[str, str]:
-        """The digest of each GGUF by its name on the server: llama.cpp finds the shards of a split GGUF by theirs."""
-        count = len(self.files)
-        if count == 1:
-            return {"model.gguf": self.files[0][1]}
-        return {f"model-{number:05}-of-{count:05}.gguf": digest for number, (_, digest) in enumerate(self.files, start=1)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A whole answer."""
 
@@ -55,16 +35,6 @@ class Reply:
     done_reason: str  # stop; length: it was cut off
     prompt_tokens: int
     tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A model as a server describes it."""
-
-    modelfile: str
-    parameters: str  # a line each
-    template: str
-    system: str
 
 
 class OllamaServer:
@@ -102,11 +72,16 @@ class OllamaServer:
         A runner that still has the weights of before is unloaded.
         """
         try:
-            self._send_and_create(model)
+            layers = self._send_and_create(model)
         except BlobGoneError:  # a server that started meanwhile has taken away what no model used yet
-            self._send_and_create(model)
+            layers = self._send_and_create(model)
         self.unload(model.name)
-        return self.digest(model.name)
+        digest = self.digest(model.name)
+        # Another machine may have made a model of this name in between: our lock is this machine's.
+        if not is_as_made(model, self.shown(model.name), layers) or self.digest(model.name) != digest:
+            msg = f"{model.name} on {self.address} is not what was made: somebody else has made another of that name at the same moment"
+            raise BuildError(msg, fix="run `doit` again")
+        return digest
 
     def digest(self, name: str) -> str:
         """The digest of the model that has this name now. Raises BuildError where there is none."""
@@ -193,11 +168,13 @@ class OllamaServer:
                 break
         return digest
 
-    def _send_and_create(self, model: NewModel) -> None:
+    def _send_and_create(self, model: NewModel) -> set[str]:
+        """The digests of the model's layers, as far as the server tells them."""
         for path, digest in (*model.files, *((model.adapter,) if model.adapter else ())):
             send_blob(self._http, self.address, path, digest, self._pauses)
         what = f"can't create {model.name}"
         status = None
+        layers: set[str] = set()
         with failures_of(what, self.address):
             for part in self._client.create(
                 model=model.name,
@@ -210,5 +187,7 @@ class OllamaServer:
                 stream=True,
             ):
                 status = part.status
+                layers |= digests_in(status or "")
         if status != "success":
             raise broke_off(what, self.address)
+        return layers

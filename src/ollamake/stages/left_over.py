@@ -11,8 +11,8 @@ from ollamake.catalog.values import MARKERS
 from ollamake.errors import BuildError
 from ollamake.graph import ADAPTERS, BUILD, CANDIDATE, LATEST, WEIGHTS
 from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.described import blobs_in
 from ollamake.ollama.names import named_lock
-from ollamake.stages.drift import blobs_in
 from ollamake.stages.jobs import JOB
 from ollamake.stages.promotion import BASE, ON_ITS_WAY, is_older, is_ours, previous_tags, tags_on
 from ollamake.state.files import LOCAL, RECEIPT, read_object
