@@ -145,3 +145,13 @@ def test_localhost_is_no_second_server(built: Repo) -> None:
     built.replace("version: 1\n", f"version: 1\nollama: {{host: [{built.server.host}, 'localhost:{port}']}}\n")
     result = built.doit()
     assert (result.code, "which is in the list already" in result.err) == (3, True)
+
+
+def test_a_model_that_was_made_by_hand_is_not_rolled_back_to(built: Repo) -> None:
+    built.server.models["legal:latest"] = {"files": {}, "system": "By hand."}
+    assert built.doit().code == 0
+    assert built.server.models["legal:previous"]["system"] == "By hand."
+    result = built.doit("rollback", "legal")
+    assert result.code == 3
+    assert "legal:previous was not made here: it has never passed the tests\n  fix: name a version that was used" in result.err
+    assert built.doit().ran == []

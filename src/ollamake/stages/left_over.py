@@ -86,7 +86,7 @@ def _verdict(place: str, name: str, tag: str, digest: str, others: Collection[st
         report = report_with(place, name, digest)
         is_made_last = read_object(Path(LOCAL, "hosts", place, f"register-{name}.json")).get("outcome", {}).get("digest") == digest
         if report is None and is_made_last and digest not in others:
-            return "a candidate that waits for its tests: `doit` does them", False
+            return "a candidate that waits for its tests, or that was rolled back from", False
         return ("a candidate that failed its tests" if report and not report.passed else "a candidate of before"), True
     return "an older version than `ollama.keep` keeps", True
 

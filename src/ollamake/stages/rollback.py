@@ -25,6 +25,13 @@ def target_of(server: OllamaServer, name: str, place: str, said: str) -> tuple[K
         what = "has not passed its tests" if found.tag == CANDIDATE else "is the base alone, and there for a test"
         msg = f"{name}:{found.tag} {what}"
         raise BuildError(msg, fix=f"name a version that was used: `doit history {name}` shows them")
+    known = {version.digest for version in history(place, name)}
+    if known and found.digest not in known:
+        msg = f"{name}:{found.tag} was not made here: it has never passed the tests"
+        raise BuildError(
+            msg,
+            fix=f"name a version that was used: `doit history {name}` shows them; or give it the name by hand: ollama cp {name}:{found.tag} {name}",
+        )
     return found, tags_on(server, name).get(LATEST)
 
 
