@@ -15,11 +15,10 @@ from trainer_builds import killed_and_taken_up
 from trainer_jobs import TrainsForOllama, environment, make_job
 
 # Not marked `trainers`: CI runs it, as the one of its kind.
-pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
+pytestmark = [pytest.mark.live, pytest.mark.trainers, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
 PACKAGES = ("trl[peft]==1.16.0",)
 
 
-@pytest.mark.trainers
 class TestTrl(TrainsForOllama):
     trainer = TrlTrainer()
     packages = PACKAGES
