@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Repo, jsonl
+from conftest import DODO, Repo, jsonl
 from ollamake.bases.hf_folder import hf_folder
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.tests import Measure
@@ -87,3 +92,32 @@ def test_records_that_are_too_long_to_train_are_not_measured(model: Any) -> None
     assert str(caught.value) == (
         "models.yaml:12: test 'loss of law': every record is longer than train.max_tokens 3\n  fix: ask about other records, or raise max_tokens"
     )
+
+
+STOPPED = """
+import os, pathlib, sys, time
+if "ollamake.trainers.peft_measure" in sys.orig_argv:
+    pathlib.Path("pid.partial").write_text(str(os.getpid()))
+    os.rename("pid.partial", "pid")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("deadly", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.usefixtures("model")
+def test_the_measuring_ends_with_its_build(repo: Repo, tmp_path_factory: pytest.TempPathFactory, deadly: int) -> None:
+    """It would hold gigabytes, and the cores, for minutes."""
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(STOPPED, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))}
+    with subprocess.Popen([sys.executable, "-m", "doit", "build", "legal"], env=environment, stdout=subprocess.PIPE, text=True) as build:
+        while not Path("pid").exists():
+            assert build.poll() is None, build.communicate()
+            time.sleep(0.02)
+        pid = int(Path("pid").read_text(encoding="utf-8"))
+        build.send_signal(deadly)
+    until = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)

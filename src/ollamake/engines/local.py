@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,6 +67,22 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     return Ended(code=code, steps=hearing.steps, failure=failure, seconds_before=before)
 
 
+def run_guarded(argv: Sequence[str], log: IO[str], environment: Mapping[str, str]) -> int:
+    """Run a program that tells nothing, its words in a log, and return its exit code. It is ended with this process."""
+    process = subprocess.Popen(
+        _guarded(argv), stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **environment}, text=True, start_new_session=True
+    )
+    try:
+        return process.wait()
+    finally:
+        _end(process)
+
+
+def _guarded(argv: Sequence[str]) -> list[str]:
+    """What runs this program behind a guard, which ends it when its own standard input closes."""
+    return [sys.executable, "-I", "-S", guard.__file__, *argv]
+
+
 class _Hearing:
     """What is done with each line that a program writes."""
 
@@ -120,7 +136,7 @@ def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int,
         fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
         raise BuildError(msg, fix=fix)
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", guard.__file__, *command.argv],
+        _guarded(command.argv),
         cwd=folder if command.in_job else None,
         env={**os.environ, **_modules(), **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
         stdin=subprocess.PIPE,

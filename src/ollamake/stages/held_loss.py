@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from ollamake.catalog import Model
 from ollamake.catalog.tests import Measure
+from ollamake.engines.local import run_guarded
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
 from ollamake.graph import adapter_folder
@@ -56,10 +56,10 @@ def losses(model: Model, measure: Measure, examples: Iterable[Example]) -> tuple
 
 
 def _run(folder: Path, about: str, *, offline: bool) -> dict[str, float]:
-    environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **({"HF_HUB_OFFLINE": "1"} if offline else {})}
+    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **({"HF_HUB_OFFLINE": "1"} if offline else {})}
     log = folder / "log"
     with log.open("w", encoding="utf-8") as output:
-        subprocess.run(Environment().python("-m", PROGRAM, str(folder)), stdout=output, stderr=output, env=environment, check=False)
+        run_guarded(Environment().python("-m", PROGRAM, str(folder)), output, environment)
     try:
         found = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
