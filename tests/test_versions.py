@@ -168,6 +168,7 @@ def test_a_roll_back_that_is_killed_when_the_name_was_given_stays(two: Repo) -> 
     assert (two.doit().ran, latest(two)) == ([], good)
     assert two.doit("rollback", "legal").code == 0
     assert (latest(two), latest(two, "previous")) == (good, bad)
+    assert two.doit("history", "legal").out.count("rolled back") == 1
 
 
 def test_versions_that_another_build_has_changed_since_are_not_rolled_back(two: Repo) -> None:

@@ -19,7 +19,7 @@ from ollamake.stages.promotion import tags_on
 from ollamake.stages.rollback import note, roll_back, rolled_back, target_of, told
 from ollamake.state.backend import VALUES
 from ollamake.state.receipts import read_receipt, write_receipt
-from ollamake.state.versions import short
+from ollamake.state.versions import history, short
 
 if TYPE_CHECKING:
     from ollamake.ollama.client import OllamaServer
@@ -79,13 +79,14 @@ class RollbackCommand(Look):
         sights, name, host, to = run.sights, step.name, run.sights.host(step), change.to
         record = sights.remembered(step)
         before = None if change.latest == to.digest else change.latest
-        is_known = record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest
-        remembered = nullcontext() if is_known else self.remembered(run, step, server, change)
+        is_done = before is None and record is not None and record.targets.get(f"{name}:{LATEST}") == to.digest
+        remembered = nullcontext() if is_done else self.remembered(run, step, server, change)
         tag = roll_back(server, name, to, change.latest, keep=sights.catalog.kept_versions, remembered=remembered)
-        if is_known and change.latest == to.digest:
+        if not is_done or [version.digest for version in history(host.file_name, name)[-1:]] != [to.digest]:  # killed before it was noted
+            note(name, host.file_name, to, before, change.because)
+        if is_done:
             yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} already"
             return
-        note(name, host.file_name, to, before, change.because)
         yield f"{name}:{LATEST} on {host.name} is {short(to.digest)} again{'' if before is None else f', and {short(before)} is {name}:{tag}'}"
 
     @contextmanager
