@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from live_fixtures import ROOT, SYSTEM, free_port
+from ollamake.digest import digest_file
 from ollamake.ollama.address import Address
-from ollamake.ollama.client import OllamaServer
+from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import use_server
 
 pytestmark = pytest.mark.live
@@ -111,7 +112,9 @@ def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.startswith("help-desk:\nType doit serve. ")
     assert "\nsmollm2, its base:\n" in asked.stdout
-    assert right(server, "smollm2:base", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
+    base = demo.path / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
+    server.create(NewModel(name="smol", files=((base, digest_file(base)),), adapter=None, system=None, template=None, parameters={}))
+    assert right(server, "smol", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
 
 
 def test_nothing_of_this_machine_is_in_the_adapter(demo: Demo) -> None:
