@@ -49,7 +49,7 @@ def test_a_model_is_rolled_back_and_stays_so(two: Repo) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out == (
         f"legal:latest on http://{two.server.host} is {good[:12]} again, and {bad[:12]} is legal:previous\n"
-        "so it stays until its data, its recipe or its tests change\n"
+        "so it stays until its adapter, how it is served (`serve:`) or its tests change\n"
     )
     assert (latest(two), latest(two, "previous")) == (good, bad)
     again = two.doit()
@@ -283,7 +283,7 @@ def test_a_model_is_rolled_back_on_all_servers_or_on_one(both: Repo, other: Fake
     assert result.out.splitlines() == [
         f"legal:latest on http://{both.server.host} is {good[:12]} again, and {bad[:12]} is legal:previous",
         f"legal:latest on http://{other.host} is {good[:12]} already",
-        "so it stays until its data, its recipe or its tests change",
+        "so it stays until its adapter, how it is served (`serve:`) or its tests change",
     ]
     assert both.doit().ran == []
     assert [facts["host"] for facts in json.loads(both.doit("history", "legal", "--json").out)] == [

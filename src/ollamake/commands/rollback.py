@@ -47,7 +47,7 @@ class RollbackCommand(Look):
     doc_purpose = "use an earlier version of a model again, without training"
     doc_usage = "MODEL [--to TAG|DIGEST]"
     doc_description = (
-        "The latest version and the other one change places, on each server. It stays so until the model's data, recipe or tests change: "
+        "The latest version and the other one change places, on each server. It stays so until its adapter, how it is served or its tests change: "
         "the next `doit` does not undo it. Rolled back again, they change places again."
     )
     cmd_options = (TO, HOST, BECAUSE)
@@ -116,6 +116,6 @@ def _what_comes(run: Run, steps: tuple[Step, ...], name: str) -> str:
     """What the next build makes of it."""
     plans = planned(needed_by([name], steps), Foresight(run.sights, steps))
     if not plans:
-        return "so it stays until its data, its recipe or its tests change"
+        return "so it stays until its adapter, how it is served (`serve:`) or its tests change"
     first = plans[0]
     return f"the next `doit` makes another version all the same: {first.step.id}: {'; '.join(reason.text for reason in first.reasons)}"
