@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from conftest import Repo
+from ollamake.catalog import Catalog
 from ollamake.catalog.faults import schema
 from ollamake.catalog.load import load_catalog
+from ollamake.catalog.tests import Question
+from ollamake.gate.answers import Answer, ask
+from ollamake.gate.report import EFFECT, Report, Result
+from ollamake.gate.told import told
+from ollamake.gate.verdicts import question_result
 from ollamake.records.block import read_block
 from ollamake.records.formats import FORMATS, Layout
 from ollamake.records.rules import RULES
@@ -80,9 +87,13 @@ def test_the_dodo_file_in_the_readme_builds(repo: Repo) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, ".  validate:shared  (not built yet)\n.  validate:tone  (not built yet)\n", "")
 
 
+def load_demo() -> Catalog:
+    return load_catalog(Path("models.yaml"), trainers=["peft"])
+
+
 def test_the_demo_catalog_is_as_the_readme_says(monkeypatch: Any) -> None:
     monkeypatch.chdir(ROOT)
-    catalog = load_catalog(Path("models.yaml"), trainers=["peft"])
+    catalog = load_demo()
     first, second = catalog.models
     assert (first.name, second.name) == ("help-desk", "troubleshooter")
     assert {dataset.name for dataset in first.data} & {dataset.name for dataset in second.data} == {"helpdesk"}
@@ -94,6 +105,22 @@ def test_the_demo_catalog_is_as_the_readme_says(monkeypatch: Any) -> None:
             count += len(records)
     assert count >= 150
     assert catalog.warnings == ()
+
+
+def test_the_report_of_a_failing_test_is_printed_as_the_readme_shows_it(monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    question = load_demo().models[0].tests[0]
+    assert isinstance(question, Question)
+    answer = Answer("The catalog is catalog.json.", is_cut=False, seconds=0.0)
+    failed = question_result(question, ask(question.messages), [answer], None)
+    others = [Result(name=name, kind=EFFECT, passed=True) for name in ("one", "two", "three")]
+    now, before = (Report(model="help-desk", digest="", results=(first, *others)) for first in (failed, replace(failed, passed=True)))
+    assert "".join(f"    {line}\n" for line in told(now, before).splitlines()) in README
+
+
+def test_the_readme_names_each_command_once() -> None:
+    commands = re.findall(r"^\| `(doit [a-z]+(?: --[a-z-]+)?)", README, flags=re.MULTILINE)
+    assert [command for command in commands if commands.count(command) > 1] == []
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
