@@ -11,6 +11,7 @@ from ollamake.digest import digest_value
 from ollamake.errors import Mark
 
 SHOWN = 60  # characters of a value
+LISTED = 5  # tests that are named
 
 # Every kind of reason, and how it is said; {what} is a file, a key or a model, {old} and {new} are values.
 KINDS = {
@@ -54,6 +55,8 @@ class Reason:
     def __str__(self) -> str:
         if self.detail:
             return f"{self.what}: {self.detail}"
+        if self.kind == "key" and self.what == "tests" and _are_named(self.old) and _are_named(self.new):
+            return f"{self.what}: {_tests_changed(self.old, self.new)}"
         old, new = (shown(value) for value in (self.old, self.new)) if self.kind == "key" else (self.old, self.new)
         return KINDS[self.kind].format(what=self.what, old=old, new=new)
 
@@ -172,6 +175,19 @@ def _keys(record: Record, now: Sight, keys_before: Callable[[], Mapping[str, Any
     for key in sorted({*before, *now.keys}):
         if before.get(key) != now.keys.get(key):
             yield Reason(kind="key", what=key, old=before.get(key), new=now.keys.get(key))
+
+
+def _are_named(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value)
+
+
+def _tests_changed(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> str:
+    """`opening changed, parcels is new`: what became of each test, by its name."""
+    before, now = ({test["name"]: test for test in tests} for tests in (old, new))
+    found = [f"{name} {'changed' if name in before else 'is new'}" for name, test in now.items() if before.get(name) != test]
+    found += [f"{name} is gone" for name in before if name not in now]
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return f"{', '.join(found[:LISTED])}{more}" or "their order changed"
 
 
 def shown(value: Any) -> str:
