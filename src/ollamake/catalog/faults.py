@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -107,7 +108,7 @@ def _short(text: str) -> str:
 def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
     wanted: Any = error.validator_value
     if error.validator == "type":
-        fix = f"write [{error.instance}]" if wanted == "array" and isinstance(error.instance, str) else None
+        fix = f"write [{error.instance}]" if wanted == "array" and isinstance(error.instance, str) else _share(error)
         return f"{shown} is not {' or '.join(_TYPES[one] for one in ([wanted] if isinstance(wanted, str) else wanted))}", fix
     if error.validator in {"enum", "const"}:
         choices = [wanted] if error.validator == "const" else wanted
@@ -116,7 +117,18 @@ def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
         return f"{shown} names something twice", "keep one of the two"
     limits = {"minimum": "below", "exclusiveMinimum": "not above", "maximum": "above"}
     if error.validator in limits:
-        return f"{shown} is {limits[str(error.validator)]} {wanted}", None
+        return f"{shown} is {limits[str(error.validator)]} {wanted}", _share(error)
     if error.validator == "anyOf":
         return f"{shown} is not what may stand here", str(dict(error.schema).get("description", "")) if isinstance(error.schema, Mapping) else None
     return "it is empty", None
+
+
+def _share(error: ValidationError) -> str | None:
+    """What to write for a percentage, where a number between 0 and 1 may stand."""
+    said: Any = error.instance
+    rule: Any = error.schema
+    percent = re.fullmatch(r"\s*(\d{1,3}(?:\.\d+)?)\s*%\s*", said) if isinstance(said, str) else None
+    value = float(percent[1]) if percent else said
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_percentage = rule.get("maximum") == 1 and is_number and 0 <= value <= 100
+    return f"for {value:g} percent, write {value / 100:g}" if is_percentage else None
