@@ -225,6 +225,22 @@ KNOWN_EXPECT = "known: contains, equals, ignore_case, json_schema, not_contains,
         ),
         ("{dataset: law, metric: exact, min: 800}", "models.yaml:9: models.bot.tests[0].min: 800 is above 1"),
         ("{dataset: law, metric: exact, min: high}", 'models.yaml:9: models.bot.tests[0].min: "high" is not a number'),
+        (
+            "{ask: a, expect: {contains: [a, b], not_contains: b}}",
+            "models.yaml:9: models.bot.tests[0]: expect: 'b' is in contains and in not_contains\n  fix: remove it from one of the two",
+        ),
+        (
+            "{ask: a, expect: {equals: 'Yes', contains: 'no'}}",
+            "models.yaml:9: models.bot.tests[0]: expect: what it equals does not contain 'no'\n  fix: remove one of the two",
+        ),
+        (
+            "{chat: [{role: user, content: a}, {role: user, content: b}], expect: {contains: a}}",
+            "models.yaml:9: models.bot.tests[0]: chat: two turns of the user's in a row\n  fix: make one of them, or write the answer between them",
+        ),
+        (
+            "{name: the adapter has an effect, keeps: [a]}",
+            "models.yaml:9: models.bot.tests[0]: name: every model has a test 'the adapter has an effect' already\n  fix: give it another name",
+        ),
         ("{ask: a, expect: {contains: a}, repeat: 0}", "models.yaml:9: models.bot.tests[0].repeat: 0 is below 1"),
         ("{ask: a, expect: {contains: []}}", "models.yaml:9: models.bot.tests[0].expect.contains: it is empty"),
     ],

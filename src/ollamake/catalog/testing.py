@@ -12,7 +12,7 @@ from ollamake.catalog.adapters import is_lora_file
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.expanded import written
 from ollamake.catalog.layers import Layers
-from ollamake.catalog.tests import KEYS_OF, LOSS, METRICS, Expect, Keeps, Measure, Question, Test
+from ollamake.catalog.tests import ALWAYS, KEYS_OF, LOSS, METRICS, Expect, Keeps, Measure, Question, Test
 from ollamake.catalog.values import Dataset, KeyPath, Layer, Portion
 from ollamake.errors import Fault, Mark
 from ollamake.spelling import counted
@@ -60,7 +60,7 @@ class Tests:
                 wrong = list(wrong_with(entry))
                 for key, text, fix in wrong:
                     self._fault(layer, (*place, *key), f"{_dotted(layer.place(place))}: {text}", fix)
-                test = None if wrong else self._test(layer, place, entry, _free(_name(entry), found))
+                test = None if wrong else self._test(layer, place, entry, _free(_name(entry), (*ALWAYS, *found)))
                 if test is not None and "name" in entry and entry["name"] in found:
                     text = f"model {self.model!r}: two tests are named {entry['name']!r}; the other is at {found[entry['name']].mark}"
                     self._fault(layer, (*place, "name"), text, "give one of them another name")
@@ -126,6 +126,8 @@ def wrong_with(entry: Mapping[str, Any]) -> Iterator[Wrong]:
     for key in entry:
         if key not in {"name", kind, *KEYS_OF[kind]}:
             yield (key,), f"{key} means nothing beside {kind}", f"remove it; beside {kind} may stand: {', '.join(('name', *KEYS_OF[kind]))}"
+    if entry.get("name") in ALWAYS:
+        yield ("name",), f"name: every model has a test {entry['name']!r} already", "give it another name"
     if kind == "dataset":
         yield from _wrong_with_measure(entry)
     elif kind != "keeps":
@@ -153,6 +155,9 @@ def _wrong_with_chat(turns: Iterable[Mapping[str, str]]) -> Iterator[Wrong]:
             f"chat: it ends with a turn of the {roles[-1]}'s, and a question is to be answered",
             "end it with one of the user's",
         )
+    twice = next((place for place in range(1, len(roles)) if roles[place - 1] == roles[place] == "user"), None)
+    if twice is not None:
+        yield ("chat", twice), "chat: two turns of the user's in a row", "make one of them, or write the answer between them"
     if "system" in roles[1:]:
         yield ("chat", roles.index("system", 1)), "chat: a system prompt that is not the first turn", "put it first"
 
@@ -164,6 +169,7 @@ def _wrong_with_expect(entry: Mapping[str, Any]) -> Iterator[Wrong]:
     expect = entry["expect"]
     if not expect.keys() - {"ignore_case"}:
         yield ("expect",), "expect: it expects nothing", "add `contains: TEXT`"
+    yield from _wrong_with_texts(_expect(expect))
     if "regex" in expect:
         try:
             with warnings.catch_warnings():
@@ -175,6 +181,20 @@ def _wrong_with_expect(entry: Mapping[str, Any]) -> Iterator[Wrong]:
                 f"expect.regex: {written(expect['regex'])!r} is no regular expression: {error}",
                 "mend it; it is read as Python's `re` does",
             )
+
+
+def _wrong_with_texts(expect: Expect) -> Iterator[Wrong]:
+    """Of texts that no answer can hold to."""
+
+    def folded(text: str) -> str:
+        return text.strip().casefold() if expect.ignore_case else text.strip()
+
+    for text in expect.not_contains:
+        if text in expect.contains:
+            yield ("expect", "not_contains"), f"expect: {written(text)!r} is in contains and in not_contains", "remove it from one of the two"
+    for text in expect.contains if expect.equals is not None else ():
+        if folded(text) not in folded(expect.equals or ""):
+            yield ("expect", "contains"), f"expect: what it equals does not contain {written(text)!r}", "remove one of the two"
 
 
 def _expect(entry: Mapping[str, Any]) -> Expect:

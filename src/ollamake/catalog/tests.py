@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LOSS = "loss"
 METRICS = ("exact", "contains", "token_f1", LOSS)
+ALWAYS = ("the adapter has an effect", "training text and served template agree")  # names of the tests that every model has
 BASE, PREVIOUS = "base", "previous"  # what a score may be held against
 KEYS_OF = {  # the keys that say what is asked -> those that may stand beside them
     "ask": ("expect", "repeat"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ollamake.catalog.tests import Keeps, Measure, Question
+from ollamake.catalog.tests import ALWAYS, Keeps, Measure, Question
 from ollamake.errors import Mark
 from ollamake.gate import expectations, metrics
 from ollamake.gate.answers import Answer, Ask
@@ -16,7 +16,7 @@ from ollamake.gate.quoted import shown
 from ollamake.gate.report import DATASET, EFFECT, KEEPS, QUESTION, Result
 from ollamake.spelling import counted
 
-EFFECT_NAME = "the adapter has an effect"
+EFFECT_NAME = ALWAYS[0]
 
 
 def question_result(question: Question, asked: Ask, answers: Sequence[Answer], schema: Any) -> Result:

@@ -12,6 +12,7 @@ from typing import Any
 from ollamake.bases.hf_tokenizer import adds
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import written
+from ollamake.catalog.tests import ALWAYS
 from ollamake.errors import BuildError
 from ollamake.gate import quoted
 from ollamake.gate.agreement import difference_shown
@@ -25,7 +26,7 @@ from ollamake.stages.system import system_of
 from ollamake.stages.tested_records import text_format_of, training_chats
 from ollamake.state.digests import file_digest
 
-NAME = "training text and served template agree"
+NAME = ALWAYS[1]
 OWN_TEMPLATE = ("chat", "templated")  # text formats of trainers that train by the base's own chat template
 SEAM = 2  # tokens at the end of a prompt that may be others with an answer behind them
 SHOWN = 8  # tokens
