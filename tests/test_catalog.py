@@ -191,6 +191,17 @@ def test_what_nothing_uses_is_a_warning() -> None:
     assert [str(warning) for warning in catalog.warnings] == ["models.yaml:9: warning: no model uses the dataset 'spare'"]
 
 
+def test_a_type_beside_weights_that_are_an_adapter_is_a_warning_where_the_model_itself_says_both() -> None:
+    both = "    serve: {weights: adapter, weights_type: q4_k}\n"
+    (line,) = map(str, load(GOOD + both).warnings)
+    assert line == (
+        "models.yaml:17: warning: model 'given': serve.weights_type: an adapter is served in float32: the type is that of merged and split weights\n"
+        "  fix: remove it, or write `weights: merged`"
+    )
+    assert load(GOOD + both.replace("adapter", "merged")).warnings == ()
+    assert load(GOOD.replace("serve: {", "serve: {weights_type: q4_k, ", 1) + "    serve: {weights: adapter}\n").warnings == ()
+
+
 def test_an_empty_catalog_and_none_at_all() -> None:
     said = "models.yaml:1: the catalog is empty\n  fix: write version, bases, datasets and models; docs/catalog.md of ollamake shows how"
     assert faults("# nothing\n") == said

@@ -23,7 +23,7 @@ from ollamake.catalog.shared import Shared
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.testing import Tests
 from ollamake.catalog.training import with_starts, wrong_with_holdout, wrong_with_trainer
-from ollamake.catalog.unused import unused
+from ollamake.catalog.unused import unused, unused_types
 from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, share_of
 from ollamake.errors import Fault, FaultyFileError, Mark
 
@@ -94,7 +94,7 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
         datasets=tuple(datasets.values()),
         models=tuple(whole.values()),
         policy=first.value.get("policy", {}),
-        warnings=tuple(unused(models.values(), bases.values(), datasets.values(), libraries)),
+        warnings=(*unused(models.values(), bases.values(), datasets.values(), libraries), *unused_types(layers)),
         layers=layers,
         digests=sources.digests,
         patterns=shared.patterns,

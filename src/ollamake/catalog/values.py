@@ -211,7 +211,7 @@ class Catalog:
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
     policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
-    warnings: tuple[Fault, ...]  # entries that nothing uses, and recipes that are better otherwise
+    warnings: tuple[Fault, ...]  # entries and keys that nothing uses, and recipes that are better otherwise
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first
     digests: Mapping[str, str]  # of each of its files
     patterns: Mapping[str, list[str]]  # of files -> what it came to when the catalog was read
