@@ -136,6 +136,23 @@ def test_what_was_read_before_says_the_same() -> None:
     assert said_tests(first.models[0]) == said_tests(again.models[0])
 
 
+def test_a_file_that_holds_no_json_schema_is_found_when_the_catalog_is_loaded() -> None:
+    text = HEAD + "    - {ask: A, expect: {json_schema: a.json}}\n"
+    kept = Kept()
+    load({"models.yaml": text, "a.json": "{}"}, kept=kept)
+    again = Kept(kept.encoded())
+    load({}, kept=again)
+    assert not again.is_new
+    for content, wanted in (
+        ("{", "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('{"type": "objekt"}', "not a JSON Schema: $.type: 'objekt' is not valid under any of the given schemas"),
+    ):
+        Path("a.json").write_text(content, encoding="utf-8")
+        with pytest.raises(BuildError) as caught:
+            load({}, kept=Kept(kept.encoded()))
+        assert str(caught.value) == f"models.yaml:9: models.bot.tests[0]: a.json: {wanted}\n  fix: mend it, or name another in `json_schema`"
+
+
 KNOWN_EXPECT = "known: contains, equals, ignore_case, json_schema, not_contains, regex"
 
 

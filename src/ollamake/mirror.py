@@ -50,6 +50,10 @@ class Mirror(Files):
         """The content of a catalog. Raises BuildError and OSError."""
         return self.content(self.tree.place(self.tree.clone.path(path)))
 
+    def schema(self, path: str) -> bytes | None:  # noqa: ARG002 - the disk's
+        """None: what git has may be a pointer of git-lfs, and tells nothing of a schema."""
+        return None
+
     def real(self, path: str) -> str:
         """The one path of a file, by whatever links it was named."""
         return self._place(path)

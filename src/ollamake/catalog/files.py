@@ -26,6 +26,10 @@ class Files:
         """The content of a catalog. Raises OSError."""
         return Path(path).read_bytes()
 
+    def schema(self, path: str) -> bytes | None:
+        """The content of a JSON Schema; None where it is not there. Raises OSError."""
+        return Path(path).read_bytes() if Path(path).is_file() else None
+
     def real(self, path: str) -> str:
         """The one path of a file, by whatever links it is named."""
         return os.path.realpath(path)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ollamake.catalog.values import KeyPath
-from ollamake.digest import digest_file
+from ollamake.digest import digest_bytes, digest_file
 
 Read: TypeAlias = tuple[dict[str, Any], dict[KeyPath, int]]  # the value in a file, and the line of each key and item in it
 
@@ -46,6 +46,15 @@ class Kept:
             self._now[digest] = msgspec.Raw(msgspec.msgpack.encode(read))
         except (OverflowError, ValueError):
             return
+
+    def is_schema(self, content: bytes) -> bool:
+        """Was this found to be a JSON Schema, by a load before or by this one?"""
+        key = f"schema {digest_bytes(content)}"
+        return key in self._now or self.read(key) is not None
+
+    def keep_schema(self, content: bytes) -> None:
+        """Keep that this is a JSON Schema."""
+        self.keep(f"schema {digest_bytes(content)}", ({}, {}))
 
     @property
     def is_new(self) -> bool:

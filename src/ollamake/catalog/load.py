@@ -49,6 +49,7 @@ def load_catalog(
             trainers=tuple(trainers),
             only_looks=only_looks,
             files=sources.files,
+            kept=sources.kept,
             patterns=sources.patterns,
             faults=sources.faults,
             advice=sources.advice,
@@ -206,7 +207,8 @@ class _Reading:
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
-        tests = Tests(name, layers, self.shared.faults, scopes=self.shared.scopes, advice=self.shared.advice, only_looks=self.shared.only_looks)
+        of = self.shared
+        tests = Tests(name, layers, of.faults, scopes=of.scopes, advice=of.advice, files=of.files, kept=of.kept, only_looks=of.only_looks)
         model = Model(
             name=name,
             base=base,

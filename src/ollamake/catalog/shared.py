@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.files import Files
+from ollamake.catalog.kept import Kept
 from ollamake.catalog.values import Dataset, Layer
 from ollamake.errors import Fault
 
@@ -18,6 +19,7 @@ class Shared:
     trainers: tuple[str, ...]
     only_looks: bool
     files: Files
+    kept: Kept
     faults: list[Fault]
     patterns: dict[str, list[str]]  # that are more than the name of a file -> what they come to
     advice: Advice

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ollamake.catalog.adapters import is_lora_file
 from ollamake.catalog.advice import Advice
 from ollamake.catalog.expanded import written
+from ollamake.catalog.files import Files
+from ollamake.catalog.json_schemas import schema_in
+from ollamake.catalog.kept import Kept
 from ollamake.catalog.layers import Layers
-from ollamake.catalog.tests import ALWAYS, KEYS_OF, LOSS, METRICS, Expect, Keeps, Measure, Question, Test
+from ollamake.catalog.tests import ALWAYS, LOSS, METRICS, Keeps, Measure, Question, Test
 from ollamake.catalog.values import Dataset, KeyPath, Layer, Portion
+from ollamake.catalog.wrong_tests import expect_of, wrong_with
 from ollamake.errors import Fault, Mark
 from ollamake.spelling import counted
 
 SHOWN = 60  # characters of a question that names its test
-
-Wrong: TypeAlias = tuple[KeyPath, str, str]  # key of the test, what is wrong, what to do
 
 
 def with_paths(tests: Iterable[Mapping[str, Any]], below: Callable[[str], str]) -> list[Mapping[str, Any]]:
@@ -42,11 +41,14 @@ class Tests:
         *,
         scopes: Mapping[str, Mapping[str, Dataset]],
         advice: Advice,
+        files: Files,
+        kept: Kept,
         only_looks: bool,
     ) -> None:
         """`faults`: where those go that there are. `scopes`: file -> datasets by the names that it has for them."""
         self.model, self.layers, self.faults = model, layers, faults
         self.scopes, self.advice, self.only_looks = scopes, advice, only_looks
+        self.files, self.kept = files, kept
         self.trained_on: set[str] = set()
         self.adapter: str | None = None
 
@@ -77,13 +79,28 @@ class Tests:
             return Keeps(name=name, prompts=tuple(entry["keeps"]), least=_number(entry, "min"), mark=mark)
         if "dataset" not in entry:
             schema = entry["expect"].get("json_schema")
-            if isinstance(schema, str) and not self.only_looks and not Path(schema).is_file():
-                text = f"{_dotted(layer.place(place))}: no such file: {written(schema)}"
-                self._fault(layer, (*place, "expect", "json_schema"), text, "put the JSON Schema there, or mend `json_schema`")
+            wrong = self._wrong_with_schema(schema) if isinstance(schema, str) else None
+            if wrong is not None:
+                self._fault(layer, (*place, "expect", "json_schema"), f"{_dotted(layer.place(place))}: {wrong[0]}", wrong[1])
             messages = entry["chat"] if "chat" in entry else [{"role": "user", "content": entry["ask"]}]
             repeat = int(entry.get("repeat", 1))
-            return Question(name=name, messages=tuple(messages), expect=_expect(entry["expect"]), repeat=repeat, mark=mark)
+            return Question(name=name, messages=tuple(messages), expect=expect_of(entry["expect"]), repeat=repeat, mark=mark)
         return self._measure(layer, place, entry, name)
+
+    def _wrong_with_schema(self, path: str) -> tuple[str, str] | None:
+        try:
+            content = self.files.schema(path)
+        except OSError as error:
+            return f"{written(path)}: can't be read: {error.strerror}", "give yourself the right to read it"
+        if content is None:
+            return None if self.only_looks else (f"no such file: {written(path)}", "put the JSON Schema there, or mend `json_schema`")
+        if not self.kept.is_schema(content):
+            try:
+                schema_in(content)
+            except ValueError as error:
+                return f"{written(path)}: {error}", "mend it, or name another in `json_schema`"
+            self.kept.keep_schema(content)
+        return None
 
     def _measure(self, layer: Layer, place: KeyPath, entry: Mapping[str, Any], name: str) -> Measure | None:
         datasets = self.scopes[layer.path]
@@ -111,95 +128,6 @@ class Tests:
             only_held_out=is_trained_on,
             mark=_mark(layer, place),
         )
-
-
-def wrong_with(entry: Mapping[str, Any]) -> Iterator[Wrong]:
-    """What is wrong with one test, whatever model it is of."""
-    kinds = [kind for kind in KEYS_OF if kind in entry]
-    if not kinds:
-        yield (), f"neither {', '.join(list(KEYS_OF)[:-1])} nor {list(KEYS_OF)[-1]}", "add `ask: QUESTION` and `expect: {contains: TEXT}`"
-        return
-    if len(kinds) > 1:
-        yield (kinds[1],), f"{kinds[0]} beside {kinds[1]}", "make two tests of it"
-        return
-    (kind,) = kinds
-    for key in entry:
-        if key not in {"name", kind, *KEYS_OF[kind]}:
-            yield (key,), f"{key} means nothing beside {kind}", f"remove it; beside {kind} may stand: {', '.join(('name', *KEYS_OF[kind]))}"
-    if entry.get("name") in ALWAYS:
-        yield ("name",), f"name: every model has a test {entry['name']!r} already", "give it another name"
-    if kind == "dataset":
-        yield from _wrong_with_measure(entry)
-    elif kind != "keeps":
-        yield from _wrong_with_chat(entry.get("chat", ()))
-        yield from _wrong_with_expect(entry)
-
-
-def _wrong_with_measure(entry: Mapping[str, Any]) -> Iterator[Wrong]:
-    if "metric" not in entry:
-        yield (), "missing key 'metric'", f"add `metric:`, one of {', '.join(METRICS)}"
-        return
-    wanted, other = ("max", "min") if entry["metric"] == LOSS else ("min", "max")
-    if other in entry:
-        better = "less" if wanted == "max" else "more"
-        yield (other,), f"{other}: {better} of {entry['metric']} is better", f"write `{wanted}: {entry[other]}`"
-    elif wanted not in entry and "no_worse_than" not in entry:
-        yield (), "nothing says which score is enough", f"add `{wanted}: {'2.0' if wanted == 'max' else '0.8'}`, or `no_worse_than: base`"
-
-
-def _wrong_with_chat(turns: Iterable[Mapping[str, str]]) -> Iterator[Wrong]:
-    roles = [turn["role"] for turn in turns]
-    if roles and roles[-1] != "user":
-        yield (
-            ("chat", len(roles) - 1),
-            f"chat: it ends with a turn of the {roles[-1]}'s, and a question is to be answered",
-            "end it with one of the user's",
-        )
-    twice = next((place for place in range(1, len(roles)) if roles[place - 1] == roles[place] == "user"), None)
-    if twice is not None:
-        yield ("chat", twice), "chat: two turns of the user's in a row", "make one of them, or write the answer between them"
-    if "system" in roles[1:]:
-        yield ("chat", roles.index("system", 1)), "chat: a system prompt that is not the first turn", "put it first"
-
-
-def _wrong_with_expect(entry: Mapping[str, Any]) -> Iterator[Wrong]:
-    if "expect" not in entry:
-        yield (), "missing key 'expect'", "add `expect: {contains: TEXT}`"
-        return
-    expect = entry["expect"]
-    if not expect.keys() - {"ignore_case"}:
-        yield ("expect",), "expect: it expects nothing", "add `contains: TEXT`"
-    yield from _wrong_with_texts(_expect(expect))
-    if "regex" in expect:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of spellings that Python may read otherwise one day
-                re.compile(expect["regex"])
-        except (re.error, RecursionError, OverflowError) as error:
-            yield (
-                ("expect", "regex"),
-                f"expect.regex: {written(expect['regex'])!r} is no regular expression: {error}",
-                "mend it; it is read as Python's `re` does",
-            )
-
-
-def _wrong_with_texts(expect: Expect) -> Iterator[Wrong]:
-    """Of texts that no answer can hold to."""
-
-    def folded(text: str) -> str:
-        return text.strip().casefold() if expect.ignore_case else text.strip()
-
-    for text in expect.not_contains:
-        if text in expect.contains:
-            yield ("expect", "not_contains"), f"expect: {written(text)!r} is in contains and in not_contains", "remove it from one of the two"
-    for text in expect.contains if expect.equals is not None else ():
-        if folded(text) not in folded(expect.equals or ""):
-            yield ("expect", "contains"), f"expect: what it equals does not contain {written(text)!r}", "remove one of the two"
-
-
-def _expect(entry: Mapping[str, Any]) -> Expect:
-    texts = {key: (entry[key],) if isinstance(entry[key], str) else tuple(entry[key]) for key in ("contains", "not_contains") if key in entry}
-    return Expect(**{**entry, **texts})
 
 
 def _number(entry: Mapping[str, Any], key: str) -> float | None:

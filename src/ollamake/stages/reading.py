@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.catalog import Dataset
+from ollamake.catalog.json_schemas import schema_in
 from ollamake.errors import BuildError, Mark
 from ollamake.records.block import read_block
 from ollamake.records.formats import FORMATS, MESSAGE_KEYS, Layout, Record, layout_of_record
@@ -84,19 +85,8 @@ def read_schema(dataset: Dataset) -> Any:
 
 def json_schema(path: str, otherwise: str) -> Any:
     """The JSON Schema in this file. Raises BuildError where it holds none, with what to do `otherwise` than to mend it; OSError where it can't be read."""
-    import jsonschema  # late: most datasets have no schema
-
     try:
-        schema = json.loads(Path(path).read_bytes())
-        kind: Any = jsonschema.validators.validator_for(schema if isinstance(schema, dict) else {}, default=jsonschema.Draft202012Validator)
-        kind.check_schema(schema)
+        return schema_in(Path(path).read_bytes())
     except ValueError as error:
-        msg = f"{path}: not JSON: {error}"
+        msg = f"{path}: {error}"
         raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
-    except (AttributeError, TypeError, RecursionError) as error:  # what jsonschema does about a `$schema` that is no text, or too deep a schema
-        msg = f"{path}: not a JSON Schema: {error}"
-        raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
-    except jsonschema.SchemaError as error:
-        msg = f"{path}: not a JSON Schema: {error.json_path}: {error.message}"
-        raise BuildError(msg, fix=f"mend it, or {otherwise}") from error
-    return schema
