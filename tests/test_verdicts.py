@@ -190,6 +190,30 @@ def test_check_of_a_model_says_where_its_adapter_is_not_here(given: Repo) -> Non
     assert given.doit("check", "shared").out.startswith("shared: ")
 
 
+@pytest.mark.parametrize(
+    ("adapter", "files"), [("ad/nope", "ad/nope/adapter_config.json, ad/nope/adapter_model.safetensors"), ("ad/nope.gguf", "ad/nope.gguf")]
+)
+def test_an_adapter_of_the_catalog_that_is_not_here_is_a_fault(given: Repo, adapter: str, files: str) -> None:
+    given.replace("adapter: mine", f"adapter: {adapter}")
+    result = given.doit("check", "legal")
+    fault, fix, count = result.out.splitlines()
+    assert (result.code, result.err) == (1, "")
+    assert fault.partition(" ")[2] == f"model 'legal': no such file: {files}"
+    assert fix == "  fix: put it there, or mend the path in the catalog"
+    assert count == f"legal: adapter {adapter} on base 'tiny': 0 carried, 1 refused"
+    whole = given.doit("check")
+    assert (whole.code, result.out in whole.out) == (1, True)
+    (told,) = json.loads(given.doit("check", "--json").out)["adapters"]
+    assert [verdict["verdict"] for verdict in told["found"]] == ["refused"]
+    assert f"no such file: {files.partition(',')[0]}" in given.doit("package:legal").out
+
+
+def test_a_base_that_is_not_here_is_no_fault_of_an_adapter(given: Repo) -> None:
+    Path("base.gguf").unlink()
+    result = given.doit("check", "legal")
+    assert (result.code, result.out, result.err) == (0, "", "legal: its adapter, or its base, is not here\n")
+
+
 def test_a_base_that_is_not_known_is_refused_by_check_too(given: Repo) -> None:
     Path("base.gguf").write_bytes(b"<!DOCTYPE html>")
     result = given.doit("check", "legal")

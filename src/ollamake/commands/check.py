@@ -24,7 +24,7 @@ from ollamake.records.verdict import Verdict
 from ollamake.spelling import counted, nearest
 from ollamake.stages.convert import leaks_of, lengths_of, said
 from ollamake.stages.mixture import mixture
-from ollamake.stages.verdicts import Judged, has_adapter, judged
+from ollamake.stages.verdicts import Judged, has_adapter, is_lost, judged
 from ollamake.state.files import remedy
 
 FAULTY = 1  # exit code
@@ -111,18 +111,18 @@ def _models(name: str, models: Iterable[Model]) -> list[Model]:
 
 
 def _adapters(names: Sequence[str], models: Sequence[Model], datasets: Collection[str]) -> Iterator[Judged]:
-    """The verdicts on the adapters of these models; where none are named, on those that are given and here.
+    """The verdicts on the adapters of these models; where none are named, on those that are given. One that is given and lost is a fault.
 
     A name may be that of a dataset too: then nothing is said of an adapter that is not here.
     """
     named = {model.name: model for name in names for model in _models(name, models)}
     for model in named.values():
-        if has_adapter(model):
+        if is_lost(model) or has_adapter(model):
             yield judged(model)
         elif model.name in names and model.name not in datasets:
             print(f"{model.name}: its adapter, or its base, is not here", file=sys.stderr)
     if not names:
-        yield from (judged(model) for model in models if model.adapter is not None and has_adapter(model))
+        yield from (judged(model) for model in models if is_lost(model) or (model.adapter is not None and has_adapter(model)))
 
 
 def _each(models: Iterable[Model]) -> Iterator[Model]:

@@ -53,9 +53,18 @@ def has_adapter(model: Model) -> bool:
     return Path(model.base.gguf).is_file() and any(Path(file).is_file() for file in files)
 
 
+def is_lost(model: Model) -> bool:
+    """Is an adapter that the catalog names not here?"""
+    return model.adapter is not None and not any(Path(file).is_file() for file in given_files(model.adapter))
+
+
 def judged(model: Model) -> Judged:
-    """The verdicts on the model's adapter. Raises nothing: a base that can't be read is refused as well."""
+    """The verdicts on the model's adapter. Raises nothing: one that is lost, and a base that can't be read, are refused as well."""
     folder = adapter_folder(model)
+    if is_lost(model):
+        text = f"model {model.name!r}: no such file: {', '.join(given_files(folder))}"
+        lost = Verdict(kind=REFUSED, what=folder, text=text, file=str(model.mark), fix="put it there, or mend the path in the catalog")
+        return Judged(model=model.name, adapter=folder, base=model.base.name, verdicts=(lost,))
     base = Path(model.base.gguf)
     try:
         verdicts = adapter_verdicts(Path(folder), read_architecture(base), model.base.hf)
