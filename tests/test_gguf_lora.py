@@ -83,9 +83,9 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a control vector": ({"adapter.type": "control_vector"}, {}, "an adapter of another kind: its adapter.type is 'control_vector', not 'lora'"),
     "no adapter type": ({"adapter.type": None}, {}, "an adapter of another kind: its adapter.type is None, not 'lora'"),
     "of another architecture": ({"general.architecture": "qwen2"}, {}, "it is for a base of architecture 'qwen2', not 'llama'"),
-    "no alpha": ({"adapter.lora.alpha": None}, {}, "adapter.lora.alpha is None, not a number other than 0"),
-    "alpha 0": ({"adapter.lora.alpha": 0.0}, {}, "adapter.lora.alpha is 0.0, not a number other than 0"),
-    "infinite alpha": ({"adapter.lora.alpha": float("inf")}, {}, "adapter.lora.alpha is inf, not a number other than 0"),
+    "no alpha": ({"adapter.lora.alpha": None}, {}, "adapter.lora.alpha is None, not a number other than 0 that a float32 holds"),
+    "alpha 0": ({"adapter.lora.alpha": 0.0}, {}, "adapter.lora.alpha is 0.0, not a number other than 0 that a float32 holds"),
+    "infinite alpha": ({"adapter.lora.alpha": float("inf")}, {}, "adapter.lora.alpha is inf, not a number other than 0 that a float32 holds"),
     "aLoRA": (
         {"adapter.alora.invocation_tokens": [1, 2, 3]},
         {},
@@ -152,14 +152,19 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path, tiny_base: Path) 
     with pytest.raises(BuildError) as caught:
         read_gguf_lora(path, read_architecture(tiny_base))
     assert [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()[:-1]] == [
-        "adapter.lora.alpha is 0.0, not a number other than 0",
+        "adapter.lora.alpha is 0.0, not a number other than 0 that a float32 holds",
         f"tensor '{Q}.lora_a' holds NaN or infinite numbers",
         "tensor 'blk.1.attn_k.weight.lora_b' has no lora_a beside it",
     ]
 
 
 @pytest.mark.parametrize(
-    ("length", "said"), [(-100, f"tensor '{Q}.lora_b' ends behind the end of the file"), (200, "a damaged GGUF file"), (2, "not a GGUF file")]
+    ("length", "said"),
+    [
+        (-100, f"tensor '{Q}.lora_b' is cut off: the file ends before it does\n  fix: fetch the file again"),
+        (200, "a damaged GGUF file"),
+        (2, "not a GGUF file"),
+    ],
 )
 def test_a_cut_file_is_refused(tmp_path: Path, tiny_base: Path, length: int, said: str) -> None:
     path = write_lora(tmp_path / "lora.gguf", RIGHT, PAIR)

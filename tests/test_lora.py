@@ -108,7 +108,7 @@ def test_the_head_is_what_the_reference_reader_sees(tiny_base: Path) -> None:
         (b"<!DOCTYPE html>", "not a GGUF file: it begins with b'<!DO'"),
         (b"GGUF\x01\0\0\0" + bytes(16), "a damaged GGUF file: version 1, where 2 or 3 is known"),
         (b"GGUF\x03\0\0\0\x01", "a damaged GGUF file: unpack_from requires"),
-        (b"", "can't be read: cannot mmap an empty file"),
+        (b"", "can't be read: cannot mmap an empty file\n  fix: fetch the file again"),
     ],
 )
 def test_what_is_no_gguf_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -231,9 +231,19 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "NaN": ({f"{Q}.lora_A.weight": np.full((4, 64), np.nan, np.float32)}, {}, f"tensor '{Q}.lora_A.weight' holds NaN or infinite numbers"),
     "LoHa": ({f"{Q}.hada_w1_a": np.ones((4, 4), np.float32)}, {"peft_type": "LOHA"}, "peft_type is 'LOHA', not 'LORA'"),
-    "no alpha": ({}, {"lora_alpha": None}, "lora_alpha is None, not a number other than 0"),
-    "alpha 0": ({}, {"lora_alpha": 0}, "lora_alpha is 0, not a number other than 0"),
-    "alpha pattern": ({}, {"alpha_pattern": {"q_proj": 0}}, "alpha_pattern is {'q_proj': 0}, not modules with numbers other than 0"),
+    "no alpha": ({}, {"lora_alpha": None}, "lora_alpha is None, not a number other than 0 that a float32 holds"),
+    "alpha beyond float32": ({}, {"lora_alpha": 1e308}, "lora_alpha is 1e+308, not a number other than 0 that a float32 holds"),
+    "scale beyond float32": (
+        {},
+        {"lora_alpha": 1e-30, "alpha_pattern": {"q_proj": 1e30}},
+        "q_proj.lora_A.weight' has scale 2.5e+29, which a float32 can't hold",
+    ),
+    "alpha 0": ({}, {"lora_alpha": 0}, "lora_alpha is 0, not a number other than 0 that a float32 holds"),
+    "alpha pattern": (
+        {},
+        {"alpha_pattern": {"q_proj": 0}},
+        "alpha_pattern is {'q_proj': 0}, not modules with numbers other than 0 that a float32 holds",
+    ),
     "rank pattern": ({}, {"rank_pattern": {"(q": 2}}, "rank_pattern is {'(q': 2}, not modules with whole numbers above 0"),
     "rank of a pattern": ({}, {"rank_pattern": {"q_proj": 2}}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 2"),
     "rank above the matrix's size": (
@@ -242,7 +252,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         f"tensor '{Q}.lora_A.weight' has rank 65, where blk.0.attn_q.weight of the base, 64 x 64, takes 1 to 64",
     ),
     "LoRA-GA": ({}, {"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga', which changes the base's own weights"),
-    "infinite alpha": ({}, {"lora_alpha": float("inf")}, "lora_alpha is inf, not a number other than 0"),
+    "infinite alpha": ({}, {"lora_alpha": float("inf")}, "lora_alpha is inf, not a number other than 0 that a float32 holds"),
     "rank of the config": ({}, {"r": 8}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 8"),
     "PiSSA": ({}, {"init_lora_weights": "pissa_niter_16"}, "init_lora_weights is 'pissa_niter_16', which changes the base's own weights"),
     "fan_in_fan_out": ({}, {"fan_in_fan_out": True}, "fan_in_fan_out is True, which a server of Ollama does not carry"),
@@ -334,6 +344,14 @@ def test_ranks_and_alphas_of_patterns_are_carried_in_the_scale(tmp_path: Path, t
 )
 def test_an_adapter_that_was_trained_on_quantized_weights_tells_so(config: dict[str, Any], evidence: str | None) -> None:
     assert trained_on_quantized(config) == evidence
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_config_that_can_not_be_read_has_a_fix(tmp_path: Path, tiny_base: Path, content: str) -> None:
+    folder = write_adapter(tmp_path / "adapter", adapter_tensors())
+    (folder / "adapter_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(BuildError, match=r"adapter_config\.json: .*\n  fix: fetch the adapter again"):
+        read_peft_adapter(folder, read_architecture(tiny_base))
 
 
 def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, tiny_base: Path) -> None:

@@ -130,7 +130,7 @@ def test_everything_that_is_refused_is_said_at_once_with_all_that_can_be_done(tm
         read_adapter(folder, read_architecture(tiny_base))
     *said, fix = str(caught.value).splitlines()
     assert [line.removeprefix(f"{folder}: ") for line in said] == [
-        "lora_alpha is 0, not a number other than 0",
+        "lora_alpha is 0, not a number other than 0 that a float32 holds",
         "use_dora is True, which a server of Ollama does not carry",
         f"tensor '{Q}.lora_magnitude_vector' is none of a plain LoRA's: the magnitudes of DoRA",
         f"tensor '{K}.lora_A.weight' holds NaN or infinite numbers",

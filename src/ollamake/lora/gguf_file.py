@@ -70,7 +70,7 @@ def mapped(path: Path) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:  # ValueError: an empty file can't be mapped
         msg = f"{path}: can't be read: {error}"
-        raise BuildError(msg) from error
+        raise BuildError(msg, fix="fetch the file again") from error
 
 
 def read_head(path: Path, *, with_arrays: bool = False) -> GgufHead:

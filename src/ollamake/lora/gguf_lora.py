@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from ollamake.lora.adapter import Examined, LoraAdapter, Matrix, Named, Pair, sh
 from ollamake.lora.architecture import Architecture
 from ollamake.lora.gguf_file import GgufHead, Tensor, mapped, parse_head
 from ollamake.lora.quants import byte_size, dequantized
-from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, as_verdict
+from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, as_verdict, is_factor
 
 _ALPHA = "adapter.lora.alpha"
+_CUT = "is cut off: the file ends before it does"
 _SIDES = ("lora_a", "lora_b")
 _FIX = "convert a plain LoRA on attention and MLP layers, trained on this base, with llama.cpp's convert_lora_to_gguf.py"
 
@@ -61,7 +61,7 @@ def examined_gguf(path: Path, architecture: Architecture) -> Examined:
     if not faults and not found:
         faults.append((path.name, "it holds no tensor"))
     verdicts = (
-        *(Verdict(kind=REFUSED, what=what, text=text, file=str(path), fix=_FIX) for what, text in faults),
+        *(Verdict(kind=REFUSED, what=what, text=text, file=str(path), fix=_fix(text)) for what, text in faults),
         *(
             Verdict(kind=CARRIED, what=pair.tensor, text=f"{pair.tensor}: rank {pair.rank}, scale {pair.scale:g}", file=str(path))
             for pair in pairs.values()
@@ -121,8 +121,8 @@ def _key_faults(head: GgufHead, architecture: Architecture) -> Iterator[tuple[st
     if head.architecture != served:
         yield "general.architecture", f"it is for a base of architecture {head.architecture!r}, not {served!r}"
     alpha = head.keys.get(_ALPHA)
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not alpha or not math.isfinite(alpha):
-        yield _ALPHA, f"{_ALPHA} is {alpha!r}, not a number other than 0"
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not is_factor(alpha):
+        yield _ALPHA, f"{_ALPHA} is {alpha!r}, not a number other than 0 that a float32 holds"
     for key in head.keys:
         if key.startswith("adapter.alora."):
             yield key, f"{key}: an activated LoRA, which a server of Ollama does not carry"
@@ -134,7 +134,7 @@ def _numbers(tensor: Tensor, head: GgufHead, content: memoryview) -> Matrix | st
         return f"has {len(tensor.shape)} dimensions, not 2"
     start, size = head.data_start + tensor.offset, byte_size(tensor.shape, tensor.type)
     if start + size > len(content):
-        return "ends behind the end of the file: fetch the file again"
+        return _CUT
     if not size:
         return f"is empty: {tensor.shape[1]} x {tensor.shape[0]}"
     try:
@@ -144,6 +144,11 @@ def _numbers(tensor: Tensor, head: GgufHead, content: memoryview) -> Matrix | st
     if numbers.shape != tensor.shape[::-1]:
         return f"has {tensor.shape[0]} columns, which {GGMLQuantizationType(tensor.type).name} can't have"
     return numbers if np.isfinite(numbers).all() else "holds NaN or infinite numbers"
+
+
+def _fix(fault: str) -> str:
+    """What to do: a file that is cut off is not to be converted again."""
+    return "fetch the file again" if fault.endswith(_CUT) else _FIX
 
 
 def _pair_fault(name: str, sides: Mapping[str, Named], shapes: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -20,7 +20,7 @@ from ollamake.lora.adapter import Examined, LoraAdapter, Matrix, Named, Pair, sh
 from ollamake.lora.architecture import Architecture, module_name
 from ollamake.lora.peft_claims import base_verdicts, target_verdicts
 from ollamake.lora.peft_config import CONFIG, DEFAULTS, PICKLE, PLAIN, WEIGHTS, config_verdicts, rank_of, read_config, scale_of
-from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, as_verdict, of_kind
+from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, as_verdict, is_factor, of_kind
 
 __all__ = ["CONFIG", "WEIGHTS", "examined_peft", "read_peft_adapter", "refuse_pickle_beside"]
 
@@ -186,6 +186,11 @@ class _Examination:
             self.refuse(a[0], text, f"write the r, and the rank_pattern, that it was trained with into {CONFIG}")
             return None
         scale = scale_of(config, called, rank) if config else 1.0
+        ratio = scale * rank / float(config.get("lora_alpha", DEFAULTS["lora_alpha"])) if config else 1.0  # by which a GGUF LoRA has B
+        largest = max(scale, -scale, ratio, -ratio) * max(1.0, float(np.abs(b[1]).max()))
+        if not (is_factor(scale) and is_factor(ratio) and is_factor(largest)):
+            self.refuse(a[0], f"tensor {a[0]!r} has scale {scale:g}, which a float32 can't hold, or can't with its B", f"mend the alphas in {CONFIG}")
+            return None
         text = f"{called}: rank {rank}, scale {scale:g}, on {tensor}"
         self.verdicts.append(Verdict(kind=CARRIED, what=called, text=text, file=str(self.folder)))
         return Pair(tensor=tensor, a=a[1], b=self.architecture.in_file_order(tensor, b[1]), scale=scale)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.errors import BuildError
-from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict
+from ollamake.lora.verdict import CARRIED, REFUSED, WARNING, Verdict, is_factor
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 # Keys of the config that, where they say something, make more of the adapter than its A and B.
@@ -45,10 +45,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
     except (OSError, ValueError) as error:
         msg = f"{path}: can't be read: {error}"
-        raise BuildError(msg) from error
+        raise BuildError(msg, fix="fetch the adapter again, or train it") from error
     if not isinstance(config, dict):
         msg = f"{path}: not a JSON object"
-        raise BuildError(msg)
+        raise BuildError(msg, fix="fetch the adapter again, or train it")
     return config
 
 
@@ -59,7 +59,7 @@ def config_verdicts(config: Mapping[str, Any], path: Path) -> Iterator[Verdict]:
 
 
 def _of_scale(config: Mapping[str, Any]) -> Iterator[_Found]:
-    for key, is_right, wanted in (("r", _is_rank, "a whole number above 0"), ("lora_alpha", _is_alpha, "a number other than 0")):
+    for key, is_right, wanted in (("r", _is_rank, "a whole number above 0"), ("lora_alpha", _is_alpha, "a number other than 0 that a float32 holds")):
         if key not in config:
             text = f"{key} is not in {CONFIG}: it is taken for {DEFAULTS[key]}, as peft does"
             yield WARNING, key, text, f"write the {key} that it was trained with into {CONFIG}"
@@ -72,7 +72,10 @@ def _of_scale(config: Mapping[str, Any]) -> Iterator[_Found]:
 
 
 def _of_patterns(config: Mapping[str, Any]) -> Iterator[_Found]:
-    for key, is_right, wanted in (("rank_pattern", _is_rank, "whole numbers above 0"), ("alpha_pattern", _is_alpha, "numbers other than 0")):
+    for key, is_right, wanted in (
+        ("rank_pattern", _is_rank, "whole numbers above 0"),
+        ("alpha_pattern", _is_alpha, "numbers other than 0 that a float32 holds"),
+    ):
         patterns = config.get(key) or {}
         if not isinstance(patterns, dict) or not all(_is_pattern(pattern) and is_right(value) for pattern, value in patterns.items()):
             yield REFUSED, key, f"{key} is {patterns!r}, not modules with {wanted}", f"mend {key} in {CONFIG}"
@@ -147,7 +150,7 @@ def _is_rank(value: object) -> bool:
 
 
 def _is_alpha(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(value) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and is_factor(value)
 
 
 def _is_pattern(text: str) -> bool:

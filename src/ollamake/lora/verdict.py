@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ollamake.errors import BuildError
 
+LARGEST, SMALLEST = 3.4028234e38, 1.1754944e-38  # of float32's numbers other than 0
 CARRIED, WARNING, REFUSED = "carried", "warning", "refused"
 KINDS = (CARRIED, WARNING, REFUSED)
 
@@ -27,6 +28,11 @@ class Verdict:
     def as_json(self) -> dict[str, str | None]:
         """Its fields, for `--json`."""
         return {"verdict": self.kind, "what": self.what, "text": self.text, "file": self.file, "fix": self.fix}
+
+
+def is_factor(value: float) -> bool:
+    """Is this a number other than 0 that a float32 can hold?"""
+    return SMALLEST <= abs(value) <= LARGEST
 
 
 def of_kind(kind: str, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
