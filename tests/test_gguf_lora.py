@@ -122,7 +122,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "rank 0": (
         {},
         {f"{Q}.lora_a": np.ones((0, 64), np.float32), f"{Q}.lora_b": np.ones((64, 0), np.float32)},
-        f"tensor '{Q}.lora_a' is empty: 0 x 64",
+        f"tensor '{Q}.lora_a' is empty: 0 x 64, and 1 more tensor",
     ),
     "NaN": ({}, {f"{Q}.lora_a": np.full((32, 64), np.nan, np.float32)}, f"tensor '{Q}.lora_a' holds NaN or infinite numbers"),
     "three dimensions": ({}, {f"{Q}.lora_a": np.ones((1, 32, 64), np.float32)}, f"tensor '{Q}.lora_a' has 3 dimensions, not 2"),

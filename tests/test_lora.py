@@ -253,7 +253,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "LoRA-GA": ({}, {"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga', which changes the base's own weights"),
     "infinite alpha": ({}, {"lora_alpha": float("inf")}, "lora_alpha is inf, not a number other than 0 that a float32 holds"),
-    "rank of the config": ({}, {"r": 8}, f"tensor '{Q}.lora_A.weight' has rank 4, where the config has r 8"),
+    "rank of the config": ({}, {"r": 8}, "has rank 4, where the config has r 8, and 13 more tensors"),
     "PiSSA": ({}, {"init_lora_weights": "pissa_niter_16"}, "init_lora_weights is 'pissa_niter_16', which changes the base's own weights"),
     "fan_in_fan_out": ({}, {"fan_in_fan_out": True}, "fan_in_fan_out is True, which a server of Ollama does not carry"),
     "one layer twice": (

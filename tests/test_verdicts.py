@@ -184,6 +184,18 @@ def test_check_says_what_is_found_of_an_adapter_and_builds_nothing(given: Repo) 
     assert not Path("build").exists()
 
 
+def test_one_fault_of_many_tensors_is_said_once(given: Repo) -> None:
+    write_adapter(given.path / "mine", adapter_tensors(), r=8)
+    result = given.doit("check", "legal")
+    fault, fix, count = result.out.splitlines()
+    assert result.code == 1
+    assert fault.endswith("has rank 4, where the config has r 8, and 13 more tensors")
+    assert fix == "  fix: write the r, and the rank_pattern, that it was trained with into adapter_config.json"
+    assert count == "legal: adapter mine on base 'tiny': 0 carried, 14 refused"
+    (told,) = json.loads(given.doit("check", "--json", "legal").out)["adapters"]
+    assert len(told["found"]) == 14
+
+
 def test_check_of_a_model_says_where_its_adapter_is_not_here(given: Repo) -> None:
     result = given.doit("check", "sales")
     assert (result.code, result.out, result.err) == (0, "", "sales: its adapter, or its base, is not here\n")

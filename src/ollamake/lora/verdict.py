@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ollamake.errors import BuildError
 
 LARGEST, SMALLEST = 3.4028234e38, 1.1754944e-38  # of float32's numbers other than 0
 CARRIED, WARNING, REFUSED = "carried", "warning", "refused"
+_NAMES = re.compile(r"'[^']*'|\[[^\]]*\]|\S*\d\S*")  # what differs from tensor to tensor: names, and sizes
 KINDS = (CARRIED, WARNING, REFUSED)
 
 
@@ -40,12 +42,25 @@ def of_kind(kind: str, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     return tuple(verdict for verdict in verdicts if verdict.kind == kind)
 
 
+def in_short(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """The first of those that say the same of one tensor after another, with how many there are more; all others as they are."""
+    alike: dict[object, list[Verdict]] = {}
+    for verdict in verdicts:
+        said = _NAMES.sub("", verdict.text) if verdict.text.startswith("tensor") else verdict
+        alike.setdefault((verdict.kind, verdict.file, verdict.fix, said), []).append(verdict)
+    return tuple(first if not more else replace(first, text=f"{first.text}, and {_tensors(len(more))}") for first, *more in alike.values())
+
+
+def _tensors(count: int) -> str:
+    return f"{count} more tensor{'' if count == 1 else 's'}"
+
+
 def raise_refused(verdicts: Iterable[Verdict]) -> None:
     """Raise BuildError where something is refused: one, that names all of it, and all that can be done."""
     refused = of_kind(REFUSED, verdicts)
     if refused:
         fixes = dict.fromkeys(verdict.fix for verdict in refused if verdict.fix is not None)
-        raise BuildError("\n".join(map(str, refused)), fix="; ".join(fixes) or None)
+        raise BuildError("\n".join(map(str, in_short(refused))), fix="; ".join(fixes) or None)
 
 
 def as_verdict(error: BuildError, *files: str) -> Verdict:

@@ -22,6 +22,7 @@ from ollamake.lora.merge import write_merged
 from ollamake.lora.peft_adapter import WEIGHTS, refuse_pickle_beside
 from ollamake.lora.read import read_adapter
 from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
+from ollamake.lora.verdict import in_short
 from ollamake.lora.whole_weights import WholeWeights, trained_weights
 from ollamake.say import say
 from ollamake.stages.known import remember
@@ -87,7 +88,7 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
 
 def _adapter(model: Model, architecture: Architecture) -> LoraAdapter:
     adapter = read_adapter(Path(adapter_folder(model)), architecture, model.base.hf)
-    for warning in adapter.warnings:
+    for warning in in_short(adapter.warnings):
         say(f"   {model.name}: warning: {warning}")
     return adapter
 

@@ -12,7 +12,7 @@ from ollamake.errors import BuildError
 from ollamake.graph import adapter_files, adapter_folder, given_files
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.read import adapter_verdicts
-from ollamake.lora.verdict import CARRIED, KINDS, REFUSED, WARNING, Verdict, as_verdict, of_kind
+from ollamake.lora.verdict import CARRIED, KINDS, REFUSED, WARNING, Verdict, as_verdict, in_short, of_kind
 from ollamake.spelling import counted
 
 
@@ -32,7 +32,7 @@ class Judged:
 
     def lines(self) -> Iterable[str]:
         """What is to be said of it: what is refused and warned of, each, and of what is carried how much."""
-        for verdict in (*of_kind(REFUSED, self.verdicts), *of_kind(WARNING, self.verdicts)):
+        for verdict in in_short((*of_kind(REFUSED, self.verdicts), *of_kind(WARNING, self.verdicts))):
             yield f"{'' if verdict.kind == REFUSED else 'warning: '}{verdict}"
             if verdict.fix is not None:
                 yield f"  fix: {verdict.fix}"
