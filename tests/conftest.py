@@ -173,6 +173,21 @@ def repo(tmp_path: Path, ollama: FakeOllama, tiny_base: Path, monkeypatch: pytes
     return Repo(tmp_path, ollama)
 
 
+@pytest.fixture
+def other() -> Iterator[FakeOllama]:
+    """A second stand-in server."""
+    server = FakeOllama()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def two(repo: Repo, other: FakeOllama) -> Repo:
+    """A repo whose catalog names two servers; nothing built yet."""
+    repo.replace("version: 1\n", f"version: 1\nollama: {{host: [{repo.server.host}, {other.host}]}}\n")
+    return repo
+
+
 @pytest.fixture(scope="session")
 def _built_once(tmp_path_factory: pytest.TempPathFactory, _one_ollama: FakeOllama, tiny_base: Path) -> tuple[Path, FakeOllama]:
     path = tmp_path_factory.mktemp("built")

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from conftest import Repo
 from fake_ollama import FakeOllama
 from test_promotion import serve, tags
-
-
-@pytest.fixture
-def other() -> Iterator[FakeOllama]:
-    server = FakeOllama()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def two(repo: Repo, other: FakeOllama) -> Repo:
-    """A repo whose catalog names two servers; nothing built yet."""
-    repo.replace("version: 1\n", f"version: 1\nollama: {{host: [{repo.server.host}, {other.host}]}}\n")
-    return repo
 
 
 def test_a_server_that_is_down_changes_nothing_of_what_is_packaged(two: Repo, other: FakeOllama) -> None:

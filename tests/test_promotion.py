@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -209,21 +208,6 @@ def test_numbers_that_people_give_as_tags_stay_theirs(built: Repo) -> None:
     assert tags(built.server)["20240501"] == tags(built.server)["latest"] == before["latest"]
     built.doit("prune")
     assert {"2", "20240501", "previous-x"} <= tags(built.server).keys()
-
-
-@pytest.fixture
-def other(ollama: FakeOllama) -> Iterator[FakeOllama]:
-    """A second server."""
-    server = FakeOllama()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def two(repo: Repo, other: FakeOllama) -> Repo:
-    """A catalog with two servers; nothing built yet."""
-    repo.replace("version: 1\n", f"version: 1\nollama: {{host: [{repo.server.host}, {other.host}]}}\n")
-    return repo
 
 
 def steps(server: FakeOllama, *names: str) -> list[str]:

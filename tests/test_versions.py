@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -252,13 +251,6 @@ def test_a_server_fails_in_the_middle_and_nothing_is_lost(two: Repo) -> None:
     assert two.doit("rollback", "legal").code == 3
     assert (latest(two), latest(two, "previous")) == (bad, good)
     assert two.doit("rollback", "legal").code == 0
-
-
-@pytest.fixture
-def other() -> Iterator[FakeOllama]:
-    server = FakeOllama()
-    yield server
-    server.close()
 
 
 @pytest.fixture
