@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from conftest import Repo
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
-from ollamake.lora.gguf_file import read_head
-from ollamake.lora.whole_weights import WholeWeights, write_whole_gguf
+from ollamake.lora.changes import Form
+from ollamake.lora.gguf_file import GgufHead, read_head
+from ollamake.lora.merge import write_merged
+from ollamake.lora.whole_weights import WholeWeights, trained_weights
 from test_lora import weights_of
 from tiny_base import write_tiny_base
 
@@ -42,6 +44,12 @@ def trained(base: Path) -> dict[str, NDArray[np.float32]]:
     return {name: weights if name == EMBEDDING else weights * np.float32(1.5) for name, weights in weights_of(base).items()}
 
 
+def write_served(base: Path, head: GgufHead, whole: WholeWeights, weights_type: str, target: Path) -> str:
+    """As the packaging does."""
+    with trained_weights(base, head, whole) as changes:
+        return write_merged(base, head, changes, Form(weights_type=weights_type), target)
+
+
 @pytest.mark.parametrize(
     ("weights_type", "kind", "error"), [("q8_0", Type.Q8_0, 0.03), ("f16", Type.F16, 0.003), ("bf16", Type.BF16, 0.03), ("keep", Type.Q8_0, 0.03)]
 )
@@ -50,7 +58,7 @@ def test_what_is_served_has_the_trained_weights_and_the_keys_of_the_base(
 ) -> None:
     head = read_head(tiny_base, with_arrays=True)
     whole = WholeWeights(write_weights(tmp_path / "model.gguf", trained(tiny_base)), head)
-    digest = write_whole_gguf(tiny_base, head, whole, weights_type, tmp_path / "served.gguf")
+    digest = write_served(tiny_base, head, whole, weights_type, tmp_path / "served.gguf")
     assert digest == digest_file(tmp_path / "served.gguf")
     served = read_head(tmp_path / "served.gguf", with_arrays=True)
     assert served.keys == head.keys
@@ -67,7 +75,7 @@ def test_tensors_that_were_not_trained_are_the_bases_own_bytes(tmp_path: Path) -
     write_tiny_base(base, kind=Type.Q4_1)
     head = read_head(base)
     changed = {name: weights + np.float32(1) if name == Q else weights for name, weights in weights_of(base).items()}
-    write_whole_gguf(base, head, WholeWeights(write_weights(tmp_path / "model.gguf", changed), head), "q8_0", tmp_path / "served.gguf")
+    write_served(base, head, WholeWeights(write_weights(tmp_path / "model.gguf", changed), head), "q8_0", tmp_path / "served.gguf")
     before, after = ({tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors} for path in (base, tmp_path / "served.gguf"))
     assert [name for name in before if before[name].tobytes() != after[name].tobytes()] == [Q]
 

@@ -15,9 +15,7 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from ollamake.errors import BuildError
-from ollamake.lora.changes import Form
 from ollamake.lora.gguf_file import GgufHead, Tensor, read_head
-from ollamake.lora.merge import write_merged
 from ollamake.lora.quants import byte_size
 from ollamake.lora.tensor_file import TensorFile, row_blocks
 
@@ -83,15 +81,6 @@ def trained_weights(base: Path, head: GgufHead, weights: WholeWeights) -> Iterat
     """The weights as changes of their base, whose head this is. Raises BuildError where a tensor of the base can't be read."""
     with TensorFile(base, head) as old, TensorFile(weights.path, weights.head) as new:
         yield TrainedWeights(weights, new, old)
-
-
-def write_whole_gguf(base: Path, head: GgufHead, weights: WholeWeights, weights_type: str, target: Path) -> str:
-    """Write the model that is served as `target`, and return its digest: matrices that were trained in `weights_type`, the rest in float32.
-
-    `head` is that of the base; `weights_type` as in merge.write_merged_gguf. Raises BuildError where a tensor of the base can't be read.
-    """
-    with trained_weights(base, head, weights) as changes:
-        return write_merged(base, head, changes, Form(weights_type=weights_type), target)
 
 
 def _size(tensor: Tensor) -> str:
