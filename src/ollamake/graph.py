@@ -17,6 +17,7 @@ WEIGHTS = "weights"  # of models that were trained whole; no part of build/, whi
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
 VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 2, "register": 2, "test": 1}
+ON_A_SERVER = ("register", "test")  # stages whose target is a server
 CANDIDATE, LATEST, PREVIOUS = "candidate", "latest", "previous"  # tags: of a model that is tried, the one that is used, and the one before
 
 

@@ -20,11 +20,11 @@ from ollamake.digest import digest_value
 from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import AdaptersRefusedError, BuildError, Mark, with_fix
 from ollamake.freshness import Reason, Record
-from ollamake.graph import Step
+from ollamake.graph import ON_A_SERVER, Step
 from ollamake.ollama import server as servers
 from ollamake.ollama.address import Address
 from ollamake.say import say
-from ollamake.sights import ON_A_SERVER, Sights, made_files
+from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy

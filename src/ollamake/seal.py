@@ -93,7 +93,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
     if lock_digest is None:
         return
     from ollamake.drift import base_warnings
-    from ollamake.sights import ON_A_SERVER
+    from ollamake.graph import ON_A_SERVER
 
     wanted = {**sights.catalog.digests, sights.database.name: lock_digest}
     models: dict[str, dict[str, str]] = {str(host.address): {} for host in sights.hosts}

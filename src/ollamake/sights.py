@@ -10,7 +10,7 @@ from typing import Any
 from ollamake import freshness
 from ollamake.catalog import Catalog, Model
 from ollamake.freshness import Reason, Record, Sight
-from ollamake.graph import LATEST, VERSIONS, Step
+from ollamake.graph import LATEST, ON_A_SERVER, VERSIONS, Step
 from ollamake.ollama.hosts import Host, ask_all
 from ollamake.stages.served import read_served
 from ollamake.state.backend import LockBackend
@@ -20,7 +20,6 @@ from ollamake.state.receipts import Receipt, read_receipt, receipt_path
 from ollamake.trainers.environment import Environment, Named
 from ollamake.trainers.port import trainer
 
-ON_A_SERVER = ("register", "test")  # stages whose target is a server
 HERE = "this-machine"  # what is remembered of a step for this machine, whichever server it talks to
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from ollamake.catalog.values import MARKERS
 from ollamake.freshness import Record
-from ollamake.graph import BUILD, Step
+from ollamake.graph import BUILD, ON_A_SERVER, Step
 from ollamake.state.files import LOCAL, RECEIPT, read_object, write_whole
 from ollamake.state.lock_file import is_block
 
@@ -66,7 +66,7 @@ def write_receipt(path: Path, receipt: Receipt, *, durable: bool = False) -> Non
 
 def receipt_path(step: Step, host: str) -> Path:
     """Where a step's receipt is kept; `host` is the server's name as a file may be called."""
-    if step.stage in {"register", "test"}:
+    if step.stage in ON_A_SERVER:
         return Path(LOCAL, "hosts", host, f"{step.stage}-{step.name}.json")
     if step.stage == "train":
         return Path(step.writes[0]).parent / RECEIPT

@@ -10,9 +10,9 @@ from typing import Any
 
 from ollamake.durable import sync_folder
 from ollamake.gate.report import Report, report_of
+from ollamake.graph import ON_A_SERVER
 from ollamake.state.files import LOCAL, read_object
 
-ON_A_SERVER = ("register", "test")  # stages whose receipts say what was made there
 ROLLED_BACK = "rolled back"  # how a version came to be used
 SHORT = 12  # hex digits that name a version
 
