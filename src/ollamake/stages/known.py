@@ -1,14 +1,26 @@
-"""Digests of files that this build has written, and so need not be read for them."""
+"""Files that this build writes, whole or not at all; their digests are known, and they need not be read for them."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ollamake.state.digests import JUST_NOW, Signature, digest_cache, is_young, signature_of
 
 LARGE = 50_000_000  # bytes that take longer to read than it takes until a file is no longer young
+
+
+def in_place(write: Callable[[Path], str], target: Path) -> str:
+    """Write a file by what writes it and returns its digest; the file is there whole or not at all. Returns the digest. Raises what `write` does."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        digest = write(partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return digest
 
 
 def remember(paths: Iterable[str], digest: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -25,7 +24,7 @@ from ollamake.lora.split import SHARDS, write_own_shard, write_shared_shard
 from ollamake.lora.verdict import in_short
 from ollamake.lora.whole_weights import WholeWeights, trained_weights
 from ollamake.say import say
-from ollamake.stages.known import remember
+from ollamake.stages.known import in_place, remember
 from ollamake.stages.served import Served, write_served
 from ollamake.stages.shared import share_shard, sweep_shards
 from ollamake.state.digests import file_digest
@@ -97,12 +96,7 @@ def _whole(write: Write) -> Write:
     """The same, but the file is there whole or not at all, and its digest is known from then on."""
 
     def written(target: Path) -> str:
-        partial_file = target.with_name(f".{target.name}.partial")
-        try:
-            digest = write(partial_file)
-            os.replace(partial_file, target)
-        finally:
-            partial_file.unlink(missing_ok=True)
+        digest = in_place(write, target)
         remember([target.as_posix()], digest)
         return digest
 

@@ -12,7 +12,7 @@ from ollamake.digest import digest_value
 from ollamake.graph import BUILD
 from ollamake.locks import try_lock, wait_for_lock
 from ollamake.lora.split import SHARDS, VERSION
-from ollamake.stages.known import remember
+from ollamake.stages.known import in_place, remember
 from ollamake.state.digests import digest_if_there
 from ollamake.state.files import read_object, write_whole
 
@@ -29,12 +29,7 @@ def share_shard(base: str, names: frozenset[str], write: Callable[[Path], str], 
         kept, facts = Path(SHARED, f"{key}.gguf"), Path(SHARED, f"{key}.json")
         digest = read_object(facts).get("digest")
         if not isinstance(digest, str) or digest_if_there(kept) != digest:  # not there, or damaged since
-            partial = kept.with_name(f".{kept.name}.partial")
-            try:
-                digest = write(partial)
-                os.replace(partial, kept)
-            finally:
-                partial.unlink(missing_ok=True)
+            digest = in_place(write, kept)
             write_whole(facts, f'{{"digest": "{digest}"}}\n')
         _link(kept, target)
         # A link is a change of the file's times, which the digests of all of its names are known by.
