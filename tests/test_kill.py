@@ -21,16 +21,16 @@ from ollamake.state.receipts import read_receipt
 
 pytestmark = pytest.mark.thorough
 
-# In each of the 10 steps of the build, and behind the last of them: the first moment, the one in the middle, the last; and more by chance.
+# In each of the 12 steps of the build, and behind the last of them: the first moment, the one in the middle, the last; and more by chance.
 BY_CHANCE = 30
-POINTS = [*range(11 * 3 + BY_CHANCE)]
+POINTS = [*range(13 * 3 + BY_CHANCE)]
 
 
 def run_killed(point: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(HERE / "killed_doit.py"), str(point), *arguments], capture_output=True, text=True, check=False)
 
 
-TOLD = {"train.log", "events.jsonl"}
+TOLD = {"train.log", "events.jsonl", "tests.json", "tests.xml"}
 
 
 def tree() -> dict[str, str]:
@@ -94,7 +94,7 @@ def check_that_it_ends_well(repo: Repo, whole: Whole) -> None:
 
 def test_the_moments_are_of_all_steps(whole: Whole) -> None:
     steps = {line.split()[0] for line in whole.moments}
-    assert len(steps) == 10
+    assert len(steps) == 12
     assert len({whole.point(number) for number in POINTS}) >= 50
 
 
@@ -179,7 +179,7 @@ def test_a_journal_line_that_was_torn_is_dropped(repo: Repo, whole: Whole, cut: 
     run_killed(place)
     journal = Path(".ollamake/journal.jsonl")
     content = journal.read_bytes()
-    assert content.count(b"\n") == 10
+    assert content.count(b"\n") == 12
     journal.write_bytes(content[:-cut])
     check_that_it_ends_well(repo, whole)
 
