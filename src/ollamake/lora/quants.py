@@ -9,12 +9,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from ollamake.lora.q8_0 import q8_0
+
 try:
     import libgguf
 except ImportError:  # no wheel for this machine: the same bytes, two to nine times slower
     libgguf = None
 
-F32, F16, BF16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16
+F32, F16, BF16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16, GGMLQuantizationType.Q8_0
 # The value of each float16, by its bits: looking one up takes half the time of numpy's conversion.
 _HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 _LEAST, _LARGE = 0x38800000, 0x477FF000  # bits of the float32 from which on a float16 is no subnormal, and of that which is rounded to infinity
@@ -53,6 +55,8 @@ def quantized(weights: NDArray[np.float32], kind: int, importance: NDArray[np.fl
         return np.ascontiguousarray(weights, dtype=np.float32).data.cast("B")
     if wanted is F16:
         return _halves(weights).data.cast("B")
+    if wanted is Q8_0 and (blocks := q8_0(weights)) is not None:
+        return blocks.data.cast("B")
     if libgguf is None:
         if importance is not None:
             raise NotImplementedError
