@@ -57,9 +57,13 @@ models:
 """
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is plainly broken shows in seconds."""
+    """Fast tests first: what is plainly broken shows in seconds. In several processes, live ones are all for one of them: they train, with all cores."""
     items.sort(key=lambda item: (item.get_closest_marker("live") is not None, item.get_closest_marker("thorough") is not None))
+    for item in items:
+        if item.get_closest_marker("live"):
+            item.add_marker(pytest.mark.xdist_group("live"))
 
 
 @pytest.fixture(autouse=True)
