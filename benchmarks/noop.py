@@ -134,13 +134,13 @@ class Built:
         return took
 
 
-def ours(folder: Path, models: int) -> Built:
-    """A catalog, built; the progress of that on stderr."""
+def ours(folder: Path, models: int, *more: str) -> Built:
+    """A catalog, with more lines where asked, built; the progress of that on stderr."""
     (folder / "datasets").mkdir(parents=True)
     write_tiny_base(folder / "base.gguf")
     (folder / "trainer.py").write_text(TRAINER, encoding="utf-8")
     (folder / "dodo.py").write_text(OURS, encoding="utf-8")
-    (folder / "models.yaml").write_text("\n".join(catalog(models)) + "\n", encoding="utf-8")
+    (folder / "models.yaml").write_text("\n".join([*catalog(models), *more]) + "\n", encoding="utf-8")
     for number in range(models):
         records = [{"instruction": f"Question {record} of {number}?", "output": f"Answer {record}."} for record in range(RECORDS)]
         (folder / f"datasets/{number}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
