@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -454,7 +457,7 @@ def _enter(address: Address, entered: list[str]) -> None:
         entered.append("legal")
 
 
-def test_a_name_is_waited_for_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_is_waited_for_in_words() -> None:
     address = Address("http", "gpu-box", 11434)
     said = threading.Event()
 
@@ -462,12 +465,12 @@ def test_a_name_is_waited_for_in_words(capsys: pytest.CaptureFixture[str]) -> No
         with named_lock(address, "team/legal"):
             said.set()
 
-    with named_lock(address, "team/legal:latest"):
+    with contextlib.redirect_stdout(io.StringIO()) as out, named_lock(address, "team/legal:latest"):
         thread = threading.Thread(target=second)
         thread.start()
-        while not (out := capsys.readouterr().out):
-            pass
-        assert out == "   team/legal: waiting for the build that registers it at http://gpu-box:11434\n"
+        while not out.getvalue().endswith("\n"):
+            time.sleep(0.01)
+        assert out.getvalue() == "   team/legal: waiting for the build that registers it at http://gpu-box:11434\n"
         assert not said.is_set()
     thread.join()
     assert said.is_set()
