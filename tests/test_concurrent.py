@@ -38,6 +38,15 @@ with open("noted", "a") as file:
 runpy.run_path({str(HERE / "counting_trainer.py")!r})
 """
 
+# Goes in front of NOTING: says that it has started, and waits for the test.
+HELD = """\
+import pathlib, time
+pathlib.Path("started").touch()
+until = time.monotonic() + 60
+while not pathlib.Path("go on").exists() and time.monotonic() < until:
+    time.sleep(0.01)
+"""
+
 
 def with_trainer(repo: Repo, program: str) -> None:
     (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
@@ -111,18 +120,36 @@ def test_resources_are_no_part_of_the_recipe(built: Repo) -> None:
 
 
 def test_trainings_of_two_repos_do_not_share_the_cpu(repo: Repo, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1); pathlib.Path('ended').touch()\n" + NOTING)
+    with_trainer(repo, f"{HELD}pathlib.Path('ended').touch()\n{NOTING}")
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(repo.path, other, dirs_exist_ok=True)
     program = f"import pathlib; assert pathlib.Path({str(repo.path / 'ended')!r}).exists()\n" + NOTING
     (other / "trainer.py").write_text(program, encoding="utf-8")
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
     wait_for(Path("started"))
-    done = subprocess.run([*DOIT, "train:legal"], cwd=other, capture_output=True, text=True, check=False)
-    assert first.wait(30) == 0
-    assert done.returncode == 0, done.stdout
-    assert f"   legal: waiting for the CPU: the training of legal, process {first.pid} has it\n" in done.stdout
-    first.communicate()
+    second = subprocess.Popen([*DOIT, "train:legal"], cwd=other, stdout=subprocess.PIPE, text=True)
+    assert line_with("waiting for", second) == f"   legal: waiting for the CPU: the training of legal, process {first.pid} has it\n"
+    Path("go on").touch()
+    said = [one.communicate(timeout=60)[0] for one in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+
+
+def line_with(text: str, process: subprocess.Popen[str]) -> str:
+    """The next line with this text that the process says."""
+    assert process.stdout is not None
+    line = next((line for line in process.stdout if text in line), None)
+    assert line is not None
+    return line
+
+
+def that_waits(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A doit beside a training that is HELD, which goes on when this one has said that it waits; when it has ended."""
+    process = subprocess.Popen([*DOIT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    Path("go on").touch()
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, said + err)
 
 
 def wait_for(path: Path) -> None:
@@ -134,10 +161,10 @@ def wait_for(path: Path) -> None:
 
 @pytest.mark.parametrize("command", [(), ("-n", "4"), ("forget", "train:sales"), ("build", "legal")])
 def test_a_second_doit_says_who_builds_and_waits(repo: Repo, command: tuple[str, ...]) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "-n", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
-    second = subprocess.run([*DOIT, *command], capture_output=True, text=True, check=False)
+    second = that_waits(*command)
     out, err = first.communicate(timeout=30)
     assert (first.returncode, err) == (0, ""), out
     assert second.returncode == 0, second.stdout + second.stderr
@@ -150,11 +177,11 @@ def test_a_second_doit_says_who_builds_and_waits(repo: Repo, command: tuple[str,
 
 
 def test_looking_does_not_wait(repo: Repo) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2); pathlib.Path('ended').touch()\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "train"], stdout=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     plan = subprocess.run([*DOIT, "plan", "--json"], capture_output=True, text=True, check=False)
-    assert not Path("ended").exists()
+    Path("go on").touch()
     assert {step["step"] for step in json.loads(plan.stdout)["steps"]} >= {"train:legal", "train:sales"}
     assert "validate:shared" not in plan.stdout
     first.communicate(timeout=30)
@@ -279,10 +306,10 @@ def test_a_file_that_comes_to_match_a_pattern_during_a_build_is_found_by_the_nex
 
 
 def test_clean_waits_for_a_build_and_leaves_its_jobs(repo: Repo) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
-    clean = subprocess.run([*DOIT, "clean", "-a"], capture_output=True, text=True, check=False)
+    clean = that_waits("clean", "-a")
     assert first.wait(30) == 0, first.communicate()
     assert (clean.returncode, "is building here: waiting for its end" in clean.stderr) == (0, True)
     first.communicate()
@@ -292,11 +319,11 @@ def test_clean_waits_for_a_build_and_leaves_its_jobs(repo: Repo) -> None:
 
 
 def test_builds_are_kept_apart_though_all_local_things_are_deleted(repo: Repo) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(1)\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     shutil.rmtree(".ollamake")
-    second = subprocess.run([*DOIT, "train:legal"], capture_output=True, text=True, check=False)
+    second = that_waits("train:legal")
     assert "   another doit is building here: waiting for its end\n" in second.stderr
     assert (first.wait(30), second.returncode) == (0, 0)
     first.communicate()
@@ -332,24 +359,23 @@ def test_a_base_that_is_replaced_while_a_training_waits_for_the_cpu_is_what_it_i
 
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(repo.path, other, dirs_exist_ok=True)
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2)\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     (other / "dodo.py").write_text(DODO, encoding="utf-8")
     second = subprocess.Popen([*DOIT, "train:legal"], cwd=other, stdout=subprocess.PIPE, text=True)
-    assert second.stdout is not None
-    while "waiting for the CPU" not in (line := second.stdout.readline()):
-        assert line
+    line_with("waiting for the CPU", second)
     write_tiny_base(other / "base.gguf", seed=7)
-    assert (first.wait(30), second.wait(30)) == (0, 0)
-    assert "stale again" not in second.communicate()[0]
-    first.communicate()
+    Path("go on").touch()
+    said = [one.communicate(timeout=60)[0] for one in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "stale again" not in said[1]
     os.chdir(other)
     assert Repo(other, repo.server).doit("train:legal").ran == ["convert:legal"]  # it had read the base before
 
 
 def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> None:
-    with_trainer(repo, "import pathlib, time; pathlib.Path('started').touch(); time.sleep(2)\n" + NOTING)
+    with_trainer(repo, HELD + NOTING)
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     second = subprocess.Popen(DOIT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -358,6 +384,7 @@ def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> N
     second.send_signal(signal.SIGINT)
     out, err = second.communicate(timeout=20)
     assert (second.returncode, out, err) == (130, "", "")
+    Path("go on").touch()
     assert first.wait(30) == 0
     first.communicate()
 

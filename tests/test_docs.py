@@ -128,7 +128,9 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     pattern = re.search(r"s/\^    \\\((.*?)\\\)\$/", script)
     assert pattern is not None
     commands = re.findall(rf"^    ({pattern[1]})$", README, flags=re.MULTILINE)
-    assert commands == ["python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest -m \"not trainers\""]
+    assert commands == [
+        "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest -n 2 -m \"not trainers\""
+    ]
 
 
 def test_every_command_has_its_heading() -> None:
