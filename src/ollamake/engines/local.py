@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ollamake.engines.this_machine import Slots
+from ollamake.engines.port import Ended
+from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
 from ollamake.progress import TrainingProgress
 from ollamake.trainers import guard
@@ -28,14 +29,29 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 LOOK = 0.2  # seconds between two looks at a file that is followed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a training's program ended."""
+class Local:
+    """Trains on this machine: one training at a time on each of its GPUs, and one on its CPU."""
 
-    code: int  # of its exit; negative: by a signal
-    steps: int  # the last one that it told of
-    failure: Event | None  # what it says is to be mended
-    seconds_before: float = 0.0  # that builds before this one have spent on the job
+    name = "local"
+    is_here = True
+
+    @contextmanager
+    def place(self, name: str, gpus: int, cache: Path) -> Iterator[_Here]:
+        """GPUs, or the CPU, whose locks lie in `cache`."""
+        with training_slots(gpus, cache, name) as slots:
+            yield _Here(slots)
+
+
+class _Here:
+    """What a training on this machine has for itself."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.gpus = slots.gpus
+
+    def run(self, program: Trainer, job: Job, *, held: int, log: Path, events: Path) -> Ended:
+        """Run the job in its folder."""
+        return run_here(program, job, self.slots, held=held, log=log, events=events)
 
 
 def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:

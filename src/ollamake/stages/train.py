@@ -12,8 +12,8 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
 from ollamake.durable import sync_folder
-from ollamake.engines.local import Ended, run_here
-from ollamake.engines.this_machine import Slots, training_slots
+from ollamake.engines.chosen import engine_of
+from ollamake.engines.port import Ended, Place
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
 from ollamake.graph import Step, holdout_path, holds_out
@@ -37,7 +37,7 @@ LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool], mark_of: MarkOf) -> Receipt:
     """Train the model; the folder of what it makes appears whole, with its receipt, or not at all. Raises BuildError.
 
-    `begin` is called when the machine is ours. A training that a build before this one has finished is taken up where `is_current` says that its
+    `begin` is called when the place to train in is ours. A training that a build before this one has finished is taken up where `is_current` says that its
     receipt is that of now; one that was killed goes on from its last checkpoint.
     """
     program = trainer(model.train.trainer)
@@ -49,7 +49,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     place = _place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with training_slots(model.train.gpus, cache, model.name) as slots:
+    with engine_of().place(model.name, model.train.gpus, cache) as where:
         finished = _finished(step, place, is_current)
         if finished is not None:
             clear_jobs(step)
@@ -60,9 +60,9 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
         start = beginning(step, model, place, base["digest"], architecture)
         holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
-        with held_job(step, model, program, base, gpus=slots.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
+        with held_job(step, model, program, base, gpus=where.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
             job = held.job
-            ended = _run(program, held, slots, model, mark_of)
+            ended = _run(program, held, where, model, mark_of)
             try:
                 result = _result(program, job, step, architecture)
             except BuildError as error:  # whose path is gone in a moment
@@ -103,13 +103,13 @@ def _holdout(step: Step, model: Model, mark_of: MarkOf) -> Path | None:
     raise BuildError(msg, fix=f"write a larger `holdout` into a dataset of the model, or remove `{key}`")
 
 
-def _run(program: Trainer, held: Held, slots: Slots, model: Model, mark_of: MarkOf) -> Ended:
+def _run(program: Trainer, held: Held, where: Place, model: Model, mark_of: MarkOf) -> Ended:
     """Run the job. Where it fails, or is ended, it is left for the next build if that can go on with it."""
     job = held.job
     log, events = (job.folder.parent / name for name in (LOG, EVENTS))
     try:
         try:
-            ended = run_here(program, job, slots, held=held.lock, log=log, events=events)
+            ended = where.run(program, job, held=held.lock, log=log, events=events)
         except BuildError as error:
             key = "train.env" if model.train.env is not None else "train.command" if model.train.command else "train.trainer"
             msg = f"{mark_of(key)}: model {model.name!r}: {error}"
