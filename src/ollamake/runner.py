@@ -233,11 +233,11 @@ def end_servers() -> None:
 
 
 def taken_by(task: Any) -> tuple[str, int]:
-    """What a training takes: of the GPUs or of the CPU, and how many."""
+    """What a training takes: of the GPUs, of the CPU or elsewhere, and how many."""
     step = training_of(task)
     assert step is not None
     assert isinstance(step.subject, Model)
-    return slots_of(step.subject.train.gpus)
+    return slots_of(step.subject.train.gpus, launched=bool(step.subject.train.launch))
 
 
 def training_of(task: Any) -> Step | None:

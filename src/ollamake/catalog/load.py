@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
 from ollamake.catalog.held import not_found_yet, wrong_with_base
 from ollamake.catalog.kept import Kept
+from ollamake.catalog.launching import wrong_with_launch
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
@@ -203,7 +205,12 @@ class _Reading:
         train = train_of(layers)
         portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            for key, text, fix in (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_holdout(train, portions)):
+            wrong = (
+                wrong_with_trainer(train, self.shared.trainers, self.shared.advice),
+                wrong_with_launch(train),
+                wrong_with_holdout(train, portions),
+            )
+            for key, text, fix in chain.from_iterable(wrong):
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))

@@ -42,6 +42,7 @@ def _values(model: Model) -> Mapping[str, Any]:
         "train.system": train.system,
         **{f"train.{key}": value for key, value in train.recipe.items()},
         "train.env": list(train.env) if isinstance(train.env, tuple) else train.env,
+        "train.launch": list(train.launch) or None,
         "train.resources.gpu": train.gpus,
         "train.pin": "versions" if train.pins_versions else None,
     }

@@ -51,6 +51,10 @@ class Source:
         train = value.get("train", {})
         if isinstance(train.get("env"), str):
             value = {**value, "train": {**train, "env": self.below(train["env"])}}
+        if train.get("launch") and "/" in train["launch"][0]:  # else it is looked for on PATH
+            program, *words = train["launch"]
+            below = self.below(program)
+            value = {**value, "train": {**value["train"], "launch": [below if "/" in below else f"./{below}", *words]}}
         if "tests" in value:
             value = {**value, "tests": with_paths(value["tests"], self.below)}
         serve = value.get("serve", {})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MARKERS = "datasets"  # the folder below build/ that is no model's
-COMMAND_PLACES = ("text", "base", "out", "recipe")  # what `{...}` may stand for in train.command
+COMMAND_PLACES = ("text", "base", "out", "recipe", "gpus")  # what `{...}` may stand for in train.command
 
 
 def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:
@@ -116,6 +116,7 @@ class Train:
     patience: int | None = None  # epochs without a better loss of the holdout after which the training ends
     start: Start | None = None  # None: the base alone
     env: str | tuple[str, ...] | None = None  # where the trainer's packages are: folder of a venv, or words of a prefix; not part of the recipe
+    launch: tuple[str, ...] = ()  # words before the trainer's program, which runs it elsewhere; not part of the recipe
     gpus: int = 1  # that a training takes, where the machine has any; not part of the recipe
     pins_versions: bool = False  # does a new version of the trainer's packages train again?
 

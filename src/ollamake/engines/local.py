@@ -27,6 +27,7 @@ from ollamake.trainers.port import Command, Event, Job, Trainer
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 LOOK = 0.2  # seconds between two looks at a file that is followed
+LAUNCHED = 25.0  # seconds that a program has to end which runs elsewhere; fewer than jobs.ORPHAN, which the next build waits
 
 
 class Local:
@@ -54,10 +55,11 @@ class _Here:
         return run_here(program, job, self.slots, held=held, log=log, events=events)
 
 
-def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:
+def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path, launch: Sequence[str] = ()) -> Ended:
     """Run the job until its program ends, and show its progress. It is ended with this process. Raises BuildError where it can't be started.
 
     `held`: descriptor of the job's lock, which the program inherits. `log` and `events` are written anew, or added to where the job goes on.
+    `launch`: words before the program, which run it elsewhere. What these say themselves is shown until the program tells something.
     """
     command = program.plan(job)
     for name, content in command.files.items():
@@ -68,8 +70,11 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
         if told.tell() and not events.read_bytes().endswith(b"\n"):  # the build was killed in the middle of a line
             told.write("\n")
-        hearing = _Hearing(program, said, told, progress)
-        with _started(command, job.folder, said, (*slots.files, held), slots) as process:
+        hearing = _Hearing(program, said, told, progress, launch)
+        with (
+            _followed(log if launch else None, hearing.overhear),
+            _started(command, job.folder, said, (*slots.files, held), slots, launch=launch) as process,
+        ):
             assert process.stdout is not None  # it is a pipe
             read = process.stdout.readline
             try:
@@ -78,7 +83,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
                         hearing.hear(line)
                     code = process.wait()
             finally:
-                _end(process)
+                _end(process, LAUNCHED if launch else guard.PATIENCE)
     failure = hearing.last if hearing.last is not None and hearing.last.kind == "failed" else None
     return Ended(code=code, steps=hearing.steps, failure=failure, seconds_before=before)
 
@@ -91,7 +96,7 @@ def run_guarded(argv: Sequence[str], log: IO[str], environment: Mapping[str, str
     try:
         return process.wait()
     finally:
-        _end(process)
+        _end(process, guard.PATIENCE)
 
 
 def _guarded(argv: Sequence[str]) -> list[str]:
@@ -102,8 +107,9 @@ def _guarded(argv: Sequence[str]) -> list[str]:
 class _Hearing:
     """What is done with each line that a program writes."""
 
-    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress) -> None:
+    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress, launch: Sequence[str]) -> None:
         self.program, self.log, self.events, self.progress = program, log, events, progress
+        self.launcher = speaks_as(launch)
         self.last: Event | None = None
         self.steps = 0
         self._one = threading.Lock()  # lines come from a pipe and from a file
@@ -120,6 +126,17 @@ class _Hearing:
             self.events.write(json.dumps(_facts(event)) + "\n")
             self.events.flush()
             self.progress.show(event)
+
+    def overhear(self, line: str) -> None:
+        """A line of the log, which may be of what launches the program: `srun: job 7 queued and waiting for resources`."""
+        with self._one:
+            if self.last is None and line.startswith(self.launcher):
+                self.progress.show(Event(kind="note", reason=line.strip()))
+
+
+def speaks_as(launch: Sequence[str]) -> str:
+    """How a line begins that is said by what launches a program, and not by the program."""
+    return f"{Path(launch[0]).name}: " if launch else "\n"
 
 
 def _facts(event: Event) -> dict[str, Any]:
@@ -144,17 +161,27 @@ def _seconds_in(events: Path) -> float:
     return seconds
 
 
-def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int, ...], slots: Slots) -> subprocess.Popen[str]:
+def _started(
+    command: Command, folder: Path, log: IO[str], inherited: tuple[int, ...], slots: Slots, *, launch: Sequence[str]
+) -> subprocess.Popen[str]:
     """The trainer, behind a guard that ends it when this process is gone or closes its standard input."""
-    program = command.argv[0]
-    if shutil.which(program) is None:
+    argv = (*launch, *command.argv)
+    program = argv[0]
+    if not launch and shutil.which(program) is None:
         msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
         fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
         raise BuildError(msg, fix=fix)
     return subprocess.Popen(
-        _guarded(command.argv),
+        _guarded(argv),
         cwd=folder if command.in_job else None,
-        env={**os.environ, **_modules(), **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
+        env={
+            **os.environ,
+            **_modules(),
+            **slots.environment,
+            **command.environment,
+            guard.INHERITED: " ".join(map(str, inherited)),
+            **({guard.PATIENT: str(LAUNCHED)} if launch else {}),
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -171,12 +198,12 @@ def _modules() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))} if places else {}
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], patience: float) -> None:
     """End the trainer and what it has started, if it still runs: this build is being ended."""
     assert process.stdin is not None  # it is a pipe
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(3 * guard.PATIENCE)
+        process.wait(3 * patience)
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
+from ollamake.catalog.launching import launched_by
 from ollamake.digest import digest_file
 from ollamake.durable import sync_folder
 from ollamake.engines.chosen import engine_of
+from ollamake.engines.launched import NO_MEMORY, SIGNALS, said_alone
 from ollamake.engines.port import Ended, Place
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
@@ -49,7 +51,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     place = _place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with engine_of().place(model.name, model.train.gpus, cache) as where:
+    with engine_of(launched_by(model)).place(model.name, model.train.gpus, cache) as where:
         finished = _finished(step, place, is_current)
         if finished is not None:
             clear_jobs(step)
@@ -129,9 +131,14 @@ def _check_end(ended: Ended, log: Path, model: Model, mark_of: MarkOf) -> None:
         msg = f"{mark}: model {model.name!r}: {ended.failure.reason}"
         raise BuildError(msg, fix=ended.failure.fix or None)
     if ended.code:
-        code = ended.code
+        launch = model.train.launch
+        code = 128 - ended.code if launch and ended.code in SIGNALS else ended.code
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+        how += " (out of memory)" if launch and code == NO_MEMORY else ""
         said = last_lines(log)
+        if said_alone(launch, said):
+            msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and the trainer has said nothing; {_below_here(log)} ends:\n{said}"
+            raise BuildError(msg, fix="mend train.launch in the catalog, or what it speaks of; then run `doit` again")
         msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {how}" + (f"; {_below_here(log)} ends:\n{said}" if said else "")
         raise BuildError(msg, fix=f"read {_below_here(log)}; then run `doit` again")
 
