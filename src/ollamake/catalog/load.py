@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ollamake.catalog.adapters import wrong_with_adapter
 from ollamake.catalog.advice import TOO_LONG, is_too_long, shown
+from ollamake.catalog.caching import cache_of
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
 from ollamake.catalog.held import not_found_yet, wrong_with_base
@@ -96,6 +96,7 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
         kept_versions=int(first.value.get("ollama", {}).get("keep", 1)),
         datasets=tuple(datasets.values()),
         models=tuple(whole.values()),
+        cache=cache_of(first.value.get("cache", {}), first.below, first.mark, readings[0].fault),
         policy=first.value.get("policy", {}),
         warnings=(*unused(models.values(), bases.values(), datasets.values(), libraries), *unused_types(layers)),
         layers=layers,
@@ -205,12 +206,8 @@ class _Reading:
         train = train_of(layers)
         portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            wrong = (
-                wrong_with_trainer(train, self.shared.trainers, self.shared.advice),
-                wrong_with_launch(train),
-                wrong_with_holdout(train, portions),
-            )
-            for key, text, fix in chain.from_iterable(wrong):
+            wrong = (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_launch(train))
+            for key, text, fix in (*wrong, *wrong_with_holdout(train, portions)):
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ollamake.engines.local import run_here, speaks_as
+from ollamake.engines.local import run_here
+from ollamake.engines.overheard import speaks_as
 from ollamake.engines.port import Ended
 from ollamake.engines.this_machine import Slots
 from ollamake.trainers.port import Job, Trainer

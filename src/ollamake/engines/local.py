@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from ollamake.engines.overheard import Overheard
 from ollamake.engines.port import Ended
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
@@ -70,9 +71,10 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
         if told.tell() and not events.read_bytes().endswith(b"\n"):  # the build was killed in the middle of a line
             told.write("\n")
-        hearing = _Hearing(program, said, told, progress, launch)
+        overheard = Overheard(launch, log, lambda line: progress.show(Event(kind="note", reason=line)))
+        hearing = _Hearing(program, said, told, progress, before=overheard.end)
         with (
-            _followed(log if launch else None, hearing.overhear),
+            overheard.shown(),
             _started(command, job.folder, said, (*slots.files, held), slots, launch=launch) as process,
         ):
             assert process.stdout is not None  # it is a pipe
@@ -107,9 +109,9 @@ def _guarded(argv: Sequence[str]) -> list[str]:
 class _Hearing:
     """What is done with each line that a program writes."""
 
-    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress, launch: Sequence[str]) -> None:
+    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress, before: Callable[[], None]) -> None:
         self.program, self.log, self.events, self.progress = program, log, events, progress
-        self.launcher = speaks_as(launch)
+        self.before = before  # the first event
         self.last: Event | None = None
         self.steps = 0
         self._one = threading.Lock()  # lines come from a pipe and from a file
@@ -121,22 +123,13 @@ class _Hearing:
                 self.log.write(line)
                 self.log.flush()
                 return
+            if self.last is None:
+                self.before()
             self.last = event
             self.steps = max(self.steps, event.step)
             self.events.write(json.dumps(_facts(event)) + "\n")
             self.events.flush()
             self.progress.show(event)
-
-    def overhear(self, line: str) -> None:
-        """A line of the log, which may be of what launches the program: `srun: job 7 queued and waiting for resources`."""
-        with self._one:
-            if self.last is None and line.startswith(self.launcher):
-                self.progress.show(Event(kind="note", reason=line.strip()))
-
-
-def speaks_as(launch: Sequence[str]) -> str:
-    """How a line begins that is said by what launches a program, and not by the program."""
-    return f"{Path(launch[0]).name}: " if launch else "\n"
 
 
 def _facts(event: Event) -> dict[str, Any]:
