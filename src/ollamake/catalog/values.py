@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MARKERS = "datasets"  # the folder below build/ that is no model's
+ENGINES = (LOCAL, RAY) = ("local", "ray")
 COMMAND_PLACES = ("text", "base", "out", "recipe")  # what `{...}` may stand for in train.command
 
 
@@ -148,6 +149,20 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Where a model is trained; no part of its recipe."""
+
+    kind: str = "local"  # one of ENGINES
+    address: str | None = None  # of a Ray cluster; None: $RAY_ADDRESS, else the one that this machine belongs to
+    resources: Mapping[str, float] = field(default_factory=dict)  # that a training takes of a node, by Ray's names
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)  # Ray's own: what a node installs and sets before a training
+    retries: int = 3  # of a training whose node was lost
+    checkpoints: str | None = (
+        None  # fsspec url, or path as seen from the working directory: where checkpoints are kept that another node goes on from
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
     """How a model is served."""
 
@@ -168,6 +183,7 @@ class Model:
     portions: tuple[Portion, ...]  # of datasets, in the order in which they are read
     shuffle: bool  # are the records of all of them mixed, by the seed?
     train: Train
+    engine: Engine = field(default_factory=Engine)
     adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
