@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
 
 from ollamake import freshness
+from ollamake.cache.shared import SharedCache
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
@@ -42,6 +42,7 @@ class Run:
     def __init__(self, sights: Sights, steps: Sequence[Step] = ()) -> None:
         self.sights = sights
         self.steps = steps
+        self.cache = None if sights.catalog.cache is None else SharedCache(sights.catalog.cache)  # made now, to be one for all processes of the run
         self.uses: dict[Address, servers.Use] = {}
         self._users = 0  # steps that talk to a server now
         self._guard = threading.Lock()  # doit may run steps in threads
@@ -77,6 +78,8 @@ class Run:
 
                 clear_jobs(step)
                 return self.told(step, adopted, fresh=True)
+            from ollamake.stages.missing import require_files
+
             require_files(step)
             refusal = refused_by_policy(self.sights, step, self.steps) or refused_mixture(self.sights, step)
             if refusal is not None:
@@ -143,12 +146,19 @@ class Run:
 
     def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
         """The values of a doit task that was done."""
-        known = {"step": step.record_id, "block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
+        from_cache = {} if fresh or "cache" not in receipt.outcome or step.stage != "train" else {"from cache": receipt.seconds}
+        known = {
+            **from_cache,
+            "step": step.record_id,
+            "block": receipt.record.as_json(),
+            "place": self.sights.place(step),
+            "learnt": digest_cache().news(),
+        }
         return {OURS: {**known, "fresh": fresh}}
 
     def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
         """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""
-        from ollamake.stages.train import train
+        from ollamake.stages.cached import trained
 
         def is_current(receipt: Receipt) -> bool:
             return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
@@ -159,7 +169,8 @@ class Run:
         def mark_of(key: str) -> Mark:
             return self.sights.catalog.mark_of(model.name, key) or model.mark
 
-        return train(step, model, lambda: self.begun(step, why), is_current, mark_of)
+        cache, pinned = self.cache, self.sights.pinned(step)
+        return trained(step, model, lambda: self.begun(step, why), is_current, mark_of, cache=cache, pinned=pinned, again=again)
 
     def stage(self, step: Step, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
@@ -175,8 +186,9 @@ class Run:
             return convert(step, model)
         if step.stage == "package":
             from ollamake.stages.package import package
+            from ollamake.stages.packed import Packed
 
-            return package(step, model, self.sights.kind(step))
+            return package(step, model, self.sights.kind(step), Packed(self.cache, step, self.sights.keys(step)))
         return self.on_a_server(step, model, reasons)
 
     def on_a_server(self, step: Step, model: Model, reasons: tuple[Reason, ...]) -> dict[str, Any]:
@@ -227,19 +239,3 @@ class Run:
                     servers.end_unused(host.address)
                 elif not self._users:
                     self.uses.pop(host.address).end()
-
-
-def require_files(step: Step) -> None:
-    """Raise BuildError where a file that no step makes is not there."""
-    missing = [path for path in step.reads if not Path(path).exists()]
-    subject = step.subject
-    if not missing:
-        return
-    if isinstance(subject, Model) and subject.base.gguf in missing:
-        raise subject.base.missing()
-    if step.stage == "package":
-        from ollamake.stages.package import refuse_pickle
-
-        refuse_pickle(missing)
-    msg = f"{subject.mark}: {step.stage} {step.name!r}: no such file: {', '.join(missing)}"
-    raise BuildError(msg, fix="put it there, or mend the path in the catalog")

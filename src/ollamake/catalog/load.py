@@ -12,6 +12,7 @@ from typing import Any
 
 from ollamake.catalog.adapters import wrong_with_adapter
 from ollamake.catalog.advice import TOO_LONG, is_too_long, shown
+from ollamake.catalog.caching import cache_of
 from ollamake.catalog.engine import engine_of, wrong_with_engine
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
@@ -95,6 +96,7 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
         kept_versions=int(first.value.get("ollama", {}).get("keep", 1)),
         datasets=tuple(datasets.values()),
         models=tuple(whole.values()),
+        cache=cache_of(first.value.get("cache", {}), first.below, first.mark, readings[0].fault),
         policy=first.value.get("policy", {}),
         warnings=(*unused(models.values(), bases.values(), datasets.values(), libraries), *unused_types(layers)),
         layers=layers,

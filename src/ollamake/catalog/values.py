@@ -218,6 +218,18 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Where adapters are shared, so that they are trained once for everybody."""
+
+    url: str  # of any filesystem that fsspec knows, or the path of a folder, relative to the working directory
+    read: bool = True
+    write: bool = True
+    timeout: float = 10.0  # seconds that it has to answer
+    packed: int | None = None  # bytes that served weights may take there; None: they are not shared
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """All of `models.yaml`, and what it includes."""
 
@@ -226,6 +238,7 @@ class Catalog:
     kept_versions: int = 1  # of a model, in Ollama, beside the one that is used
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
+    cache: Cache | None = None
     policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
     warnings: tuple[Fault, ...]  # entries and keys that nothing uses, and recipes that are better otherwise
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first

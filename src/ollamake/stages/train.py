@@ -6,12 +6,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
-from ollamake.durable import sync_folder
 from ollamake.engines.chosen import engine_of
 from ollamake.engines.port import Ended, Place
 from ollamake.errors import BuildError
@@ -22,12 +20,12 @@ from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
-from ollamake.stages.jobs import Held, clear_jobs, held_job, jobs_left
+from ollamake.stages.delivery import data_of, deliver, finished, place_for
+from ollamake.stages.jobs import Held, clear_jobs, held_job
 from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
-from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT
-from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, read_receipt, write_receipt
+from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, write_receipt
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import ADAPTER, Job, Trainer, trainer
 
@@ -46,14 +44,14 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     if program.capabilities.makes == ADAPTER:
         check_recipe(model, architecture, mark_of)
     check_source(model, architecture)
-    place = _place_for(Path(step.writes[0]).parent)
+    place = place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with engine_of().place(model.name, model.train.gpus, cache) as where:
-        finished = _finished(step, place, is_current)
-        if finished is not None:
+        done = finished(step, place, is_current)
+        if done is not None:
             clear_jobs(step)
-            return finished
+            return done
         check_room(model, program, architecture, text.parent)
         sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
         base = base_as_read(model.base, program.capabilities.reads_base, cache)
@@ -82,11 +80,11 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
                 "recipe": told(model.train.recipe),
                 "steps": ended.steps,
                 "start": start.facts(),
-                "data": _data_of(step),
+                "data": data_of(step),
             }
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
-            _deliver(result, place, step)
+            deliver(result, place, step)
             shutil.rmtree(job.folder, ignore_errors=True)
     return receipt
 
@@ -147,66 +145,6 @@ def _result(program: Trainer, job: Job, step: Step, architecture: Architecture) 
     for path in step.writes if folder != job.out else ():
         os.replace(folder / Path(path).name, job.out / Path(path).name)
     return job.out
-
-
-def _finished(step: Step, adapter: Path, is_current: Callable[[Receipt], bool]) -> Receipt | None:
-    """The receipt of what would be trained now and is there: delivered while we waited, or finished in a job of a build that was killed then."""
-    for folder in (adapter, *(left / "out" for left in jobs_left(step))):
-        receipt = read_receipt(folder / RECEIPT)
-        if receipt is None or not is_current(receipt) or any(_digest_in(folder, path) != digest for path, digest in receipt.record.targets.items()):
-            continue
-        if folder != adapter:
-            _deliver(folder, adapter, step)
-        return receipt
-    return None
-
-
-def _digest_in(folder: Path, path: str) -> str | None:
-    try:
-        return digest_file(folder / Path(path).name)
-    except OSError:
-        return None
-
-
-def _data_of(step: Step) -> list[dict[str, Any]]:
-    """The datasets behind the text: name, digest and number of records of each, as its conversion has noted them."""
-    text = Path(step.reads[0])
-    receipt = read_receipt(text.parent / f"convert-{step.name}.{RECEIPT}")
-    known = receipt is not None and receipt.record.targets.get(step.reads[0]) == file_digest(text)
-    return list(receipt.outcome.get("data", [])) if receipt and known else []
-
-
-def _place_for(adapter: Path) -> Path:
-    """The adapter's folder, where it may be a link to another, once it is sure that it can be put there: before hours are spent on it."""
-    place = Path(os.path.realpath(adapter))
-    if place.exists() and not place.is_dir():
-        msg = f"{adapter} is in the way: it is not a folder"
-        raise BuildError(msg, fix="move it away, then run `doit` again")
-    there = next(folder for folder in place.parents if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        msg = f"{adapter} can't be written: {there} is no folder that you may write to"
-        raise BuildError(msg, fix="give yourself the right to, then run `doit` again")
-    return place
-
-
-def _deliver(out: Path, adapter: Path, step: Step) -> None:
-    """Put the files that were made into their folder, whole; what was there before is replaced."""
-    adapter.parent.mkdir(parents=True, exist_ok=True)
-    partial, before = (adapter.with_name(f".{adapter.name}.{kind}") for kind in ("partial", "before"))
-    for left in (partial, before):
-        shutil.rmtree(left, ignore_errors=True)
-    partial.mkdir()
-    more = [PRINTS] if (out / PRINTS).exists() else []
-    for name in (*(Path(path).name for path in step.writes), RECEIPT, *more):
-        shutil.copyfile(out / name, partial / name)
-        with (partial / name).open("rb") as file:
-            os.fsync(file.fileno())  # hours went into it
-    sync_folder(partial)
-    if adapter.exists():
-        os.rename(adapter, before)
-    os.rename(partial, adapter)
-    sync_folder(adapter.parent)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _below_here(path: Path) -> Path:
