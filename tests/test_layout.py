@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "trainers": "errors digest records spelling lora durable",
     "bars": "say",
     "progress": "duration spelling say bars trainers",
-    "engines": "errors digest say locks trainers progress durable",
+    "engines": "errors digest say durable locks cache trainers progress",
     "ollama": "errors digest catalog state logs say folders locks progress",
     "stages": "errors digest duration spelling catalog records gate graph freshness lora bases durable logs say folders locks state cache trainers progress engines ollama",
     "sights": "digest catalog graph freshness state trainers ollama stages",
