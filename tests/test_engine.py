@@ -8,7 +8,7 @@ import pytest
 
 from conftest import Repo
 from ollamake.catalog.load import load_catalog
-from ollamake.catalog.values import Engine
+from ollamake.catalog.places import Engine
 
 RAY = 'engine: {kind: ray, address: "127.0.0.1:1", resources: {CPU: 2}, retries: 1, checkpoints: kept}\n'
 

@@ -15,7 +15,7 @@ from ollamake.call import current, groups
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.engine import with_engine
 from ollamake.catalog.load import load_catalog
-from ollamake.catalog.values import LOCAL
+from ollamake.catalog.places import LOCAL
 from ollamake.drift import base_warnings
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ollamake.catalog.layers import Layers
-from ollamake.catalog.values import Catalog, Engine
+from ollamake.catalog.places import Engine
+from ollamake.catalog.values import Catalog
 
 RESOURCES = ("CPU", "GPU", "memory")  # that Ray knows by itself
 _CREDENTIALS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")

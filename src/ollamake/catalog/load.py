@@ -206,8 +206,8 @@ class _Reading:
         train, engine = train_of(layers), engine_of(layers)
         portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            wrong = (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_holdout(train, portions))
-            for key, text, fix in (*wrong, *wrong_with_engine(engine)):
+            wrong = wrong_with_trainer(train, self.shared.trainers, self.shared.advice)
+            for key, text, fix in (*wrong, *wrong_with_holdout(train, portions), *wrong_with_engine(engine)):
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
@@ -245,7 +245,6 @@ class _Reading:
     @cached_property
     def defaults(self) -> Layers:
         """What this file says of all its models, then what those say that include it; in the end what the first one says beside its defaults."""
-        around = tuple(self.source.around())
-        engine = {key: around[-1].value[key] for key in ("engine",) if key in around[-1].value}
-        defaults = (source.layer(("defaults",), source.value["defaults"]) for source in around if "defaults" in source.value)
-        return (*defaults, *((around[-1].layer((), engine),) if engine else ()))
+        *_, first = around = tuple(self.source.around())
+        engine = (first.layer((), {"engine": first.value["engine"]}),) if "engine" in first.value else ()
+        return (*(source.layer(("defaults",), source.value["defaults"]) for source in around if "defaults" in source.value), *engine)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollamake.catalog.expanded import told, written
-from ollamake.catalog.values import LOCAL, Catalog, Model
+from ollamake.catalog.places import LOCAL
+from ollamake.catalog.values import Catalog, Model
 from ollamake.errors import Mark
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ollamake.catalog.places import Engine
 from ollamake.errors import BuildError, Fault, Mark
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MARKERS = "datasets"  # the folder below build/ that is no model's
-ENGINES = (LOCAL, RAY) = ("local", "ray")
 COMMAND_PLACES = ("text", "base", "out", "recipe")  # what `{...}` may stand for in train.command
 
 
@@ -146,20 +146,6 @@ class Train:
     def is_held_to_the_holdout(self) -> bool:
         """Do the records that are held out decide the adapter?"""
         return self.keep == "best" or self.patience is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """Where a model is trained; no part of its recipe."""
-
-    kind: str = "local"  # one of ENGINES
-    address: str | None = None  # of a Ray cluster; None: $RAY_ADDRESS, else the one that this machine belongs to
-    resources: Mapping[str, float] = field(default_factory=dict)  # that a training takes of a node, by Ray's names
-    runtime_env: Mapping[str, Any] = field(default_factory=dict)  # Ray's own: what a node installs and sets before a training
-    retries: int = 3  # of a training whose node was lost
-    checkpoints: str | None = (
-        None  # fsspec url, or path as seen from the working directory: where checkpoints are kept that another node goes on from
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
