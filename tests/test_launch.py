@@ -216,3 +216,12 @@ def test_the_doctor_says_that_the_program_is_missing(repo: Repo) -> None:
     result = repo.doit("doctor")
     assert result.code == 1
     assert "no such program: srunn, used by 2 models\n" in result.out
+
+
+def test_words_before_what_ray_starts_by_itself(repo: Repo) -> None:
+    launch(repo, "srun")
+    repo.replace("    data: [shared]\n", "    data: [shared]\n    engine: {kind: ray}\n")
+    result = repo.doit()
+    assert result.code == 3
+    said = "models.yaml:3: model 'legal': launch: engine 'ray' starts the training itself, and no words before it\n  fix: write `launch: []` into "
+    assert said in result.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ollamake.catalog.places import LOCAL
 from ollamake.catalog.training import Wrong
 from ollamake.catalog.values import Model, Train
 from ollamake.spelling import closest
@@ -19,8 +20,11 @@ def launched_by(model: Model) -> tuple[str, ...]:
     return tuple(_PLACE.sub(lambda place: values[place[1]], word) for word in model.train.launch)
 
 
-def wrong_with_launch(train: Train) -> Iterator[Wrong]:
-    """Places that stand for nothing."""
+def wrong_with_launch(train: Train, engine: str) -> Iterator[Wrong]:
+    """Places that stand for nothing, and words before what an engine runs by itself."""
+    if train.launch and engine != LOCAL:
+        text = f"launch: engine {engine!r} starts the training itself, and no words before it"
+        yield "train.launch", text, "write `launch: []` into the model's `train:`, or `engine: {kind: local}` into the model"
     for word in train.launch:
         for place in _PLACE.findall(word):
             if place not in LAUNCH_PLACES:
