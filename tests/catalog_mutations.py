@@ -45,7 +45,7 @@ models:
     - {dataset: team-own, metric: loss, max: 2, no_worse_than: base, limit: 4}
   given: {base: small, adapter: "${DATA}/adapter", serve: {weights: merged, template: "{{ .Prompt }}"}}
 """,
-    "shared/bases.yaml": "version: 1\nbases:\n  small: {gguf: ../s.gguf, defaults: {train: {rank: 4, pin: versions, resources: {gpu: 0}}}}\n",
+    "shared/bases.yaml": 'version: 1\nbases:\n  small: {gguf: ../s.gguf, defaults: {train: {rank: 4, pin: versions, resources: {gpu: 0}, launch: [srun, "--job-name={name}"]}}}\n',
     "teams/a/models.yaml": """\
 version: 1
 defaults: {train: {trainer: peft}}

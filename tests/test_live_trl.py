@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from live_fixtures import taught
+from ollamake.lora.architecture import read_architecture
+from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.ollama.address import Address
+from ollamake.trainers.port import Command, Event, Job
 from ollamake.trainers.trl import TrlTrainer
 from trainer_builds import killed_and_taken_up
-from trainer_jobs import TrainsForOllama, environment, make_job
+from trainer_jobs import Running, TrainsForOllama, environment, make_job, trained
 
 # Not marked `trainers`: CI runs it, as the one of its kind.
 pytestmark = [pytest.mark.live, pytest.mark.trainers, pytest.mark.filterwarnings("default")]  # transformers and torch warn of their own
@@ -90,3 +97,67 @@ print(json.dumps([[list(example.ids), example.labels] for example in found]))
 
 def test_a_build_that_was_killed_goes_on_and_its_model_answers(base_gguf: Path, real_address: Address, tmp_path: Path) -> None:
     killed_and_taken_up(tmp_path, "trl", environment("trl", *PACKAGES), base_gguf, real_address)
+
+
+class OnTwoProcessors(TrlTrainer):
+    """Two processes, started by torchrun as for two GPUs, that compute on the CPU and talk by gloo."""
+
+    def plan(self, job: Job) -> Command:
+        command = super().plan(job)
+        native = json.loads(command.files["train.json"])
+        native["arguments"]["use_cpu"] = True
+        return replace(command, files={**command.files, "train.json": json.dumps(native)})
+
+
+def losses_of(events: list[Event]) -> list[float | None]:
+    return [event.loss for event in events if event.kind == "step"]
+
+
+def test_two_processes_learn_what_one_does_and_tell_it_once(base_gguf: Path, tmp_path: Path) -> None:
+    env = environment("trl", *PACKAGES)
+    alone, shared = (make_job(tmp_path / name, base_gguf, env, taught(4), epochs=2) for name in ("alone", "shared"))
+    once = trained(TrlTrainer(), alone)
+    twice = trained(OnTwoProcessors(), replace(shared, gpus=2))
+    assert [(event.kind, event.step) for event in twice] == [(event.kind, event.step) for event in once]
+    assert losses_of(twice) == pytest.approx(losses_of(once), rel=1e-3)
+    read_peft_adapter(TrlTrainer().collect(shared.folder), read_architecture(base_gguf))  # raises what is wrong with it
+
+
+@pytest.mark.thorough
+def test_two_processes_end_together_and_go_on_together(base_gguf: Path, tmp_path: Path) -> None:
+    """Five records in batches of four: the second step of an epoch has one left, and fills it up."""
+    job = replace(make_job(tmp_path / "job", base_gguf, environment("trl", *PACKAGES), taught(5), epochs=3), gpus=2)
+    running = Running(OnTwoProcessors(), job)
+    for event in running.events():
+        if event.kind == "checkpoint" and event.step == 3:
+            assert len(processes_in(job.folder)) >= 3
+            os.killpg(running.process.pid, signal.SIGTERM)
+            break
+    running.process.wait(60)
+    assert processes_in(job.folder) == []
+    checkpoint = TrlTrainer().checkpoint(job.folder)
+    assert checkpoint is not None
+    begun = int(checkpoint.name.removeprefix("checkpoint-"))
+    events = trained(OnTwoProcessors(), replace(job, checkpoint=checkpoint))
+    assert [event.step for event in events if event.kind == "resumed"] == [begun]
+    assert [event.step for event in events if event.kind == "step"] == list(range(begun + 1, job.steps + 1))
+
+
+def test_gpus_that_are_not_there_end_a_training_before_it_begins(base_gguf: Path, tmp_path: Path) -> None:
+    job = replace(make_job(tmp_path / "job", base_gguf, environment("trl", *PACKAGES), taught(4), epochs=1), gpus=2)
+    running = Running(TrlTrainer(), job)
+    (failed,) = [event for event in running.events() if event.kind != "loading"]
+    assert running.process.returncode == 1
+    assert (failed.kind, failed.key) == ("failed", "resources.gpu")
+    assert failed.reason == "it has 2 GPUs by train.resources, and where it runs there are 0"
+    assert failed.fix == "have train.launch ask for 2, or write `resources: {gpu: 0}`"
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Those that run in this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.joinpath("cwd").resolve() == folder.resolve():
+                found.append(process.name)
+    return found

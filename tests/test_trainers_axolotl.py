@@ -108,6 +108,7 @@ def test_the_plan_of_a_training_on_the_cpu() -> None:
         "ollamake/trainers/examples.py",
         "ollamake/trainers/hf_ended.py",
         "ollamake/trainers/hf_examples.py",
+        "ollamake/trainers/hf_gpus.py",
         "ollamake/trainers/hf_progress.py",
         "ollamake/trainers/native_options.py",
         "ollamake_axolotl.py",
@@ -145,7 +146,7 @@ def test_a_batch_is_dealt_out_to_the_gpus_and_its_rounds() -> None:
 def test_a_batch_that_can_not_be_dealt_out_is_refused() -> None:
     with pytest.raises(BuildError) as raised:
         AxolotlTrainer().plan(replace(JOB, gpus=3))
-    assert str(raised.value) == "batch_size 4 can't be dealt out to 3 GPUs\n  fix: write `resources: {gpu: 1}`, or a batch_size that 3 divides"
+    assert str(raised.value) == "batch_size 4 can't be dealt out to 3 GPUs\n  fix: write `resources: {gpu: 2}`, or a batch_size that 3 divides"
 
 
 def test_options_are_axolotls_own_keys() -> None:

@@ -77,6 +77,7 @@ CARRIED = [
     "ollamake/trainers/examples.py",
     "ollamake/trainers/hf_ended.py",
     "ollamake/trainers/hf_examples.py",
+    "ollamake/trainers/hf_gpus.py",
     "ollamake/trainers/hf_progress.py",
     "ollamake/trainers/native_options.py",
     "ollamake/trainers/sft_run.py",
@@ -142,8 +143,9 @@ def test_several_gpus_share_a_batch() -> None:
     assert not {"CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU"} & set(command.environment)
     found = native(TrlTrainer(), job)["arguments"]
     assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"]) == (2, 2)
+    assert found["ddp_find_unused_parameters"] is False
     with pytest.raises(
-        BuildError, match=r"^batch_size 4 can't be dealt out to 3 GPUs\n  fix: write `resources: \{gpu: 1\}`, or a batch_size that 3 divides$"
+        BuildError, match=r"^batch_size 4 can't be dealt out to 3 GPUs\n  fix: write `resources: \{gpu: 2\}`, or a batch_size that 3 divides$"
     ):
         TrlTrainer().plan(replace(JOB, gpus=3))
 

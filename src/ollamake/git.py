@@ -113,6 +113,20 @@ class Clone:
                     edited.append(path)
         return edited
 
+    def at_tips(self, path: str) -> list[bytes]:
+        """What a file holds, by its path from the root, at the tips of branches, of those of remotes, and of tags: each content once. Raises BuildError."""
+        tips = dict.fromkeys(_said(_git(self.root, "for-each-ref", "--format=%(objectname)")).decode().split())
+        asked = "".join(f"{tip}:{path}\n" for tip in (*tips, "HEAD"))
+        said = _said(_git(self.root, "cat-file", "--batch-check=%(objecttype) %(objectname)", told=asked.encode())).decode(errors="replace")
+        ids = dict.fromkeys(line.removeprefix("blob ") for line in said.splitlines() if line.startswith("blob "))
+        return list(self.contents(ids).values())
+
+    def known(self, commits: Iterable[str]) -> set[str]:
+        """Those of these commits that are in this clone. Raises BuildError."""
+        asked = "".join(f"{commit}\n" for commit in dict.fromkeys(commits))
+        said = _said(_git(self.root, "cat-file", "--batch-check=%(objecttype) %(objectname)", told=asked.encode())).decode(errors="replace")
+        return {line.removeprefix("commit ") for line in said.splitlines() if line.startswith("commit ")}
+
     def contents(self, ids: Iterable[str]) -> dict[str, bytes]:
         """What git has under these ids. Raises BuildError where it has not got them all."""
         wanted = list(dict.fromkeys(ids))

@@ -96,6 +96,7 @@ def _of_base(base: Base) -> Iterator[Objection]:
 def _objections(models: Mapping[str, Model], model: Model, program: Trainer) -> Iterator[Objection]:
     train, can = model.train, program.capabilities
     yield from program.objections(train.recipe)
+    yield from program.gpu_objections(train.recipe, train.gpus)
     yield from targets_refused(train.recipe)
     if train.is_held_to_the_holdout and not can.evaluates:
         key = "keep" if train.keep == "best" else "patience"

@@ -14,6 +14,7 @@ from doit.reporter import ConsoleReporter
 
 from ollamake.call import current
 from ollamake.duration import duration
+from ollamake.say import put
 from ollamake.spelling import counted
 from ollamake.state.digests import digest_cache
 
@@ -36,6 +37,7 @@ class Reporter(ConsoleReporter):
         self.waiting: dict[str, set[str]] = {}  # model -> its steps that are not done
         self.states: dict[str, str] = {}  # model -> one of STATES
         self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
+        self.from_cache: list[float] = []  # what each training took that was done elsewhere, in seconds
         self.edited: list[str] = []  # what was edited while a step read it
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
@@ -48,6 +50,10 @@ class Reporter(ConsoleReporter):
             if step is not None and step.stage != "validate":
                 self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
+
+    def write(self, text: str) -> None:
+        """Write this; bars of trainings that still run stay below it."""
+        put(self.outstream, text)
 
     def end(self, number: int, _: object) -> None:
         """End the run, as an error does."""
@@ -63,6 +69,7 @@ class Reporter(ConsoleReporter):
         """A step is done."""
         told = (task.values or {}).get("ollamake", {})
         self.done(task, fresh=bool(told.get("fresh")))
+        self.from_cache.extend([told["from cache"]] if "from cache" in told else ())
         self.edited.extend(f"{name} was edited while {task.name} ran" for name in told.get("block", {}).get("edited", ()))
 
     def skip_uptodate(self, task: Any) -> None:
@@ -91,6 +98,8 @@ class Reporter(ConsoleReporter):
                 print(warning, file=sys.stderr)
         if self.states or current().seals:
             self.write(f"{self.summary()}\n")
+        if self.from_cache:
+            self.write(f"{counted(len(self.from_cache), 'adapter')} from the cache ({duration(sum(self.from_cache))} of training by others)\n")
 
     def tell_failures(self) -> None:
         """What failed, whole; what was not done for that; and in the end each failure in a line, and how to go on."""

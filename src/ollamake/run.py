@@ -8,17 +8,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
 
 from ollamake import freshness
+from ollamake.cache.shared import SharedCache
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
 from ollamake.drift import refused_by_policy, refused_mixture
-from ollamake.errors import AdaptersRefusedError, BuildError, Mark, with_fix
+from ollamake.errors import AdaptersRefusedError, BuildError, Mark, WithdrawnError, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import ON_A_SERVER, Step
 from ollamake.ollama import server as servers
@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
 
 
+class Withdrawn(TaskFailed):  # type: ignore[misc]  # doit has no types
+    """A step was not done, though nothing is wrong with it."""
+
+
 class Run:
     """What the steps of a run share."""
 
     def __init__(self, sights: Sights, steps: Sequence[Step] = ()) -> None:
         self.sights = sights
         self.steps = steps
+        self.cache = None if sights.catalog.cache is None else SharedCache(sights.catalog.cache)  # made now, to be one for all processes of the run
         self.uses: dict[Address, servers.Use] = {}
         self._users = 0  # steps that talk to a server now
         self._guard = threading.Lock()  # doit may run steps in threads
@@ -77,6 +82,8 @@ class Run:
 
                 clear_jobs(step)
                 return self.told(step, adopted, fresh=True)
+            from ollamake.stages.missing import require_files
+
             require_files(step)
             refusal = refused_by_policy(self.sights, step, self.steps) or refused_mixture(self.sights, step)
             if refusal is not None:
@@ -91,6 +98,8 @@ class Run:
                 from ollamake.fallback import done_with_merged
 
                 return done_with_merged(self, step)
+        except WithdrawnError as error:
+            return Withdrawn(str(error))
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read
@@ -143,12 +152,19 @@ class Run:
 
     def told(self, step: Step, receipt: Receipt, *, fresh: bool = False) -> dict[str, Any]:
         """The values of a doit task that was done."""
-        known = {"step": step.record_id, "block": receipt.record.as_json(), "place": self.sights.place(step), "learnt": digest_cache().news()}
+        from_cache = {} if fresh or "cache" not in receipt.outcome or step.stage != "train" else {"from cache": receipt.seconds}
+        known = {
+            **from_cache,
+            "step": step.record_id,
+            "block": receipt.record.as_json(),
+            "place": self.sights.place(step),
+            "learnt": digest_cache().news(),
+        }
         return {OURS: {**known, "fresh": fresh}}
 
     def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
         """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""
-        from ollamake.stages.train import train
+        from ollamake.stages.cached import trained
 
         def is_current(receipt: Receipt) -> bool:
             return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
@@ -159,7 +175,8 @@ class Run:
         def mark_of(key: str) -> Mark:
             return self.sights.catalog.mark_of(model.name, key) or model.mark
 
-        return train(step, model, lambda: self.begun(step, why), is_current, mark_of)
+        cache, pinned = self.cache, self.sights.pinned(step)
+        return trained(step, model, lambda: self.begun(step, why), is_current, mark_of, cache=cache, pinned=pinned, again=again)
 
     def stage(self, step: Step, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
@@ -175,8 +192,9 @@ class Run:
             return convert(step, model)
         if step.stage == "package":
             from ollamake.stages.package import package
+            from ollamake.stages.packed import Packed
 
-            return package(step, model, self.sights.kind(step))
+            return package(step, model, self.sights.kind(step), Packed(self.cache, step, self.sights.keys(step)))
         return self.on_a_server(step, model, reasons)
 
     def on_a_server(self, step: Step, model: Model, reasons: tuple[Reason, ...]) -> dict[str, Any]:
@@ -227,19 +245,3 @@ class Run:
                     servers.end_unused(host.address)
                 elif not self._users:
                     self.uses.pop(host.address).end()
-
-
-def require_files(step: Step) -> None:
-    """Raise BuildError where a file that no step makes is not there."""
-    missing = [path for path in step.reads if not Path(path).exists()]
-    subject = step.subject
-    if not missing:
-        return
-    if isinstance(subject, Model) and subject.base.gguf in missing:
-        raise subject.base.missing()
-    if step.stage == "package":
-        from ollamake.stages.package import refuse_pickle
-
-        refuse_pickle(missing)
-    msg = f"{subject.mark}: {step.stage} {step.name!r}: no such file: {', '.join(missing)}"
-    raise BuildError(msg, fix="put it there, or mend the path in the catalog")

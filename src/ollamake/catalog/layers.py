@@ -55,7 +55,7 @@ def _plain(key: str, value: Any) -> Any:
     """The value of a key of `train` in the one form that it has: 3.0 epochs are 3, and a LoRA's layers have no order."""
     if key == "target_modules":
         return tuple(sorted(value))
-    if key == "command":
+    if key in {"command", "launch"}:
         return tuple(value)
     if key == "env":
         return tuple(value) if isinstance(value, list) else value

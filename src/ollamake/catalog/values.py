@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ollamake.catalog.places import Engine
 from ollamake.errors import BuildError, Fault, Mark
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
 MARKERS = "datasets"  # the folder below build/ that is no model's
-COMMAND_PLACES = ("text", "base", "out", "recipe")  # what `{...}` may stand for in train.command
+COMMAND_PLACES = ("text", "base", "out", "recipe", "gpus")  # what `{...}` may stand for in train.command
 
 
 def mark_of(at: KeyPath, lines: Mapping[KeyPath, int], path: str) -> Mark:
@@ -116,6 +117,7 @@ class Train:
     patience: int | None = None  # epochs without a better loss of the holdout after which the training ends
     start: Start | None = None  # None: the base alone
     env: str | tuple[str, ...] | None = None  # where the trainer's packages are: folder of a venv, or words of a prefix; not part of the recipe
+    launch: tuple[str, ...] = ()  # words before the trainer's program, which runs it elsewhere; not part of the recipe
     gpus: int = 1  # that a training takes, where the machine has any; not part of the recipe
     pins_versions: bool = False  # does a new version of the trainer's packages train again?
 
@@ -168,6 +170,7 @@ class Model:
     portions: tuple[Portion, ...]  # of datasets, in the order in which they are read
     shuffle: bool  # are the records of all of them mixed, by the seed?
     train: Train
+    engine: Engine = field(default_factory=Engine)
     adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
@@ -202,6 +205,18 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Where adapters are shared, so that they are trained once for everybody."""
+
+    url: str  # of any filesystem that fsspec knows, or the path of a folder, relative to the working directory
+    read: bool = True
+    write: bool = True
+    timeout: float = 10.0  # seconds that it has to answer
+    packed: int | None = None  # bytes that served weights may take there; None: they are not shared
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """All of `models.yaml`, and what it includes."""
 
@@ -210,6 +225,7 @@ class Catalog:
     kept_versions: int = 1  # of a model, in Ollama, beside the one that is used
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
+    cache: Cache | None = None
     policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
     warnings: tuple[Fault, ...]  # entries and keys that nothing uses, and recipes that are better otherwise
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first

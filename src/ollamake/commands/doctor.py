@@ -18,6 +18,7 @@ from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
 from ollamake.commands.ask import CATALOG
 from ollamake.commands.look import AS_JSON, OptionsAnywhere
+from ollamake.engines.launched import lacking
 from ollamake.engines.this_machine import gpus
 from ollamake.errors import BuildError, as_printed
 from ollamake.folders import cache_folder
@@ -100,37 +101,40 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
 
 def _trainers(catalog: Catalog | None) -> Iterator[dict[str, Any]]:
     """Each trainer that is known, in each environment in which the catalog uses it; where it uses it in none, beside ollamake."""
-    used: Counter[tuple[str, Named]] = Counter(
-        (model.train.trainer, model.train.env) for model in (catalog.models if catalog else ()) if model.adapter is None
-    )
+    trained = [model.train for model in (catalog.models if catalog else ()) if model.adapter is None]
+    used = Counter((train.trainer, train.env, train.launch) for train in trained)
     for name in trainer_names():
         try:
             program = trainer(name)
         except BuildError as error:
-            yield _told(name, None, used[name, None], state=str(error).partition("\n")[0], runs=False)
+            count = sum(models for (other, *_), models in used.items() if other == name)
+            yield _told(name, None, (), count, state=str(error).partition("\n")[0], runs=False)
             continue
-        for env in sorted({env for other, env in used if other == name} or {None}, key=repr):
-            yield _state(program, name, env, used[name, env])
+        nowhere: set[tuple[Named, tuple[str, ...]]] = {(None, ())}
+        for env, launch in sorted({(env, launch) for other, env, launch in used if other == name} or nowhere, key=repr):
+            yield _state(program, name, env, launch, used[name, env, launch])
 
 
-def _state(program: Trainer, name: str, env: Named, models: int) -> dict[str, Any]:
+def _state(program: Trainer, name: str, env: Named, launch: tuple[str, ...], models: int) -> dict[str, Any]:
     environment = Environment(env)
     install = program.missing(environment)
-    needs = program.capabilities.needs_gpu and not gpus()
-    state = environment.fault or "not installed" if install else "needs a GPU" if needs else "runs here"
+    launcher = lacking(launch)
+    lacks = f"no such program: {launcher}" if launcher else "needs a GPU" if program.capabilities.needs_gpu and not launch and not gpus() else None
+    state = environment.fault or "not installed" if install else lacks or (f"launched by {launch[0]}" if launch else "runs here")
     versions = {} if environment.fault else dict(program.versions(environment))
     return {
-        **_told(name, env, models, state=state, runs=install is None and not needs),
+        **_told(name, env, launch, models, state=state, runs=install is None and lacks is None),
         "versions": versions,
         "install": install,
         "capabilities": asdict(program.capabilities),
     }
 
 
-def _told(name: str, env: Named, models: int, *, state: str, runs: bool) -> dict[str, Any]:
+def _told(name: str, env: Named, launch: tuple[str, ...], models: int, *, state: str, runs: bool) -> dict[str, Any]:
     return {
         "trainer": name,
         "env": list(env) if isinstance(env, tuple) else env,
+        "launch": list(launch),
         "models": models,
         "runs_here": runs,
         "state": state,

@@ -14,6 +14,7 @@ from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planne
 from ollamake.spelling import counted
 
 STALE = 4  # exit code; 0 to 3 are doit's
+WHOM = {False: "it", True: "them"}
 SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
 
 
@@ -33,11 +34,12 @@ class PlanCommand(Look):
     def _execute(self, *, json: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
         plans: list[Planned] = []
         catalogs = self.catalogs()
+        may_be_cached = any(sights.catalog.cache is not None and sights.catalog.cache.read for sights, _ in catalogs)
         wanted = selected(pos_args, exclude) if pos_args or exclude else None
         for sights, steps in catalogs:
             chosen = in_a_run(self.task_list, self.sel_tasks, steps) if wanted is None else needed_by(wanted, steps)
             plans.extend(planned(chosen, Foresight(sights, steps)))
-        self.outstream.write(as_json(plans) if json else as_text(plans))
+        self.outstream.write(as_json(plans, may_be_cached=may_be_cached) if json else as_text(plans, may_be_cached=may_be_cached))
         return STALE if plans else 0
 
 
@@ -46,7 +48,7 @@ def total(plans: Iterable[Planned], *kinds: str) -> float:
     return sum((plan.seconds or 0.0 for plan in plans if plan.runs in kinds), 0.0)
 
 
-def as_json(plans: Sequence[Planned]) -> str:
+def as_json(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
     """The plan for programs."""
     unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
     facts: dict[str, Any] = {
@@ -56,13 +58,14 @@ def as_json(plans: Sequence[Planned]) -> str:
         "seconds_at_most": round(total(plans, YES, PERHAPS, UNKNOWN), 1),
         "trainings": sum(plan.step.stage == "train" and plan.runs == YES for plan in plans),
         "trainings_at_most": sum(plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN} for plan in plans),
+        "may_be_cached": may_be_cached,
         "complete": all(plan.seconds is not None for plan in plans if plan.runs == YES or plan in unsure),
     }
     return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_text(plans: Sequence[Planned]) -> str:
-    """The plan for people."""
+def as_text(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
+    """The plan for people. `may_be_cached`: is there a cache, which the plan does not ask?"""
     if not plans:
         return "nothing to do: everything is fresh\n"
     names = max(len(plan.step.id) for plan in plans)
@@ -72,7 +75,7 @@ def as_text(plans: Sequence[Planned]) -> str:
         f"{SIGNS[plan.runs]}  {plan.step.id:<{names}}  {time:>{width}}  {'; '.join(reason.text for reason in plan.reasons)}"
         for plan, time in zip(plans, times, strict=True)
     ]
-    return "\n".join([*lines, _summary(plans)]) + "\n"
+    return "\n".join([*lines, _summary(plans, may_be_cached=may_be_cached)]) + "\n"
 
 
 def _time(plan: Planned) -> str:
@@ -81,13 +84,13 @@ def _time(plan: Planned) -> str:
     return "?" if plan.seconds is None else duration(plan.seconds)
 
 
-def _summary(plans: Sequence[Planned]) -> str:
+def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
     sure = [plan for plan in plans if plan.runs in {YES, FAILS}]
     unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
     trainings = sum(plan.step.stage == "train" for plan in sure)
     text = f"{counted(len(sure), 'step')} will run"
     if trainings:
-        text += f", {counted(trainings, 'training')} among them"
+        text += f", {counted(trainings, 'training')} among them{f' unless the cache has {WHOM[trainings > 1]}' if may_be_cached else ''}"
     if unsure:
         text += f", and {len(unsure)} more may (?)"
     least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)

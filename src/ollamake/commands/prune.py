@@ -106,7 +106,7 @@ def found(*, adapters: bool) -> Found:
     needed = {path for _, steps in runs for step in steps for path in (*step.reads, *step.writes)}
     for one in files_left(named, needed):
         if one.costs_training and not adapters:
-            every.left.append((str(one.path), f"{one.why}, and was trained: `doit prune --adapters` removes it ({_bytes(one.size)})"))
+            every.left.append((str(one.path), f"{one.why}, and was trained: `doit prune --adapters` removes it ({size_for_people(one.size)})"))
         else:
             every.files.append(one)
     return every
@@ -159,17 +159,17 @@ def _as_text(every: Found, *, dry_run: bool) -> Iterator[str]:
     for host, one in every.versions:
         yield f"{does} {one.name} ({short(one.digest)}) on {host.name}: {one.why}"
     for file in every.files:
-        yield f"{does} {file.path} ({_bytes(file.size)}): {file.why}"
+        yield f"{does} {file.path} ({size_for_people(file.size)}): {file.why}"
     for what, why in every.left:
         yield f"left: {what}: {why}"
     if not every.versions and not every.files:
         yield "nothing to remove"
         return
-    files = f" and {counted(len(every.files), 'place')} on the disk, {_bytes(every.size)}" if every.files else ""
+    files = f" and {counted(len(every.files), 'place')} on the disk, {size_for_people(every.size)}" if every.files else ""
     yield f"{does} {counted(len(every.versions), 'version')} of models{files}"
 
 
-def _bytes(size: float) -> str:
+def size_for_people(size: float) -> str:
     """`1.2 MB`."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:

@@ -69,6 +69,7 @@ def _last(receipt: Receipt | None) -> dict[str, Any] | None:
     if receipt is None:
         return None
     facts = {"finished": receipt.finished, "seconds": receipt.seconds, "commit": receipt.commit, "reasons": receipt.reasons}
+    facts.update({"cache": receipt.outcome["cache"]} if "cache" in receipt.outcome else {})
     return facts if receipt.record.accepted is None else {**facts, "accepted": receipt.record.accepted}
 
 
@@ -148,7 +149,8 @@ def _said_last(last: Mapping[str, Any] | None) -> str:
         return "never, as far as is known here"
     if "accepted" in last:
         return f"{_day(last['finished'])}: {'' if last['accepted'].startswith(ROLLED_BACK) else 'accepted: '}{last['accepted']}"
-    return f"{_day(last['finished'])}, {duration(last['seconds'])}: {'; '.join(last['reasons']) or 'asked for'}"
+    taken = f", by others; taken from the cache {_day(last['cache']['taken'])}" if "cache" in last else ""
+    return f"{_day(last['finished'])}, {duration(last['seconds'])}{taken}: {'; '.join(last['reasons']) or 'asked for'}"
 
 
 def _said_next(following: Mapping[str, Any] | None) -> str:
@@ -172,10 +174,16 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trainer", facts.get("trainer", "")
     yield "versions", ", ".join(f"{key} {value}" for key, value in facts.get("versions", {}).items() if key != "train")
     yield "commit", _commit(facts.get("commit"))
-    yield "trained", _day(facts["finished"]) if "finished" in facts else "elsewhere: the adapter has no receipt" if "base" in facts else ""
+    yield "trained", _trained(facts)
     yield "accepted", facts.get("accepted", "")
     yield "took", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in facts["took"].items())
     yield "tested", facts.get("tested", "")
+
+
+def _trained(facts: Mapping[str, Any]) -> str:
+    if "finished" not in facts:
+        return "elsewhere: the adapter has no receipt" if "base" in facts else ""
+    return f"{_day(facts['finished'])}{', by others: from the cache' if 'cache' in facts else ''}"
 
 
 def _value(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from ollamake.errors import BuildError
 from ollamake.locks import try_lock
 from ollamake.say import say
 
-CPU = "cpu"
+CPU, ELSEWHERE = "cpu", "elsewhere"
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 AGAIN = 0.5  # seconds between two looks whether a GPU is free
 
@@ -49,14 +50,16 @@ def variable() -> str:
     return next((name for name in VISIBLE if name in os.environ), VISIBLE[0])
 
 
-def slots_of(wanted: int) -> tuple[str, int]:
-    """What a training that wants so many GPUs takes: of the kind "gpu" or CPU, and how many."""
+def slots_of(wanted: int, *, launched: bool = False) -> tuple[str, int]:
+    """What a training that wants so many GPUs takes: of the kind "gpu", CPU or ELSEWHERE, and how many."""
+    if launched:
+        return (ELSEWHERE, 1)
     return ("gpu", wanted) if wanted and gpus() else (CPU, 1)
 
 
 def most_at_once() -> dict[str, int]:
-    """How many slots of each kind there are."""
-    return {"gpu": len(gpus()), CPU: 1}
+    """How many slots of each kind there are; elsewhere, as many as a run has processes."""
+    return {"gpu": len(gpus()), CPU: 1, ELSEWHERE: sys.maxsize}
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ollamake.lora.verdict import in_short
 from ollamake.lora.whole_weights import WholeWeights, trained_weights
 from ollamake.say import say
 from ollamake.stages.known import in_place, remember
+from ollamake.stages.packed import Packed
 from ollamake.stages.served import Served, write_served
 from ollamake.stages.shared import share_shard, sweep_shards
 from ollamake.state.digests import file_digest
@@ -34,8 +35,11 @@ FILES = {"adapter": ("adapter.gguf",), "merged": ("merged.gguf",), "split": SHAR
 Write = Callable[[Path], str]  # writes a file, and returns its digest
 
 
-def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
-    """Write the served weights, of one of the kinds of FILES, and `served.json` that names them. Raises BuildError."""
+def package(step: Step, model: Model, kind: str, packed: Packed) -> dict[str, Any]:
+    """Write the served weights, of one of the kinds of FILES, and `served.json` that names them. Raises BuildError.
+
+    Merged ones are not written where `packed` has them.
+    """
     (served,) = step.writes
     folder = Path(served).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,7 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
     architecture = read_architecture(base)
     if kind == "adapter" and model.serve.weights == "auto" and architecture.head.architecture in WITHOUT_LORA:
         kind = "merged"
-    with _writers(step, model, kind, architecture) as writers:
+    with _writers(step, model, kind, architecture, packed) as writers:
         Path(served).unlink(missing_ok=True)
         for name in (name for names in FILES.values() for name in names):  # one kind at a time: they are large
             for left in (name, f".{name}.partial"):
@@ -55,13 +59,15 @@ def package(step: Step, model: Model, kind: str) -> dict[str, Any]:
         except OSError as error:
             msg = f"{folder / FILES[kind][-1]} can't be written: {error.strerror}"
             raise BuildError(msg, fix=f"{remedy(error)}, then run `doit` again") from error
+    if kind == "merged":
+        packed.keep(*files[0])
     trained = Path(step.reads[0]).parent.as_posix() if _is_whole(step, model) else None
     write_served(Path(served), Served(kind=kind, base=file_digest(base), files=files, trained=trained))
     return {"kind": kind, "bytes": sum(file.stat().st_size for file, _ in files)}
 
 
 @contextmanager
-def _writers(step: Step, model: Model, kind: str, architecture: Architecture) -> Iterator[tuple[Write, ...]]:
+def _writers(step: Step, model: Model, kind: str, architecture: Architecture, packed: Packed) -> Iterator[tuple[Write, ...]]:
     """What writes each of the kind's files, of what was trained: checked, before anything that is there is removed. Raises BuildError."""
     base, head = Path(model.base.gguf), architecture.head
     with ExitStack() as open_files:
@@ -79,7 +85,7 @@ def _writers(step: Step, model: Model, kind: str, architecture: Architecture) ->
         importance = {} if model.serve.imatrix is None else read_importance(Path(model.serve.imatrix), head)
         form = Form(weights_type=model.serve.weights_type, importance=importance)
         if kind == "merged":
-            yield (_whole(partial(write_merged, base, head, changes, form)),)
+            yield (_whole(packed.or_else(partial(write_merged, base, head, changes, form))),)
             return
         shared = partial(write_shared_shard, base, head, changes.names)
         yield partial(share_shard, file_digest(base), changes.names, shared), _whole(partial(write_own_shard, base, head, changes, form))

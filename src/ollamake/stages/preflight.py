@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 from ollamake.catalog import Model
+from ollamake.engines.launched import lacking
 from ollamake.engines.this_machine import gpus
 from ollamake.errors import BuildError, Mark
 from ollamake.lora.architecture import Architecture
@@ -32,11 +33,23 @@ def check_program(model: Model, program: Trainer, mark_of: MarkOf) -> None:
         why = f": {environment.fault}" if environment.fault else ""
         msg = f"{mark}: model {model.name!r}: trainer {model.train.trainer!r} is not installed{why}"
         raise BuildError(msg, fix=install)
-    if program.capabilities.needs_gpu and not (model.train.gpus and gpus()):
+    launcher = lacking(model.train.launch)
+    if launcher is not None:
+        msg = f"{mark_of('train.launch')}: model {model.name!r}: train.launch: no such program: {launcher}"
+        fix = "run doit where it is, such as on a cluster's login node; or install it; or write `launch: []`, which trains on this machine"
+        raise BuildError(msg, fix=fix)
+    if program.capabilities.needs_gpu and not (model.train.gpus and (model.train.launch or gpus())):
         told = "has none that is shown to it" if model.train.gpus else "is told to use none"
         msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r} needs a GPU, and this machine {told}"
         fix = "train it on a machine with one, or by a trainer that runs on the CPU: `trainer: peft`"
         raise BuildError(msg, fix=fix if model.train.gpus else "remove `resources: {gpu: 0}`")
+
+
+def check_request(model: Model, program: Trainer, mark_of: MarkOf) -> None:
+    """Raise BuildError where the trainer can't run on what a cluster is asked for."""
+    if program.capabilities.needs_gpu and not model.engine.resources.get("GPU", model.train.gpus if model.train.gpus > 1 else 0):
+        msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r} needs a GPU, and the cluster is asked for none"
+        raise BuildError(msg, fix="write `engine: {resources: {GPU: 1}}`")
 
 
 def check_recipe(model: Model, architecture: Architecture, mark_of: MarkOf) -> None:

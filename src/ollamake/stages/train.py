@@ -6,15 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
+from ollamake.catalog.launching import launched_by
 from ollamake.digest import digest_file
-from ollamake.durable import sync_folder
-from ollamake.engines.local import Ended, run_here
-from ollamake.engines.this_machine import Slots, training_slots
-from ollamake.errors import BuildError
+from ollamake.engines.chosen import engine_of
+from ollamake.engines.launched import NO_MEMORY, SIGNALS, said_alone
+from ollamake.engines.port import Ended, Place
+from ollamake.errors import BuildError, EngineError, WithdrawnError
 from ollamake.folders import cache_folder
 from ollamake.graph import Step, holdout_path, holds_out
 from ollamake.logs import last_lines
@@ -22,14 +22,14 @@ from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
-from ollamake.stages.jobs import Held, clear_jobs, held_job, jobs_left
-from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_room, check_source
+from ollamake.stages.delivery import data_of, deliver, finished, place_for
+from ollamake.stages.jobs import Held, clear_jobs, held_job
+from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_request, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
-from ollamake.state.digests import file_digest
 from ollamake.state.files import RECEIPT
-from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, read_receipt, write_receipt
+from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, write_receipt
 from ollamake.trainers.environment import Environment
-from ollamake.trainers.port import ADAPTER, Job, Trainer, trainer
+from ollamake.trainers.port import ADAPTER, GGUF, Job, Trainer, trainer
 
 LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 
@@ -37,34 +37,39 @@ LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool], mark_of: MarkOf) -> Receipt:
     """Train the model; the folder of what it makes appears whole, with its receipt, or not at all. Raises BuildError.
 
-    `begin` is called when the machine is ours. A training that a build before this one has finished is taken up where `is_current` says that its
+    `begin` is called when the place to train in is ours. A training that a build before this one has finished is taken up where `is_current` says that its
     receipt is that of now; one that was killed goes on from its last checkpoint.
     """
     program = trainer(model.train.trainer)
-    check_program(model, program, mark_of)
+    engine = engine_of(model.engine, launched_by(model))
+    if engine.is_here:
+        check_program(model, program, mark_of)
+    else:
+        check_request(model, program, mark_of)
     architecture = read_architecture(Path(model.base.gguf))
     if program.capabilities.makes == ADAPTER:
         check_recipe(model, architecture, mark_of)
     check_source(model, architecture)
-    place = _place_for(Path(step.writes[0]).parent)
+    place = place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with training_slots(model.train.gpus, cache, model.name) as slots:
-        finished = _finished(step, place, is_current)
-        if finished is not None:
+    with engine.place(model.name, model.train.gpus, cache) as where:
+        done = finished(step, place, is_current)
+        if done is not None:
             clear_jobs(step)
-            return finished
-        check_room(model, program, architecture, text.parent)
+            return done
+        if engine.is_here:
+            check_room(model, program, architecture, text.parent)
         sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
-        base = base_as_read(model.base, program.capabilities.reads_base, cache)
+        base = base_as_read(model.base, program.capabilities.reads_base if engine.is_here else GGUF, cache)
         start = beginning(step, model, place, base["digest"], architecture)
         holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
-        with held_job(step, model, program, base, gpus=slots.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
+        with held_job(step, model, program, base, gpus=where.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
             job = held.job
-            ended = _run(program, held, slots, model, mark_of)
+            ended = _run(program, held, where, model, mark_of)
             try:
-                result = _result(program, job, step, architecture)
+                result = _result(program, job, ended, step, architecture)
             except BuildError as error:  # whose path is gone in a moment
                 shutil.rmtree(job.folder, ignore_errors=True)
                 said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(_below_here(job.folder.parent / LOG)))
@@ -82,11 +87,11 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
                 "recipe": told(model.train.recipe),
                 "steps": ended.steps,
                 "start": start.facts(),
-                "data": _data_of(step),
+                "data": data_of(step),
             }
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
-            _deliver(result, place, step)
+            deliver(result, place, step)
             shutil.rmtree(job.folder, ignore_errors=True)
     return receipt
 
@@ -103,15 +108,18 @@ def _holdout(step: Step, model: Model, mark_of: MarkOf) -> Path | None:
     raise BuildError(msg, fix=f"write a larger `holdout` into a dataset of the model, or remove `{key}`")
 
 
-def _run(program: Trainer, held: Held, slots: Slots, model: Model, mark_of: MarkOf) -> Ended:
+def _run(program: Trainer, held: Held, where: Place, model: Model, mark_of: MarkOf) -> Ended:
     """Run the job. Where it fails, or is ended, it is left for the next build if that can go on with it."""
     job = held.job
     log, events = (job.folder.parent / name for name in (LOG, EVENTS))
     try:
         try:
-            ended = run_here(program, job, slots, held=held.lock, log=log, events=events)
+            ended = where.run(program, job, held=held.lock, log=log, events=events)
+        except WithdrawnError:
+            raise
         except BuildError as error:
             key = "train.env" if model.train.env is not None else "train.command" if model.train.command else "train.trainer"
+            key = f"engine.{error.key}" if isinstance(error, EngineError) else key
             msg = f"{mark_of(key)}: model {model.name!r}: {error}"
             raise BuildError(msg) from error
         _check_end(ended, log, model, mark_of)
@@ -129,16 +137,23 @@ def _check_end(ended: Ended, log: Path, model: Model, mark_of: MarkOf) -> None:
         msg = f"{mark}: model {model.name!r}: {ended.failure.reason}"
         raise BuildError(msg, fix=ended.failure.fix or None)
     if ended.code:
-        code = ended.code
+        launch = model.train.launch
+        code = 128 - ended.code if launch and ended.code in SIGNALS else ended.code
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+        how += " (out of memory)" if launch and code == NO_MEMORY else ""
         said = last_lines(log)
+        if said_alone(launch, said):
+            msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and the trainer has said nothing; {_below_here(log)} ends:\n{said}"
+            raise BuildError(msg, fix="mend train.launch in the catalog, or what it speaks of; then run `doit` again")
         msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {how}" + (f"; {_below_here(log)} ends:\n{said}" if said else "")
         raise BuildError(msg, fix=f"read {_below_here(log)}; then run `doit` again")
 
 
-def _result(program: Trainer, job: Job, step: Step, architecture: Architecture) -> Path:
+def _result(program: Trainer, job: Job, ended: Ended, step: Step, architecture: Architecture) -> Path:
     """The folder `out` of the job, with all that the step makes in it, checked. Raises BuildError."""
-    found = program.collect(job.folder)
+    if isinstance(ended.found, BuildError):
+        raise ended.found
+    found = ended.found or program.collect(job.folder)
     if program.capabilities.makes == ADAPTER:
         read_peft_adapter(found, architecture)
     else:
@@ -147,66 +162,6 @@ def _result(program: Trainer, job: Job, step: Step, architecture: Architecture) 
     for path in step.writes if folder != job.out else ():
         os.replace(folder / Path(path).name, job.out / Path(path).name)
     return job.out
-
-
-def _finished(step: Step, adapter: Path, is_current: Callable[[Receipt], bool]) -> Receipt | None:
-    """The receipt of what would be trained now and is there: delivered while we waited, or finished in a job of a build that was killed then."""
-    for folder in (adapter, *(left / "out" for left in jobs_left(step))):
-        receipt = read_receipt(folder / RECEIPT)
-        if receipt is None or not is_current(receipt) or any(_digest_in(folder, path) != digest for path, digest in receipt.record.targets.items()):
-            continue
-        if folder != adapter:
-            _deliver(folder, adapter, step)
-        return receipt
-    return None
-
-
-def _digest_in(folder: Path, path: str) -> str | None:
-    try:
-        return digest_file(folder / Path(path).name)
-    except OSError:
-        return None
-
-
-def _data_of(step: Step) -> list[dict[str, Any]]:
-    """The datasets behind the text: name, digest and number of records of each, as its conversion has noted them."""
-    text = Path(step.reads[0])
-    receipt = read_receipt(text.parent / f"convert-{step.name}.{RECEIPT}")
-    known = receipt is not None and receipt.record.targets.get(step.reads[0]) == file_digest(text)
-    return list(receipt.outcome.get("data", [])) if receipt and known else []
-
-
-def _place_for(adapter: Path) -> Path:
-    """The adapter's folder, where it may be a link to another, once it is sure that it can be put there: before hours are spent on it."""
-    place = Path(os.path.realpath(adapter))
-    if place.exists() and not place.is_dir():
-        msg = f"{adapter} is in the way: it is not a folder"
-        raise BuildError(msg, fix="move it away, then run `doit` again")
-    there = next(folder for folder in place.parents if folder.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        msg = f"{adapter} can't be written: {there} is no folder that you may write to"
-        raise BuildError(msg, fix="give yourself the right to, then run `doit` again")
-    return place
-
-
-def _deliver(out: Path, adapter: Path, step: Step) -> None:
-    """Put the files that were made into their folder, whole; what was there before is replaced."""
-    adapter.parent.mkdir(parents=True, exist_ok=True)
-    partial, before = (adapter.with_name(f".{adapter.name}.{kind}") for kind in ("partial", "before"))
-    for left in (partial, before):
-        shutil.rmtree(left, ignore_errors=True)
-    partial.mkdir()
-    more = [PRINTS] if (out / PRINTS).exists() else []
-    for name in (*(Path(path).name for path in step.writes), RECEIPT, *more):
-        shutil.copyfile(out / name, partial / name)
-        with (partial / name).open("rb") as file:
-            os.fsync(file.fileno())  # hours went into it
-    sync_folder(partial)
-    if adapter.exists():
-        os.rename(adapter, before)
-    os.rename(partial, adapter)
-    sync_folder(adapter.parent)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _below_here(path: Path) -> Path:

@@ -48,7 +48,11 @@ def moment() -> str:
 
 def read_receipt(path: Path) -> Receipt | None:
     """The receipt in this file, or None where there is none that can be read."""
-    value = read_object(path)
+    return receipt_in(read_object(path))
+
+
+def receipt_in(value: dict[str, Any]) -> Receipt | None:
+    """The receipt in this object, as `facts_of` has made it, or None where it is none."""
     block = value.pop("record", None)
     if not is_block(block):
         return None
@@ -60,8 +64,12 @@ def read_receipt(path: Path) -> Receipt | None:
 
 def write_receipt(path: Path, receipt: Receipt, *, durable: bool = False) -> None:
     """Keep the receipt in this file, whole or not at all."""
-    facts = {**{name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}, "record": receipt.record.as_json()}
-    write_whole(path, json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + "\n", durable=durable)
+    write_whole(path, json.dumps(facts_of(receipt), indent=2, sort_keys=True, ensure_ascii=False) + "\n", durable=durable)
+
+
+def facts_of(receipt: Receipt) -> dict[str, Any]:
+    """The receipt as a JSON object."""
+    return {**{name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}, "record": receipt.record.as_json()}
 
 
 def receipt_path(step: Step, host: str) -> Path:

@@ -10,7 +10,17 @@ import yaml
 
 from ollamake.trainers.axolotl_keys import AXOLOTL, OWN
 from ollamake.trainers.carried import carried, take_adapter
-from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
+from ollamake.trainers.hf_job import (
+    EXAMPLES,
+    WARMUP_SHARE,
+    batch_objections,
+    batches,
+    environment_of,
+    epoch_steps,
+    integer_alpha,
+    save_steps,
+    shared_batch,
+)
 from ollamake.trainers.hf_trainer import HfTrainer
 from ollamake.trainers.port import Command, Job, Objection
 from ollamake.trainers.refused import refused
@@ -36,6 +46,10 @@ class AxolotlTrainer(HfTrainer):
             *(found for names in (AXOLOTL, OWN) for found in refused(options, names)),
             *batch_objections(recipe, ACCUMULATION),
         )
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:
+        """A batch that they can't share."""
+        return shared_batch(recipe, gpus, ACCUMULATION)
 
     def plan(self, job: Job) -> Command:
         """Axolotl's own `train`, with a process for each GPU where there are several. It runs in the job's folder, where its plugin is found."""

@@ -7,7 +7,6 @@ tells the training's progress.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import set_seed
 from ollamake.spelling import closest
 from ollamake.trainers.hf_ended import end_if_ended
 from ollamake.trainers.hf_examples import Written, write_examples
+from ollamake.trainers.hf_gpus import check_gpus
 from ollamake.trainers.hf_progress import Telling, fail, tell
 from ollamake.trainers.native_options import key_of
 
@@ -35,12 +35,11 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
         self.job: dict[str, Any] = json.loads(Path("job.json").read_text(encoding="utf-8"))
         self.options: dict[str, Any] = self.job["recipe"].get("options", {})
         self.written = Written(0, 0)
-        self.is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of this training
 
     def register(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """Before the config is validated, which takes a key that it does not know for nothing."""
-        if self.is_first:
-            tell("loading")
+        tell("loading")
+        check_gpus(self.job)
         sys.excepthook = self._tell_fault
         schema = merge_input_args()[1]
         for name, known in _unknown(self.options, schema):
@@ -82,8 +81,7 @@ class Job(BasePlugin):  # type: ignore[misc]  # axolotl is not there where types
 
     def post_train_unload(self, cfg: Any) -> None:  # noqa: ARG002 - Axolotl's signature
         """The adapter is written."""
-        if self.is_first:
-            tell("done")
+        tell("done")
 
 
 def _unknown(options: Mapping[str, Any], schema: Any, above: str = "") -> Iterator[tuple[str, list[str]]]:

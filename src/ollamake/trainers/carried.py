@@ -14,7 +14,8 @@ from ollamake.trainers.adapter_folder import CONFIG, WEIGHTS, adapter_folder
 _PACKAGE = Path(__file__).parent.parent
 _MODULES = (  # of ollamake, that all of them need
     *("errors", "spelling", "records/chat_template"),
-    *("trainers/adapter_folder", "trainers/examples", "trainers/hf_ended", "trainers/hf_examples", "trainers/hf_progress", "trainers/native_options"),
+    *("trainers/adapter_folder", "trainers/examples", "trainers/hf_ended", "trainers/hf_examples", "trainers/hf_gpus"),
+    *("trainers/hf_progress", "trainers/native_options"),
 )
 
 

@@ -9,7 +9,7 @@ from ollamake.trainers.port import Capabilities, Command, Job, Trainer
 
 
 class CommandTrainer(Trainer):
-    """Runs `train.command`, with {text}, {base}, {out} and {recipe} replaced by paths; the program writes a PEFT adapter into {out}.
+    """Runs `train.command`, with {text}, {base}, {out} and {recipe} replaced by paths, and {gpus} by their number; the program writes a PEFT adapter into {out}.
 
     Nobody knows what the program is made of, so it has no versions. One that wants to show its progress writes JSON objects in Event's words.
     """
@@ -25,6 +25,7 @@ class CommandTrainer(Trainer):
             "{base}": str(job.base["gguf"]),
             "{out}": str(job.out),
             "{recipe}": str(job.folder / "job.json"),
+            "{gpus}": str(job.gpus),
         }
         return Command(argv=tuple(_filled(word, places) for word in job.recipe["command"]), in_job=False)
 

@@ -113,6 +113,8 @@ class TrainerContract:
         found = self.trainer.objections({**RECIPE, **self.recipe})
         assert all(isinstance(objection, Objection) for objection in found)
         assert [objection for objection in found if objection.policy is None] == []
+        assert self.trainer.gpu_objections({**RECIPE, **self.recipe}, 1) == ()
+        assert all(isinstance(objection, Objection) for objection in self.trainer.gpu_objections({**RECIPE, **self.recipe}, 3))
 
     def test_it_says_what_is_missing_and_which_versions_are_there(self, tmp_path: Path) -> None:
         """Here, and in an environment that is not there."""

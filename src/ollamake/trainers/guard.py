@@ -17,18 +17,20 @@ import time
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PATIENCE = 10.0  # seconds that the program has to end when it is told to
+INHERITED, PATIENT = "OLLAMAKE_INHERITED", "OLLAMAKE_PATIENCE"  # variables for this process alone: descriptors that the program inherits; PATIENCE
 
 
 def main(argv: list[str]) -> int:
     """Run the program; return its exit code, negative for a signal."""
-    inherited = [int(number) for number in os.environ.pop("OLLAMAKE_INHERITED", "").split()]
+    inherited = [int(number) for number in os.environ.pop(INHERITED, "").split()]
+    patience = float(os.environ.pop(PATIENT, PATIENCE))
     for number in ENDING:
         # Ctrl-C is for the build, which closes our standard input. A handler, and not SIG_IGN: the program would inherit that.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
     program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=inherited, start_new_session=True)
     ending = threading.Event()
-    watch = threading.Thread(target=_end_with_build, args=(program, ending), daemon=True)
+    watch = threading.Thread(target=_end_with_build, args=(program, ending, patience), daemon=True)
     watch.start()
     code = program.wait()
     if ending.is_set():
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
     return code
 
 
-def _end_with_build(program: subprocess.Popen[bytes], ending: threading.Event) -> None:
+def _end_with_build(program: subprocess.Popen[bytes], ending: threading.Event, patience: float) -> None:
     while os.read(0, 4096):
         pass
     ending.set()
@@ -48,7 +50,7 @@ def _end_with_build(program: subprocess.Popen[bytes], ending: threading.Event) -
             os.killpg(program.pid, deadly)
         except ProcessLookupError:
             return
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while program.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
 

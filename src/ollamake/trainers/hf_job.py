@@ -19,12 +19,20 @@ def batches(job: Job, accumulation: str) -> tuple[int, int, int]:
 
     One process for each GPU. `accumulation` is the option by which the catalog says how often. Raises BuildError where the batch can't be dealt out so.
     """
+    for objection in shared_batch(job.recipe, job.gpus, accumulation):
+        raise BuildError(objection.text, fix=objection.fix)
     processes, times = max(1, job.gpus), int(job.recipe.get("options", {}).get(accumulation, 1))
-    micro, left = divmod(int(job.recipe["batch_size"]), processes * times)
-    if left:
-        msg = f"batch_size {job.recipe['batch_size']} can't be dealt out to {processes} GPUs" + (f" in {times} rounds" if times > 1 else "")
-        raise BuildError(msg, fix=f"write `resources: {{gpu: 1}}`, or a batch_size that {processes * times} divides")
-    return processes, micro, times
+    return processes, int(job.recipe["batch_size"]) // (processes * times), times
+
+
+def shared_batch(recipe: Mapping[str, Any], gpus: int, accumulation: str) -> tuple[Objection, ...]:
+    """A batch that can't be dealt out to so many GPUs; one that can't be dealt out to rounds is `batch_objections`' affair."""
+    size, times = int(recipe["batch_size"]), recipe.get("options", {}).get(accumulation, 1)
+    if gpus < 2 or batch_objections(recipe, accumulation) or size % (gpus * times) == 0:
+        return ()
+    fewer = next(count for count in range(gpus, 0, -1) if size % (count * times) == 0)
+    text = f"batch_size {size} can't be dealt out to {gpus} GPUs" + (f" in {times} rounds" if times > 1 else "")
+    return (Objection(key="resources.gpu", text=text, fix=f"write `resources: {{gpu: {fewer}}}`, or a batch_size that {gpus * times} divides"),)
 
 
 def batch_objections(recipe: Mapping[str, Any], accumulation: str) -> tuple[Objection, ...]:

@@ -15,10 +15,16 @@ from transformers import TrainerCallback
 
 # Libraries print as they like, and redirect what is printed: events go to what standard output was at the start.
 _EVENTS = os.fdopen(os.dup(1), "w", encoding="utf-8")
+IS_FIRST = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of this training, one for each GPU: it speaks for all
+GRACE = 5.0  # seconds in which the first one says why all of them fail, and has the others ended
 
 
 def tell(event: str, **facts: Any) -> None:
-    """Write one event, as trainers.port.Event has it."""
+    """Write one event, as trainers.port.Event has it: once for all processes of the training, though any may fail alone."""
+    if not IS_FIRST:
+        if event != "failed":
+            return
+        time.sleep(GRACE)
     _EVENTS.write(json.dumps({"event": event, **facts}) + "\n")
     _EVENTS.flush()
 

@@ -11,7 +11,17 @@ from typing import Any
 import yaml
 
 from ollamake.trainers.carried import carried, take_adapter
-from ollamake.trainers.hf_job import EXAMPLES, WARMUP_SHARE, batch_objections, batches, environment_of, epoch_steps, integer_alpha, save_steps
+from ollamake.trainers.hf_job import (
+    EXAMPLES,
+    WARMUP_SHARE,
+    batch_objections,
+    batches,
+    environment_of,
+    epoch_steps,
+    integer_alpha,
+    save_steps,
+    shared_batch,
+)
 from ollamake.trainers.hf_trainer import HfTrainer
 from ollamake.trainers.llamafactory_keys import LLAMAFACTORY
 from ollamake.trainers.port import Command, Event, Job, Objection, json_event
@@ -41,6 +51,10 @@ class LlamaFactoryTrainer(HfTrainer):
             *refused(recipe.get("options", {}), LLAMAFACTORY),
             *batch_objections(recipe, ACCUMULATION),
         )
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:
+        """A batch that they can't share."""
+        return shared_batch(recipe, gpus, ACCUMULATION)
 
     def plan(self, job: Job) -> Command:
         """Python with what checks the options and makes the text into tokens, and then becomes `llamafactory-cli train`."""

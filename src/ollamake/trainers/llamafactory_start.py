@@ -18,6 +18,7 @@ from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingA
 
 from ollamake.trainers.hf_ended import end_if_ended
 from ollamake.trainers.hf_examples import write_examples
+from ollamake.trainers.hf_gpus import check_gpus
 from ollamake.trainers.hf_progress import fail, tell
 from ollamake.trainers.native_options import check_options, fields_of, key_of
 
@@ -29,6 +30,7 @@ def main() -> None:
     """Check, write what is read, and become LLaMA-Factory."""
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
     tell("loading")
+    check_gpus(job)
     _check(yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8")), job["recipe"].get("options", {}))
     end_if_ended(job)
     written = write_examples(job)

@@ -11,7 +11,7 @@ from ollamake.trainers.environment import Environment
 from ollamake.trainers.peft_checkpoints import whole_checkpoint
 from ollamake.trainers.peft_options import objections_to
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
-from ollamake.trainers.refused import targets_refused
+from ollamake.trainers.refused import one_gpu, targets_refused
 
 NEEDS = ("torch", "transformers")
 
@@ -42,6 +42,10 @@ class PeftTrainer(Trainer):
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """Layers that can't be served with a LoRA, options that it doesn't have, and values that these can't have."""
         return (*targets_refused(recipe), *objections_to(recipe))
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:  # noqa: ARG002 - whatever the recipe
+        """More than one."""
+        return one_gpu(gpus, self.name)
 
     def checkpoint(self, folder: Path) -> Path | None:
         """The newest one in the job's `work`: they appear whole or not at all."""

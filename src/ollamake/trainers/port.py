@@ -15,7 +15,19 @@ from ollamake.errors import BuildError
 from ollamake.trainers.environment import Environment, Named
 
 GROUP = "ollamake.trainers"
-PARTS = ("name", "text_format", "capabilities", "missing", "versions", "objections", "checkpoint", "plan", "progress", "collect")  # of a Trainer
+PARTS = (
+    "name",
+    "text_format",
+    "capabilities",
+    "missing",
+    "versions",
+    "objections",
+    "gpu_objections",
+    "checkpoint",
+    "plan",
+    "progress",
+    "collect",
+)  # of a Trainer
 ADAPTER, WEIGHTS = "adapter", "weights"
 GGUF, FLOAT_GGUF, HF = "gguf", "float-gguf", "hf"
 
@@ -164,6 +176,10 @@ class Trainer(Protocol):
 
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:  # noqa: ARG002 - a plain one takes all
         """What can be said against a recipe without its base or its records. Pure."""
+        return ()
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:  # noqa: ARG002 - a plain one takes what it is given
+        """What can be said against this recipe on so many GPUs, which are no part of it. Pure."""
         return ()
 
     def checkpoint(self, folder: Path) -> Path | None:  # noqa: ARG002 - a plain one begins anew

@@ -103,6 +103,14 @@ def targets_refused(recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
     return tuple(found)
 
 
+def one_gpu(gpus: int, trainer: str) -> tuple[Objection, ...]:
+    """More GPUs than one, for a trainer that has no use for them."""
+    if gpus < 2:
+        return ()
+    fix = "write `resources: {gpu: 1}`, or train by one that shares a batch among them: trl, axolotl or llamafactory"
+    return (Objection(key="resources.gpu", text=f"resources: trainer {trainer!r} trains on one GPU, and {gpus} are asked for", fix=fix),)
+
+
 def _value(options: Mapping[str, Any], name: str) -> tuple[bool, Any]:
     value: Any = options
     for part in name.split("."):

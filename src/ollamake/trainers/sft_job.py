@@ -69,7 +69,7 @@ def sft_command(job: Job, script: str, environment: Mapping[str, str]) -> Comman
 def _arguments(job: Job) -> dict[str, Any]:
     """SFTConfig's, as far as they are known before the trainer runs."""
     recipe = job.recipe
-    _, at_once, rounds = batches(job, ACCUMULATION)
+    processes, at_once, rounds = batches(job, ACCUMULATION)
     judged = job.holdout is not None and (recipe.get("keep") == "best" or bool(recipe.get("patience")))
     return {
         "output_dir": job.work.relative_to(job.folder).as_posix(),
@@ -87,6 +87,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "use_cpu": not job.gpus,
         "gradient_checkpointing": bool(job.gpus),
         "dataloader_pin_memory": bool(job.gpus),
+        **({"ddp_find_unused_parameters": False} if processes > 1 else {}),  # a LoRA's are all used
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a loss that is lost shall be seen
         "disable_tqdm": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ollamake.trainers.hf_job import batch_objections
+from ollamake.trainers.hf_job import batch_objections, shared_batch
 from ollamake.trainers.hf_trainer import HfTrainer
 from ollamake.trainers.port import Command, Job, Objection
 from ollamake.trainers.refused import (
@@ -51,6 +51,10 @@ class TrlTrainer(HfTrainer):
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
         return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:
+        """A batch that they can't share."""
+        return shared_batch(recipe, gpus, ACCUMULATION)
 
     def plan(self, job: Job) -> Command:
         """Python of TRL's environment with a script of ours."""

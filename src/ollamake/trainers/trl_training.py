@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from ollamake.trainers.hf_examples import write_examples
+from ollamake.trainers.hf_gpus import check_gpus
 from ollamake.trainers.native_options import check_options, fields_of
 from ollamake.trainers.sft_run import Work, arguments_of, read_work, start_from, train
 
@@ -29,6 +30,8 @@ def main() -> None:
     check_options(work.options, known, who=f"TRL {importlib.metadata.version('trl')}")
     half = bool(work.job["gpus"]) and torch.cuda.is_bf16_supported()
     arguments = arguments_of(work, SFTConfig, bf16=half and not work.options.get("fp16"))
+    if not arguments.use_cpu:
+        check_gpus(work.job)
     examples = write_examples(work.job)
     set_seed(work.job["recipe"]["seed"])
     model = _with_lora(_model(work, dtype="bfloat16" if half else "float32"), work)

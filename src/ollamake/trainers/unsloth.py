@@ -20,6 +20,7 @@ from ollamake.trainers.refused import (
     Refusal,
     decided,
     instead,
+    one_gpu,
     refused,
     says_something,
 )
@@ -62,6 +63,10 @@ class UnslothTrainer(HfTrainer):
     def objections(self, recipe: Mapping[str, Any]) -> tuple[Objection, ...]:
         """QLoRA by policy; what can't be served, and what the catalog or ollamake decides."""
         return (*refused(recipe.get("options", {}), {**_LORA, **NAMES}), *batch_objections(recipe, ACCUMULATION))
+
+    def gpu_objections(self, recipe: Mapping[str, Any], gpus: int) -> tuple[Objection, ...]:  # noqa: ARG002 - whatever the recipe
+        """More than one."""
+        return one_gpu(gpus, self.name)
 
     def plan(self, job: Job) -> Command:
         """Python of Unsloth's environment with a script of ours. Its CLI reads no records of ours, and can't resume. It takes one GPU."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-if json.loads(Path("job.json").read_text(encoding="utf-8"))["gpus"] > 1:  # Unsloth trains on one, and torch would take all that it sees
+if json.loads(Path("job.json").read_text(encoding="utf-8"))["gpus"]:  # Unsloth trains on one, and torch would take all that it sees
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 from unsloth import FastLanguageModel  # isort: skip  # before the others, which it changes

@@ -1,0 +1,54 @@
+"""The url of a cache -> the library that knows it, and the place in it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ollamake.cache.said import said
+from ollamake.errors import with_fix
+from ollamake.spelling import closest
+
+# Libraries by the kinds of urls that they know, as extras of ollamake install them.
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "sftp": "sftp", "ssh": "sftp"}
+
+
+class StoreError(Exception):
+    """A cache can't be had: `what` it does, `why`, and `fix`, if there is any."""
+
+    def __init__(self, what: str, why: str, fix: str | None = None) -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__(with_fix(f"{what}: {why}" if why else what, fix))
+
+
+def opened_kind(url: str) -> Any:
+    """The class of fsspec's that knows a url, with its library. Raises StoreError where there is none."""
+    from fsspec.registry import available_protocols, get_filesystem_class
+
+    kind = url.partition("://")[0] if "://" in url else "file"
+    try:
+        return get_filesystem_class(kind)
+    except ImportError as error:
+        extra = EXTRAS.get(kind)
+        fix = f"pip install 'ollamake[{extra}]'" if extra else f"install it: fsspec says {said(error)!r}"
+        msg = "can't be had"
+        raise StoreError(msg, f"the library that knows {kind}:// is not installed", fix) from error
+    except ValueError as error:
+        near = closest(kind, available_protocols())
+        ways = f"write {near}:// in cache.url" if near else "write a folder, s3://, gs://, az:// or sftp://, or install what knows it"
+        msg = "can't be had"
+        raise StoreError(msg, f"nothing knows {kind}://", ways) from error
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """The filesystem behind a url, and the path in it. Raises StoreError, and whatever its library raises."""
+    from fsspec.core import url_to_fs
+
+    if "://" not in url:  # the path of a folder
+        url = os.path.abspath(url)
+    fs, root = url_to_fs(url, skip_instance_cache=True)
+    root = str(root).rstrip("/")
+    if "file" in fs.protocol and not os.path.isdir(os.path.dirname(root)):  # a disk that is not mounted, most likely
+        msg = "is not there"
+        raise StoreError(msg, f"no such folder: {os.path.dirname(root)}", "make it, or mend cache.url")
+    return fs, root

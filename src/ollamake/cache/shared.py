@@ -1,0 +1,140 @@
+"""A catalog's cache, as a run uses it: what can't be had is said once, and the run goes on without. Nothing of it makes a step fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ollamake.cache.key import PACKED, Key
+from ollamake.cache.objects import NAMES, ChangedError, DamagedError, Entry, Manifest, read_files, read_manifest, written
+from ollamake.cache.once import Once
+from ollamake.cache.opening import StoreError
+from ollamake.cache.said import cleaned, said
+from ollamake.cache.store import STALL, Store
+from ollamake.catalog.values import Cache
+from ollamake.errors import with_fix
+from ollamake.say import say
+
+
+class NotHereError(Exception):
+    """What was read can't be written on this machine."""
+
+
+class SharedCache:
+    """The cache of one catalog, for the processes of one run. Made before these are."""
+
+    def __init__(self, facts: Cache, stall: float = STALL) -> None:
+        """`stall`: seconds that a transfer may stand still."""
+        self.facts = facts
+        self.store = Store(str(facts.url), facts.timeout, stall)
+        self.unread, self.unwritten, self.too_large = Once(), Once(), Once()
+        self.damaged: set[str] = set()  # paths of objects that were refused, and will be replaced
+
+    @property
+    def reads(self) -> bool:
+        """Is it asked?"""
+        return self.facts.read and not self.unread.happened
+
+    @property
+    def writes(self) -> bool:
+        """Is anything put into it?"""
+        return self.facts.write and not self.unread.happened and not self.unwritten.happened
+
+    def take(self, key: Key, folder: Path, check: Callable[[Manifest], None], *, what: str) -> Manifest | None:
+        """The object of this key, its files in the folder, whole and as they were written; None where there is none that can be had.
+
+        `check` raises DamagedError where it is not what is wanted, before anything is written. `what` is wanted: for people.
+        """
+        if not self.reads:
+            return None
+        path = key.path
+        try:
+            return self.store.read(path, lambda read, size: _unpacked(read, size, key, folder, check))
+        except DamagedError as error:
+            self.refuse(key, str(error), what=what)
+        except NotHereError as error:
+            say(f"   {what}: warning: {path} of the cache can't be written here: {error}")
+        except StoreError as error:
+            if self.unread.is_first():
+                self.warn(error, "this run goes on without it")
+        return None
+
+    def refuse(self, key: Key, why: str, *, what: str) -> None:
+        """Say that an object is not taken; what is made instead replaces it."""
+        self.damaged.add(key.path)
+        say(f"   {what}: warning: {key.path} in the cache is refused: {cleaned(why)}; made here instead")
+
+    def keep(self, key: Key, folder: Path, digests: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
+        """Put these files into the cache. Returns whether they are there by us: where somebody was faster, theirs stay.
+
+        `digests`: of the files, by their names; `facts`: the receipt of the training. Where that fails, it is said once, and no more is put there in this run.
+        """
+        if not self.writes:
+            return False
+        path = key.path
+        try:
+            files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest) for name, digest in digests.items())
+            manifest = Manifest(key=key, files=files, facts=json.loads(json.dumps(facts)))
+            if key.kind == PACKED and not self._make_room(path, manifest.size):
+                return False
+            is_ours = self.store.write(path, written(manifest, folder), manifest.size, replace=path in self.damaged)
+        except (ChangedError, OSError):  # edited or removed by hand, a moment ago: the next build says so
+            return False
+        except StoreError as error:
+            if self.unwritten.is_first():
+                self.warn(error, "nothing more is written to it in this run")
+            return False
+        self.damaged.discard(path)
+        return is_ours
+
+    def _make_room(self, path: str, size: int) -> bool:
+        """Remove the oldest packed weights until there is room for so many bytes. Returns whether there is, and need for it. Raises StoreError."""
+        limit = self.facts.packed or 0
+        if size > limit:
+            if self.too_large.is_first():
+                say(f"   {self.facts.mark}: warning: served weights of {size / 1e9:.1f} GB do not fit into cache.packed, and are not shared")
+            return False
+        there = self.store.listed(PACKED)
+        if any(one.path == path for one in there) and path not in self.damaged:
+            return False
+        total = sum(one.size for one in there)
+        for one in sorted(there, key=lambda one: one.written or 0.0):
+            if total + size <= limit:
+                break
+            self.store.remove(one.path)
+            total -= one.size
+        return True
+
+    def warn(self, error: StoreError, end: str) -> None:
+        """Say what can't be had."""
+        text = f"{self.facts.mark}: warning: the cache at {cleaned(str(self.facts.url))} {error.what}: {error.why}; {end}"
+        say("   " + with_fix(text, error.fix).replace("\n", "\n   "))
+
+
+def _unpacked(read: Callable[[int], bytes], size: int, key: Key, folder: Path, check: Callable[[Manifest], None]) -> Manifest:
+    manifest = read_manifest(read, key)
+    if size != manifest.size:
+        raise DamagedError("it is cut off" if size < manifest.size else "it does not end where it should")
+    check(manifest)
+    with ExitStack() as stack:
+
+        def write(entry: Entry) -> Callable[[bytes], Any]:
+            assert entry.name in NAMES  # the manifest was read so
+            try:
+                file = stack.enter_context((folder / entry.name).open("xb"))
+            except OSError as error:
+                raise NotHereError(said(error)) from error
+
+            def take(piece: bytes) -> None:
+                try:
+                    file.write(piece)
+                except OSError as error:
+                    raise NotHereError(said(error)) from error
+
+            return take
+
+        read_files(read, manifest, write)
+    return manifest

@@ -1,0 +1,36 @@
+"""The engine that trains a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ollamake.catalog.places import RAY
+from ollamake.catalog.places import Engine as Chosen
+from ollamake.engines.launched import Launched
+from ollamake.engines.local import Local
+from ollamake.engines.port import Engine
+
+
+def engine_of(chosen: Chosen, launch: Sequence[str] = ()) -> Engine:
+    """The engine that the catalog names; `launch`: the words that run a training elsewhere, where it names none."""
+    if chosen.kind == RAY:
+        from ollamake.engines.ray import OnRay
+
+        return OnRay(chosen)
+    return Launched(launch) if launch else Local()
+
+
+def withdraw() -> None:
+    """The run stops: what waits for its place on a cluster won't be done."""
+    if _RAY in sys.modules:
+        sys.modules[_RAY].withdraw()
+
+
+def close() -> None:
+    """End what engines have begun."""
+    if _RAY in sys.modules:
+        sys.modules[_RAY].close()
+
+
+_RAY = "ollamake.engines.ray_client"
