@@ -178,7 +178,7 @@ class Store:
             opened_kind(self.url)  # imports its library, which may take longer than a store may
         state = _State(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
         threading.Thread(target=state.do, args=(work,), daemon=True).start()
-        while not state.ended.wait(max(0.0, state.until - time.monotonic())):
+        while not state.ended.wait(min(1.0, max(0.0, state.until - time.monotonic()))):
             if time.monotonic() >= state.until:
                 state.is_abandoned = True
                 msg = "does not answer"
