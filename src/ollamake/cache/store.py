@@ -18,7 +18,6 @@ from typing import IO, Any, TypeVar
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.said import said
 
-STALL = 30.0  # seconds that a transfer may stand still
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
 ON_ITS_WAY = "tmp"  # folder of what is being written
@@ -44,7 +43,7 @@ class _AbandonedError(Exception):
 class Store:
     """The objects at one url, by their paths."""
 
-    def __init__(self, url: str, timeout: float, stall: float = STALL) -> None:
+    def __init__(self, url: str, timeout: float, stall: float = 30.0) -> None:
         """`timeout`: seconds that a call may take; `stall`: that a transfer may stand still. A folder's url is its path."""
         self.url = url
         self.timeout = timeout
