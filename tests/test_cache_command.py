@@ -176,6 +176,7 @@ def test_a_repo_without_a_cache_is_told_how_to_have_one(repo: Repo) -> None:
         ("{url: ~/cache}", "cache.url: '~/cache': `~` is no folder here"),
         ("{url: 's3://'}", "cache.url: 's3://' names no place"),
         ("{url: 'S 3://x/y'}", "cache.url: 'S 3' is no kind of store"),
+        ("{url: 's3:/team/models'}", "cache.url: 's3:/team/models' is neither a folder nor a url"),
         ("{url: x, packed: much}", "cache.packed: 'much' is not a size"),
         ("{url: x, timeout: 0}", "cache.timeout: 0 is not above 0"),
         ("{read: false}", "cache: missing key 'url'"),
@@ -188,6 +189,19 @@ def test_faults_of_a_cache_are_said_at_their_line(tmp_path: Path, monkeypatch: p
     assert found.startswith(f"models.yaml:4: {fault}"), found
     assert "fix: " in found or "timeout" in said
     assert "secret" not in found
+
+
+def test_a_kind_of_url_that_nothing_knows_is_refused_before_anything_is_trained(repo: Repo) -> None:
+    repo.replace("version: 1\n", "version: 1\ncache: {url: s4://team/models}\n")
+    done = repo.doit()
+    assert (done.code, done.err) == (3, "ERROR: \nmodels.yaml:2: cache.url: nothing knows s4://\n  fix: write s3:// in cache.url\n")
+
+
+def test_a_place_that_can_only_be_read_is_said_to_be_so(repo: Repo) -> None:
+    repo.replace("version: 1\n", "version: 1\ncache: {url: 'http://127.0.0.1:9/models'}\n")
+    done = repo.doit("train:legal")
+    text = "models.yaml:2: warning: the cache at http://127.0.0.1:9/models can't be written to: http:// is for reading alone; nothing more is written to it"
+    assert (done.code, f"   {text} in this run\n     fix: write `write: false` into `cache:`\n" in done.out) == (0, True), done.out
 
 
 def test_a_password_of_the_environment_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

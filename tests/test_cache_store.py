@@ -55,9 +55,9 @@ def test_two_hundred_operations_of_four_clients_leave_no_wrong_object_on_s3(s3: 
     check(s3)
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "sftp"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "cache") if request.param == "folder" else request.getfixturevalue("s3"), 60)
+    return Store(str(tmp_path / "cache") if request.param == "folder" else request.getfixturevalue(request.param), 60)
 
 
 def test_the_first_of_two_writers_wins(store: Store) -> None:

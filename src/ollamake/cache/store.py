@@ -187,6 +187,9 @@ class Store:
         if isinstance(state.error, PermissionError):
             msg = "refuses us"
             raise StoreError(msg, said(state.error)) from state.error
+        if isinstance(state.error, NotImplementedError):
+            msg = "can't be written to"
+            raise StoreError(msg, f"{self.url.partition('://')[0]}:// is for reading alone", "write `write: false` into `cache:`") from state.error
         if isinstance(state.error, OSError) or not type(state.error).__module__.startswith("ollamake."):
             msg = "does not answer as it should"
             raise StoreError(msg, said(state.error)) from state.error
