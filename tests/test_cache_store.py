@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,24 @@ def test_a_store_that_hangs_is_waited_for_once(hanging: Repo, options: tuple[str
     assert hanging.doit("cache", "status").code == 1
 
 
+def test_two_catalogs_with_one_cache_wait_for_it_once(hanging: Repo) -> None:
+    text = (hanging.path / "models.yaml").read_text(encoding="utf-8")
+    for name, other in {
+        "legal": "law",
+        "sales": "shop",
+        "shared:": "common:",
+        "[shared": "[common",
+        "tone:": "tones:",
+        ", tone]": ", tones]",
+    }.items():
+        text = text.replace(name, other)
+    (hanging.path / "other.yaml").write_text(text, encoding="utf-8")
+    (hanging.path / "dodo.py").write_text(f'{DODO}    yield from tasks_from("other.yaml")\n', encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "train"], capture_output=True, text=True, check=False)
+    assert (done.returncode, sorted(hanging.trainings)) == (0, ["law", "legal", "sales", "shop"]), done.stdout + done.stderr
+    assert done.stdout.count("the cache at") == 1
+
+
 def test_a_store_that_refuses_costs_one_warning(hanging: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -218,3 +237,32 @@ def test_nothing_of_what_lets_somebody_in_is_said() -> None:
     for secret in ("me:pass", "Signature=abc", "wJalrXUtnFEMI", "abc123", "hidden", "xyz", "more"):
         assert secret not in said
     assert said.startswith("GET https://host/x failed: ***")
+
+
+class Forbidding(BaseHTTPRequestHandler):
+    """A store that lets nobody in."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied by some-key-id</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command != "HEAD" else b"")
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the library's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Nothing."""
+
+
+def test_a_store_that_lets_nobody_in_costs_one_warning(hanging: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        hanging.replace("timeout: 0.5", "timeout: 20")
+        done = hanging.doit("train")
+        assert (done.code, hanging.trainings) == (0, ["legal", "sales"]), done.out + done.err
+        assert done.out.count("models.yaml:2: warning: the cache at s3://team/models refuses us: ") == 1
+        assert "some-" not in done.out
+        assert hanging.doit("cache").code == 1
+        server.shutdown()

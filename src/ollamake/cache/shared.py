@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,3 +125,11 @@ class SharedCache:
         """Say what can't be had."""
         text = f"{self.facts.mark}: warning: the cache at {cleaned(str(self.facts.url))} {error.what}: {error.why}; {end}"
         say("   " + with_fix(text, error.fix).replace("\n", "\n   "))
+
+
+def shared_cache(facts: Cache | None, others: Iterable[SharedCache | None]) -> SharedCache | None:
+    """The cache that a catalog says: the one of another catalog of the run, where that says the same."""
+    if facts is None:
+        return None
+    same = (other for other in others if other is not None and replace(other.facts, mark=facts.mark) == facts)
+    return next(same, None) or SharedCache(facts)
