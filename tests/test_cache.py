@@ -208,6 +208,10 @@ def another_file(_: dict[str, Any], folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
 
 
+def no_version(facts: dict[str, Any], _: Path) -> None:
+    facts["record"]["versions"]["torch"] = "2.6\x1b[2J"
+
+
 def no_number(facts: dict[str, Any], _: Path) -> None:
     facts["seconds"] = "\x1b[31mmany"
 
@@ -219,6 +223,7 @@ def no_number(facts: dict[str, Any], _: Path) -> None:
         (no_adapter, "adapter_model.safetensors"),
         (another_file, "its files are not those of its receipt"),
         (no_number, "its receipt can't be read"),
+        (no_version, "its receipt can't be read"),
     ],
 )
 def test_a_forged_object_is_refused(repo: Repo, shared: Path, clone: Callable[..., Repo], change: Any, why: str) -> None:
@@ -269,3 +274,30 @@ def test_packed_weights_go_when_there_is_no_room(repo: Repo, shared: Path, clone
     repo.replace(f"packed: {1.7 * size / 1e6:.6f}MB", "packed: 0.000001MB")
     shutil.rmtree(repo.path / "build/legal")
     assert "do not fit into cache.packed, and are not shared" in repo.doit("package:legal").out
+
+
+def test_a_cache_makes_nothing_stale(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\ncache: {url: one}\n")
+    assert built.doit().ran == []
+    built.replace("url: one", "url: two, write: false")
+    assert built.doit().ran == []
+    assert not (built.path / "one").exists()
+
+
+def test_a_build_that_was_killed_while_it_took_an_adapter_leaves_nothing(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
+    repo.doit("train:legal")
+    other = clone()
+    left = other.path / "build/legal/taken-abc"
+    left.mkdir(parents=True)
+    (left / "adapter_config.json").write_text("half", encoding="utf-8")
+    assert other.doit("train:legal").code == 0
+    assert (other.trainings, left.exists()) == ([], False)
+    assert not list((other.path / "build/legal").glob("taken-*"))
+
+
+def test_a_cache_of_whom_nothing_is_left_is_filled_again(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
+    repo.doit("train:legal")
+    shutil.rmtree(shared)
+    other = clone()
+    assert other.doit("train:legal").code == 0
+    assert (other.trainings, len(objects(shared))) == (["legal"], 1)

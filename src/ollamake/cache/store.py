@@ -55,18 +55,18 @@ class Store:
         def work(beat: Beat) -> T | None:
             try:
                 file: IO[bytes] = self._fs.open(self._at(path), "rb", block_size=BLOCK)
-            except FileNotFoundError:
-                return None
-            with file:
-                beat()
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-
-                def read(count: int) -> bytes:
+                with file:
                     beat()
-                    return file.read(count)
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(0)
 
-                return use(read, size)
+                    def read(count: int) -> bytes:
+                        beat()
+                        return file.read(count)
+
+                    return use(read, size)
+            except FileNotFoundError:  # also where it is pruned in this moment
+                return None
 
         return self._within(work)
 
