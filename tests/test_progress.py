@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import pty
-import subprocess
 import sys
+import threading
+import time
+from contextlib import ExitStack
 
 import pytest
 
 from ollamake.duration import duration
 from ollamake.progress import AskingProgress, TrainingProgress, step_facts, transferring, waiting
+from ollamake.say import say, screen
 from ollamake.trainers.port import Event, json_event
+from terminal import HEIGHT, left_on_screen, on_a_terminal
 
 EVENTS = (
     Event(kind="loading"),
@@ -38,25 +41,6 @@ def show() -> None:
         asking.show(3, 3)
 
 
-def on_a_terminal() -> str:
-    """What show() writes to a real pseudo-terminal, 200 columns wide."""
-    parent, child = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm-256color", "PYTHONPATH": os.path.dirname(__file__)}
-    program = [sys.executable, "-c", "import test_progress; test_progress.show()"]
-    with subprocess.Popen(program, stdout=child, stderr=child, env=environment) as process:
-        os.close(child)
-        written = b""
-        try:
-            while part := os.read(parent, 65536):
-                written += part
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        os.close(parent)
-        process.wait()
-    assert process.returncode == 0, written.decode()
-    return written.decode()
-
-
 def test_without_a_terminal_there_are_plain_lines_and_not_one_a_step(capsys: pytest.CaptureFixture[str]) -> None:
     show()
     assert capsys.readouterr().out == (
@@ -69,7 +53,7 @@ def test_without_a_terminal_there_are_plain_lines_and_not_one_a_step(capsys: pyt
 
 
 def test_on_a_terminal_there_is_one_live_bar() -> None:
-    written = on_a_terminal()
+    written = on_a_terminal("import test_progress; test_progress.show()")
     assert "installing" in written
     assert "sending model.gguf" in written
     assert "100.0/100.0 MB" in written
@@ -80,6 +64,131 @@ def test_on_a_terminal_there_is_one_live_bar() -> None:
     assert "sales: questions" in written
     assert "3/3" in written
     assert written.count("\n") <= 8  # the bars are drawn over themselves
+    waited, sending, trained, *rest = filter(None, left_on_screen(written))
+    assert "installing" in waited
+    assert "100.0/100.0 MB" in sending
+    assert trained.startswith("   legal ━━━")
+    assert rest == []  # questions leave nothing
+
+
+def test_of_very_many_at_once_each_says_less(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def lines_a_minute(count: int) -> float:
+        with ExitStack() as stack:
+            trainings = [stack.enter_context(TrainingProgress(f"model-{number}")) for number in range(count)]
+            for step in range(600):
+                clock[0] += 1
+                for training in trainings:
+                    training.show(Event(kind="step", step=step, steps=1000))
+        return capsys.readouterr().out.count("\n") / 10
+
+    assert lines_a_minute(1) == 6
+    assert lines_a_minute(8) == 48
+    assert 48 <= lines_a_minute(80) <= 60
+    assert lines_a_minute(1) == 6
+
+
+def train_many(count: int = 30) -> None:
+    """So many trainings in threads; half of them tell something, and all say something in the end."""
+    all_there, told, ended = threading.Barrier(count + 1), threading.Barrier(count + 1), threading.Barrier(count + 1)
+
+    def train(number: int) -> None:
+        with TrainingProgress(f"model-{number:02}") as progress:
+            all_there.wait()
+            if number % 2:
+                progress.show(Event(kind="step", step=3, steps=4, loss=0.5))
+            told.wait()
+            progress.show(Event(kind="note", step=3, reason=f"[bold]:smile: {'is long ' * 40}"))
+            ended.wait()
+            progress.show(Event(kind="step", step=4, steps=4, loss=0.25))
+        say(f"   model-{number:02} is done")
+
+    threads = [threading.Thread(target=train, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    all_there.wait()
+    told.wait()
+    say("all have told")
+    ended.wait()
+    for thread in threads:
+        thread.join()
+    with TrainingProgress("another") as progress:  # after the display has gone
+        progress.show(Event(kind="step", step=1, steps=1))
+
+
+def test_many_trainings_at_once_share_one_display() -> None:
+    written = on_a_terminal("import test_progress; test_progress.train_many()")
+    lines = left_on_screen(written)
+    said = ["all have told", *(f"   model-{number:02} is done" for number in range(30))]
+    assert [lines.count(line) for line in said] == [1] * len(said)  # each is there, and no bar was drawn over it
+    assert "".join(lines).count("is long") == 30 * 40
+    bars = [line for line in lines if "━" in line]
+    assert sorted(line.split()[0] for line in bars) == sorted(["another", *(f"model-{number:02}" for number in range(30))])
+    assert all("step 4/4  loss 0.2500" in line for line in bars if "another" not in line)
+    assert "and 20 more, 15 of them not begun" in written  # where 15 that have something to show go first, and 10 of them fit
+    assert not [line for line in lines if "more" in line]
+    assert written.count("\x1b[?25l") == 2  # a display for the thirty, and one for what came after them
+    assert written.rstrip().endswith("\x1b[?25h")
+
+
+def test_as_many_bars_are_drawn_as_there_are_lines() -> None:
+    written = on_a_terminal(f"import test_progress; test_progress.train_many({HEIGHT - 1})")
+    assert "more" not in written
+    written = on_a_terminal(f"import test_progress; test_progress.train_many({HEIGHT})")
+    assert "and 2 more" in written
+
+
+def leave_with_bars() -> None:
+    """A run that is ended while threads train that nobody waits for."""
+    begun = threading.Event()
+
+    def train() -> None:
+        with TrainingProgress("legal") as progress:
+            progress.show(Event(kind="step", step=3, steps=4))
+            begun.set()
+            time.sleep(3600)
+
+    threading.Thread(target=train, daemon=True).start()
+    begun.wait()
+    sys.exit(0)
+
+
+def test_a_run_that_ends_before_its_trainings_leaves_a_terminal_with_a_cursor_and_without_bars() -> None:
+    written = on_a_terminal("import test_progress; test_progress.leave_with_bars()")
+    assert "step 3/4" in written
+    assert "\x1b[?25h" in written[written.rindex("step 3/4") :]
+    assert "".join(left_on_screen(written)) == ""
+
+
+def fork_with_bars() -> None:
+    """A process is copied while bars are shown and another thread writes."""
+    with TrainingProgress("legal") as progress:
+        progress.show(Event(kind="step", step=3, steps=4))
+        has_it, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with screen.lock:
+                has_it.set()
+                free.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        has_it.wait()
+        child = os.fork()
+        if child == 0:
+            say("a child says")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        free.set()
+        holder.join()
+
+
+def test_a_child_process_has_no_bars_and_waits_for_nobody() -> None:
+    assert "a child says" in on_a_terminal(
+        "import warnings, test_progress; warnings.simplefilter('ignore'); test_progress.fork_with_bars()"  # of Python's, about forks and threads
+    )
 
 
 @pytest.mark.parametrize(

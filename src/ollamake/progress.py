@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from ollamake.bars import ASKING, SENDING, TRAINING, WAITING, Bar, bar
 from ollamake.duration import duration
 from ollamake.say import say
 from ollamake.spelling import counted
 from ollamake.trainers.port import Event
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
 QUIET = 10.0  # seconds at least between two plain lines
+TALKERS = 8  # trainings at once that each may say a line in that time; of more each says less
 LARGE = 50_000_000  # bytes from which on sending is worth a bar
 
 
@@ -28,11 +27,7 @@ def waiting(text: str) -> Iterator[None]:
         say(text)
         yield
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(file=sys.__stdout__)) as progress:
-        progress.add_task(text, total=None)
+    with bar(WAITING, text, total=None):
         yield
 
 
@@ -41,17 +36,11 @@ def transferring(text: str, size: int) -> Iterator[Callable[[int], None]]:
     """A function that is told how many bytes more have gone. Shows a bar for what is large, and lines where there is no terminal and it takes long."""
     if not sys.stdout.isatty():
         yield _lines(text, size)
-        return
-    if size < LARGE:
+    elif size < LARGE:
         yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.__stdout__), refresh_per_second=4) as progress:
-        task = progress.add_task(text, total=size)
-        yield lambda count: progress.advance(task, count)
+    else:
+        with bar(SENDING, text, total=size) as shown:
+            yield shown.advance
 
 
 def _lines(text: str, size: int) -> Callable[[int], None]:
@@ -69,21 +58,25 @@ def _lines(text: str, size: int) -> Callable[[int], None]:
 
 
 class TrainingProgress:
-    """Shows the events of one training on standard output."""
+    """Shows the events of one training on standard output. Any number of them may do so at once, in threads."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._bar = _LiveBar(name) if sys.stdout.isatty() else _PlainLines(name)
+        self._open = ExitStack()
+        self._shows: _LiveBar | _PlainLines = _PlainLines(name)
 
     def __enter__(self) -> TrainingProgress:
+        self._open.enter_context(_at_once.one_more())
+        if sys.stdout.isatty():
+            self._shows = _LiveBar(self.name, self._open.enter_context(bar(TRAINING, self.name, total=None, facts="starting")))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.end()
+        self._open.close()
 
     def show(self, event: Event) -> None:
         """Show what the training tells."""
-        self._bar.show(event)
+        self._shows.show(event)
 
 
 class AskingProgress:
@@ -93,16 +86,15 @@ class AskingProgress:
         """`quiet`: seconds at least between two plain lines."""
         self.name = name
         self.quiet = quiet
+        self._open = ExitStack()
         self._plain = None if sys.stdout.isatty() else _PlainLines(name)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> AskingProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._open.close()
 
     def show(self, answered: int, of: int) -> None:
         """Show it: on a terminal as a bar, elsewhere as a line now and then."""
@@ -113,15 +105,35 @@ class AskingProgress:
                 self._plain.shown = now
                 self._plain.line(f"question {answered}/{of}")
             return
-        if self._bar is None or self._task is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        if self._bar is None:
+            self._bar = self._open.enter_context(bar(ASKING, self.name, total=of, stays=False))
+        self._bar.update(completed=answered, total=of)
 
-            columns = (TextColumn("   {task.description}: questions"), BarColumn(), MofNCompleteColumn())
-            self._bar = Progress(*columns, console=Console(file=sys.__stdout__), refresh_per_second=4, transient=True)
-            self._task = self._bar.add_task(self.name, total=of)
-            self._bar.start()
-        self._bar.update(self._task, completed=answered, total=of)
+
+class _AtOnce:
+    """How many trainings there are now in this process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        with self._lock:
+            self.count += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.count -= 1
+
+    @property
+    def quiet(self) -> float:
+        """Seconds at least between two plain lines of each of them."""
+        return QUIET * max(1, self.count / TALKERS)
+
+
+_at_once = _AtOnce()
 
 
 class _PlainLines:
@@ -135,7 +147,7 @@ class _PlainLines:
             self.line("loading the base")
         elif event.kind == "start":
             self.line(f"{_read(event)}, {event.steps} steps")
-        elif event.kind == "step" and (now - self.shown >= QUIET or event.step == event.steps):
+        elif event.kind == "step" and (now - self.shown >= _at_once.quiet or event.step == event.steps):
             self.shown = now
             self.line(f"step {event.step}/{event.steps}  {step_facts(event)}")
         elif (text := _said(event)) is not None:
@@ -144,36 +156,22 @@ class _PlainLines:
     def line(self, text: str) -> None:
         say(f"   {self.name}: {text}")
 
-    def end(self) -> None:
-        pass
-
 
 class _LiveBar:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shown: Bar) -> None:
         self.name = name
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        # doit hands out its own sys.stdout, which rich can't measure: the width is asked of the terminal itself.
-        console = Console(file=sys.__stdout__)
-        columns = (TextColumn("   {task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-        self.progress = Progress(*columns, console=console, refresh_per_second=4)
-        self.task = self.progress.add_task(name, total=None, facts="starting")
-        self.progress.start()
+        self.bar = shown
 
     def show(self, event: Event) -> None:
         if event.kind == "loading":
-            self.progress.update(self.task, facts="loading the base")
+            self.bar.update(facts="loading the base")
         elif event.kind == "start":
-            self.progress.update(self.task, total=event.steps, facts=_read(event))
+            self.bar.update(total=event.steps, facts=_read(event))
         elif event.kind == "step":
             facts = f"step {event.step}/{event.steps}  {step_facts(event)}"
-            self.progress.update(self.task, completed=event.step, total=event.steps, facts=facts)
+            self.bar.update(completed=event.step, total=event.steps, facts=facts)
         elif (text := _said(event)) is not None:
-            self.progress.console.print(f"   {self.name}: {text}", markup=False, highlight=False)
-
-    def end(self) -> None:
-        self.progress.stop()
+            say(f"   {self.name}: {text}")
 
 
 def _read(event: Event) -> str:

@@ -14,6 +14,7 @@ from doit.reporter import ConsoleReporter
 
 from ollamake.call import current
 from ollamake.duration import duration
+from ollamake.say import put
 from ollamake.spelling import counted
 from ollamake.state.digests import digest_cache
 
@@ -49,6 +50,10 @@ class Reporter(ConsoleReporter):
             if step is not None and step.stage != "validate":
                 self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
+
+    def write(self, text: str) -> None:
+        """Write this; bars of trainings that still run stay below it."""
+        put(self.outstream, text)
 
     def end(self, number: int, _: object) -> None:
         """End the run, as an error does."""

@@ -101,6 +101,7 @@ class Store:
         """The objects below a folder. Raises StoreError."""
 
         def work(_: Beat) -> list[Listed]:
+            self._fs.invalidate_cache()  # somebody else may have written since
             try:
                 found: dict[str, dict[str, Any]] = self._fs.find(self._at(folder), detail=True)
             except FileNotFoundError:
@@ -118,6 +119,16 @@ class Store:
                 self._fs.rm_file(self._at(path))
 
         self._within(work)
+
+    def clear(self) -> None:
+        """Remove all that is there, and what was on its way there. Raises StoreError."""
+
+        def work(_: Beat) -> None:
+            self._fs.invalidate_cache()
+            if self._fs.exists(self._root):
+                self._fs.rm(self._root, recursive=True)
+
+        self._within(work, self.stall)
 
     def reach(self) -> None:
         """Ask it for anything. Raises StoreError where it does not answer."""

@@ -1,0 +1,162 @@
+"""The live bars of this process, whatever threads they are of: one display at the foot of the terminal, above which all else is said."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ollamake.say import screen
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.live import Live
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+TRAINING, ASKING, SENDING, WAITING = "training", "asking", "sending", "waiting"  # kinds of bars, in their order on the screen
+A_SECOND = 4  # times that the bars are drawn
+
+
+@dataclass(slots=True, eq=False)
+class Bar:
+    """A line of the display."""
+
+    kind: str
+    task: TaskID
+    begun: bool = False  # one that waits gives way to those that have something to show
+
+    def update(self, **facts: Any) -> None:
+        """Show this from now on: `total`, `completed`, `facts`; as rich's own."""
+        self.begun = True
+        _bars().kinds[self.kind].update(self.task, **facts)
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self.begun = True
+        _bars().kinds[self.kind].advance(self.task, count)
+
+
+@contextmanager
+def bar(kind: str, text: str, *, total: float | None, stays: bool = True, facts: str = "") -> Iterator[Bar]:
+    """A bar of its own, while the block lasts; then its last state `stays` on the screen as a line, above those that are left."""
+    bars = _bars()
+    added = bars.add(kind, text, total=total, facts=facts)
+    try:
+        yield added
+    finally:
+        bars.remove(added, stays=stays)
+
+
+class Bars:
+    """What is drawn: the bars that fit on the terminal, and how many there are beside them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        # doit hands out its own sys.stdout, which rich can't measure: the width is asked of the terminal itself.
+        self.console = Console(file=sys.__stdout__)
+        self.kinds = _kinds(self.console)
+        self.shown: tuple[Bar, ...] = ()  # replaced, never changed: it is drawn by another thread, which must not wait for the screen
+        self.live: Live | None = None
+        atexit.register(self.stop)  # trainings in threads that nobody waits for may leave their bars, and no cursor
+
+    def add(self, kind: str, text: str, *, total: float | None, facts: str) -> Bar:
+        """Show one more."""
+        from rich.live import Live
+
+        with screen.lock:
+            added = Bar(kind, self.kinds[kind].add_task(text, total=total, facts=facts))
+            self.shown = (*self.shown, added)
+            if self.live is None:
+                # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
+                self.live = Live(
+                    self, console=self.console, refresh_per_second=A_SECOND, redirect_stdout=False, redirect_stderr=False, transient=True
+                )
+                self.live.start(refresh=True)
+                screen.above = self.write
+        return added
+
+    def remove(self, ended: Bar, *, stays: bool) -> None:
+        """Show one less."""
+        with screen.lock:
+            if self.live is not None:
+                self.live.refresh()  # as it was in the end
+            last = self._table([ended])
+            self.shown = tuple(one for one in self.shown if one is not ended)
+            self.kinds[ended.kind].remove_task(ended.task)
+            if stays:
+                self.console.print(last)
+            if not self.shown:
+                self.stop()
+
+    def write(self, lines: str) -> None:
+        """Write lines above the bars."""
+        self.console.out(lines.removesuffix("\n"), highlight=False)
+
+    def stop(self) -> None:
+        """Take the bars off the screen."""
+        with screen.lock:
+            live, self.live, screen.above = self.live, None, None
+            if live is not None:
+                live.stop()
+
+    def __rich_console__(self, console: Console, _: ConsoleOptions) -> Iterator[Any]:
+        shown = sorted(self.shown, key=lambda one: not one.begun)
+        room = max(1, console.height - 1)
+        more = shown[room - 1 :] if len(shown) > room else []
+        fit = shown[: len(shown) - len(more)]
+        for kind in self.kinds:
+            if of_kind := [one for one in fit if one.kind == kind]:
+                yield self._table(of_kind)
+        if more:
+            waiting = sum(not one.begun for one in more)
+            yield f"   and {len(more)} more" + (f", {waiting} of them not begun" if waiting else "")
+
+    def _table(self, bars: list[Bar]) -> Table:
+        progress, wanted = self.kinds[bars[0].kind], {one.task for one in bars}
+        tasks = [task for task in progress.tasks if task.id in wanted]
+        return progress.make_tasks_table(tasks)
+
+
+def _kinds(console: Console) -> dict[str, Progress]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    def text(said: str) -> TextColumn:
+        return TextColumn(said, markup=False)
+
+    columns = {
+        TRAINING: (text("   {task.description}"), BarColumn(), text("{task.fields[facts]}")),
+        ASKING: (text("   {task.description}: questions"), BarColumn(), MofNCompleteColumn()),
+        SENDING: (text("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
+        WAITING: (SpinnerColumn(), text("{task.description}"), TimeElapsedColumn()),
+    }
+    return {kind: Progress(*parts, console=console, auto_refresh=False) for kind, parts in columns.items()}
+
+
+_shared: list[Bars] = []  # none, or the one of this process
+
+
+def _bars() -> Bars:
+    with screen.lock:
+        if not _shared:
+            _shared.append(Bars())
+        return _shared[0]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.clear)
