@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -266,3 +267,13 @@ def test_a_store_that_lets_nobody_in_costs_one_warning(hanging: Repo, monkeypatc
         assert "some-" not in done.out
         assert hanging.doit("cache").code == 1
         server.shutdown()
+
+
+def test_many_threads_use_a_store_at_once(store: Store) -> None:
+    def work(number: int) -> bytes | None:
+        store.write(f"adapters/aa/{number % 4}.tar", [b"%d" % (number % 4)], 1)
+        return store.read(f"adapters/aa/{number % 4}.tar", lambda read, _: read(10))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert [*pool.map(work, range(48))] == [b"%d" % (number % 4) for number in range(48)]
+    assert (len(store.listed("adapters")), store.listed("tmp")) == (4, [])

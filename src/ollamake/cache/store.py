@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import IO, Any, TypeVar
 
 from ollamake.cache.opening import StoreError, opened, opened_kind
@@ -48,6 +47,8 @@ class Store:
         self.url = url
         self.timeout = timeout
         self.stall = max(timeout, stall)
+        self._place: tuple[Any, str] | None = None  # filesystem and path, once it was opened
+        self._guard = threading.Lock()
 
     def read(self, path: str, use: Callable[[Callable[[int], bytes], int], T]) -> T | None:
         """What `use` makes of an object's bytes, given what reads them, and their number; None where there is none. Raises StoreError, and what `use` raises."""
@@ -134,17 +135,19 @@ class Store:
         """Ask it for anything. Raises StoreError where it does not answer."""
         self._within(lambda _: self._is_there("adapters"))
 
-    @cached_property
     def _opened(self) -> tuple[Any, str]:
-        return opened(self.url)
+        with self._guard:  # several threads may train
+            if self._place is None:
+                self._place = opened(self.url)
+            return self._place
 
     @property
     def _fs(self) -> Any:
-        return self._opened[0]
+        return self._opened()[0]
 
     @property
     def _root(self) -> str:
-        return self._opened[1]
+        return self._opened()[1]
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -184,7 +187,7 @@ class Store:
 
     def _within(self, work: Callable[[Beat], T], limit: float | None = None) -> T:
         """Do the work in a thread; wait as long as it goes on. Raises StoreError where it stands still, or anything of a library goes wrong."""
-        if "_opened" not in self.__dict__:
+        if self._place is None:
             opened_kind(self.url)  # imports its library, which may take longer than a store may
         state = _State(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
         threading.Thread(target=state.do, args=(work,), daemon=True).start()
