@@ -12,13 +12,11 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import IO, Any, TypeVar
 
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.said import said
 
-STALL = 30.0  # seconds that a transfer may stand still
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
 ON_ITS_WAY = "tmp"  # folder of what is being written
@@ -44,11 +42,13 @@ class _AbandonedError(Exception):
 class Store:
     """The objects at one url, by their paths."""
 
-    def __init__(self, url: str, timeout: float, stall: float = STALL) -> None:
+    def __init__(self, url: str, timeout: float, stall: float = 30.0) -> None:
         """`timeout`: seconds that a call may take; `stall`: that a transfer may stand still. A folder's url is its path."""
         self.url = url
         self.timeout = timeout
         self.stall = max(timeout, stall)
+        self._place: tuple[Any, str] | None = None  # filesystem and path, once it was opened
+        self._guard = threading.Lock()
 
     def read(self, path: str, use: Callable[[Callable[[int], bytes], int], T]) -> T | None:
         """What `use` makes of an object's bytes, given what reads them, and their number; None where there is none. Raises StoreError, and what `use` raises."""
@@ -56,18 +56,18 @@ class Store:
         def work(beat: Beat) -> T | None:
             try:
                 file: IO[bytes] = self._fs.open(self._at(path), "rb", block_size=BLOCK)
-            except FileNotFoundError:
-                return None
-            with file:
-                beat()
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-
-                def read(count: int) -> bytes:
+                with file:
                     beat()
-                    return file.read(count)
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(0)
 
-                return use(read, size)
+                    def read(count: int) -> bytes:
+                        beat()
+                        return file.read(count)
+
+                    return use(read, size)
+            except FileNotFoundError:  # also where it is pruned in this moment
+                return None
 
         return self._within(work)
 
@@ -135,17 +135,19 @@ class Store:
         """Ask it for anything. Raises StoreError where it does not answer."""
         self._within(lambda _: self._is_there("adapters"))
 
-    @cached_property
     def _opened(self) -> tuple[Any, str]:
-        return opened(self.url)
+        with self._guard:  # several threads may train
+            if self._place is None:
+                self._place = opened(self.url)
+            return self._place
 
     @property
     def _fs(self) -> Any:
-        return self._opened[0]
+        return self._opened()[0]
 
     @property
     def _root(self) -> str:
-        return self._opened[1]
+        return self._opened()[1]
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -185,11 +187,11 @@ class Store:
 
     def _within(self, work: Callable[[Beat], T], limit: float | None = None) -> T:
         """Do the work in a thread; wait as long as it goes on. Raises StoreError where it stands still, or anything of a library goes wrong."""
-        if "_opened" not in self.__dict__:
+        if self._place is None:
             opened_kind(self.url)  # imports its library, which may take longer than a store may
         state = _State(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
         threading.Thread(target=state.do, args=(work,), daemon=True).start()
-        while not state.ended.wait(max(0.0, state.until - time.monotonic())):
+        while not state.ended.wait(min(1.0, max(0.0, state.until - time.monotonic()))):
             if time.monotonic() >= state.until:
                 state.is_abandoned = True
                 msg = "does not answer"
@@ -199,6 +201,9 @@ class Store:
         if isinstance(state.error, PermissionError):
             msg = "refuses us"
             raise StoreError(msg, said(state.error)) from state.error
+        if isinstance(state.error, NotImplementedError):
+            msg = "can't be written to"
+            raise StoreError(msg, f"{self.url.partition('://')[0]}:// is for reading alone", "write `write: false` into `cache:`") from state.error
         if isinstance(state.error, OSError) or not type(state.error).__module__.startswith("ollamake."):
             msg = "does not answer as it should"
             raise StoreError(msg, said(state.error)) from state.error

@@ -33,6 +33,7 @@ from ollamake.state.receipts import Receipt, Sealed, facts_of, moment, receipt_i
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
+LONGEST = 200  # characters of a version, or of the name of a model
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\+?")
 
@@ -53,6 +54,7 @@ def trained(
         taken = _taken(step, model, begin, is_current, cache=cache, pinned=pinned)
         if taken is not None:
             clear_jobs(step)
+            _keep(step, cache, taken, pinned)  # where a build that was killed had trained it here
             return taken
     from ollamake.stages.train import train
 
@@ -124,7 +126,7 @@ def _taken(
         try:
             _read(folder, step, model)
         except BuildError as error:
-            cache.refuse(key, str(error), what=model.name)
+            cache.refuse(key, str(error).replace(f"{folder}/", ""), what=model.name)
             return None
         theirs = _receipt(manifest)
         targets = {path: next(entry.digest for entry in manifest.files if entry.name == Path(path).name) for path in step.writes}
@@ -188,7 +190,7 @@ def _receipt(manifest: Manifest) -> Receipt:
         and (receipt.commit is None or (isinstance(receipt.commit, str) and _COMMIT.fullmatch(receipt.commit)))
         and isinstance(receipt.outcome, dict)
         and isinstance(receipt.outcome.get("steps", 0), int)
-        and all(isinstance(version, str | int) for version in receipt.record.versions.values())
+        and all(_is_plain(name) and (isinstance(version, int) or _is_plain(version)) for name, version in receipt.record.versions.items())
         and _is_start(receipt.outcome.get("start", {}))
     ):
         msg = "its receipt can't be read"
@@ -198,4 +200,10 @@ def _receipt(manifest: Manifest) -> Receipt:
 
 def _is_start(value: Any) -> bool:
     kinds: dict[str, type] = {"from": str, "chain": int, "adapter": str}
-    return isinstance(value, dict) and all(isinstance(value.get(name, kind()), kind) for name, kind in kinds.items())
+    found = {name: value.get(name, kind()) for name, kind in kinds.items()} if isinstance(value, dict) else {}
+    return bool(found) and all(isinstance(found[name], kind) and _is_plain(str(found[name])) for name, kind in kinds.items())
+
+
+def _is_plain(text: Any) -> bool:
+    """Is it a text that a terminal can be given?"""
+    return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST
