@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "processes": "reporter",
     "talks": "reporter",
     "runner": "catalog graph call engines reporter processes talks",
-    "tasks": "errors catalog graph recipes call state trainers ollama stages sights drift run",
+    "tasks": "errors catalog graph recipes call state cache trainers ollama stages sights drift run",
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
