@@ -468,7 +468,7 @@ def unpacked(content: bytes, folder: Path) -> dict[str, bytes]:
     return contents(folder)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     files=st.dictionaries(st.from_regex(r"([A-Z]{1,2}/){0,2}[a-z .~-]{0,3}[a-z]", fullmatch=True), st.binary(max_size=200), min_size=1, max_size=5)
 )
@@ -481,7 +481,7 @@ def test_any_files_come_back_as_they_were(files: dict[str, bytes], tmp_path: Pat
     assert unpacked(as_object(folder), tmp_path / "to") == files
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_damage_passes(data: st.DataObject, tmp_path: Path) -> None:
     folder = tmp_path / "from" / "checkpoint-3"
