@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,7 @@ from ollamake.trainers.port import Event
 TIMEOUT, STALL = 20.0, 120.0  # seconds: that a store has to answer, and that a transfer may stand still
 MOST_KEPT = 2  # checkpoints of a job: should the last one be damaged, there is the one before
 TRIES = 3  # to keep a checkpoint that the trainer replaces meanwhile
-LAST_WORDS = 15.0  # seconds that a checkpoint has to get away when its training is ended
+LAST_WORDS, FAREWELL = 15.0, 2.0  # seconds that a checkpoint has to get away when its training has failed; that its thread has to end when it has not
 FOLDER = "kept"  # below the digest of the job; what is on its way lies beside it
 _OBJECT = re.compile(rf"{FOLDER}/(\d+)\.[0-9a-f]{{32}}")
 _STEP = re.compile(r"-(\d+)\Z")
@@ -149,7 +150,7 @@ class Keeping:
             self._is_ended = True
             self._is_given_up = kind is None  # the adapter is there: nobody goes on from a checkpoint
             self._changed.notify()
-        self._thread.join(LAST_WORDS)
+        self._thread.join(LAST_WORDS if kind is not None else FAREWELL)
         self._is_given_up = True
 
     def hear(self, event: Event) -> None:
@@ -208,10 +209,10 @@ def _held(folder: Path) -> Iterator[Path]:
 
 def _link(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except FileNotFoundError:
         raise
-    except OSError:  # a filesystem without links
+    except OSError:  # a filesystem without links, or another one
         shutil.copyfile(source, target)
 
 
@@ -221,7 +222,8 @@ def _fix(error: StoreError) -> str | None:
 
 
 def _while(goes_on: Callable[[], bool], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
+    """The pieces; asks with each of them, and in the end, whether to go on. Raises GoneError where not."""
+    for piece in chain(pieces, (b"",)):
         if not goes_on():
             msg = "given up"
             raise GoneError(msg)
