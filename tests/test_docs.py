@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def keys(node: dict[str, Any], path: str) -> Iterator[str]:
-    """Dotted names of all keys below a schema's node; `train` and `serve` stand once for all places."""
+    """Dotted names of all keys below a schema's node; `train`, `engine` and `serve` stand once for all places."""
     if "$ref" in node:
         return
     for name, below in node.get("properties", {}).items():
@@ -39,8 +39,8 @@ def keys(node: dict[str, Any], path: str) -> Iterator[str]:
 
 def test_every_key_of_the_catalog_has_its_heading_and_no_other_has() -> None:
     whole = schema()
-    wanted = {key for key in keys(whole, "") if not re.search(r"\.(train|serve)$", key)}
-    for part in ("train", "serve"):
+    wanted = {key for key in keys(whole, "") if not re.search(r"\.(train|serve|engine)$", key)} - {"engine"}
+    for part in ("train", "serve", "engine"):
         wanted |= {part, *(f"{part}.{name}" for name in whole["$defs"][part]["properties"])}
     headings = re.findall(r"^###? (.+)$", (ROOT / "docs/catalog.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert sorted(headings) == sorted(wanted)
@@ -65,7 +65,9 @@ def test_editors_show_what_each_key_is_for() -> None:
             yield from undescribed(node["additionalProperties"], f"{path}NAME.")
 
     assert list(undescribed(schema(), "")) == []
-    assert [key for part in ("train", "serve") for key in undescribed(schema()["$defs"][part], f"{part}.") if "parameters." not in key] == []
+    assert [
+        key for part in ("train", "serve", "engine") for key in undescribed(schema()["$defs"][part], f"{part}.") if "parameters." not in key
+    ] == []
 
 
 def test_every_parameter_of_ollama_is_named() -> None:

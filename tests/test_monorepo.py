@@ -187,6 +187,7 @@ def test_why_says_where_each_value_comes_from(mono: Repo) -> None:
         "train.seed": (42, None),
         "train.target_modules": (["q_proj"], "models.yaml:3"),
         "train.resources.gpu": (1, None),
+        "engine.kind": ("local", None),
         "serve.weights": ("auto", None),
         "serve.weights_type": ("q8_0", None),
     }

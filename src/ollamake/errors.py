@@ -50,6 +50,19 @@ class AdaptersRefusedError(BuildError):
     """A server takes no adapters, whatever its version says: merged weights are what it takes."""
 
 
+class EngineError(BuildError):
+    """An engine can't do a training, whatever that is."""
+
+    def __init__(self, text: str, *, fix: str | None = None, key: str = "kind") -> None:
+        """`key`: what in the catalog's `engine` it is about."""
+        super().__init__(text, fix=fix)
+        self.key = key
+
+
+class WithdrawnError(BuildError):
+    """A training was not done, though nothing is wrong with it: what is wrong is said of another."""
+
+
 class FaultyFileError(BuildError):
     """A file of the user's has faults; all of them are in it, in the order of their lines."""
 

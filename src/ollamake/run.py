@@ -18,7 +18,7 @@ from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
 from ollamake.drift import refused_by_policy, refused_mixture
-from ollamake.errors import AdaptersRefusedError, BuildError, Mark, with_fix
+from ollamake.errors import AdaptersRefusedError, BuildError, Mark, WithdrawnError, with_fix
 from ollamake.freshness import Reason, Record
 from ollamake.graph import ON_A_SERVER, Step
 from ollamake.ollama import server as servers
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from ollamake.stages.test import Candidate
 
 WHY, ADOPTED = "reasons", "adopted"  # what a doit task carries from `uptodate` to its action, which may run in another process
+
+
+class Withdrawn(TaskFailed):  # type: ignore[misc]  # doit has no types
+    """A step was not done, though nothing is wrong with it."""
 
 
 class Run:
@@ -95,6 +99,8 @@ class Run:
                 from ollamake.fallback import done_with_merged
 
                 return done_with_merged(self, step)
+        except WithdrawnError as error:
+            return Withdrawn(str(error))
         except BuildError as error:
             return TaskFailed(str(error))
         except OSError as error:  # a full disk, a file that may not be read

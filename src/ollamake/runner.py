@@ -9,112 +9,92 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter, deque
-from contextlib import nullcontext
 from multiprocessing import active_children, get_all_start_methods, get_start_method, set_start_method
 from typing import Any
 
-from doit.exceptions import InvalidCommand, InvalidDodoFile, UnmetDependency
+from doit.exceptions import InvalidCommand
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
-from ollamake.call import current
-from ollamake.catalog import Model
-from ollamake.engines.this_machine import most_at_once, slots_of
-from ollamake.graph import Step
+from ollamake.engines.this_machine import most_at_once
 from ollamake.processes import end_with_child, end_with_parent, held_back
-from ollamake.reporter import ENDING, step_of
-from ollamake.talks import Talks, server_of
-
-HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
-
-
-class _Whole(Runner):
-    """What both ways to run have in common: a run ends with its report, whatever happened to its database."""
-
-    _stop_running: bool
-    final_result: int
-
-    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
-        """A step failed, or one before it has. What fails on one of several servers keeps no other server from its models."""
-        stops, result = self._stop_running, self.final_result
-        super()._handle_task_error(node, base_fail)
-        if isinstance(base_fail, UnmetDependency):  # no failure of its own: what failed has said so
-            self._stop_running, self.final_result = stops, result
-        elif step_of(node.task) is not None and step_of(node.task).host is not None:
-            self._stop_running = stops
-
-    def finish(self) -> int:
-        """Write the database, end what has to be ended, report. Returns doit's result."""
-        # Who ends a run presses Ctrl-C twice: the second one comes when all of this is done.
-        with held_back() if getattr(self.reporter, "ended", False) else nullcontext():
-            try:
-                with held_back():
-                    self.dep_manager.close()
-            except InvalidDodoFile as error:
-                self.reporter.runtime_error(str(error).strip())
-                self.final_result = 2
-            self.teardown()
-            end_servers()
-            self.reporter.complete_run()
-        return int(self.final_result)
+from ollamake.reporter import ENDING
+from ollamake.talks import CLUSTER, HERE, Talks, lane_of, taken_by, training_of
+from ollamake.whole import HOLD_ON, OneByOne, Whole, end_servers
 
 
-class OneByOne(_Whole):
-    """One step after the other, in this process; but where there are several servers, a step of each at once."""
-
-    def run_tasks(self, task_dispatcher: Any) -> None:
-        """Everything but trainings as it becomes ready, then a training, and so on."""
-        talks = Talks(self.execute_task)
-        held: deque[Any] = deque()
-        generator, more = task_dispatcher.generator, True
-        node: Any = None
-        while not self._stop_running:
-            if more:
-                try:
-                    node = generator.send(node)
-                except StopIteration:
-                    more = False
-            if not more or node == HOLD_ON:
-                node = self._done(talks, held)
-                if node is None:
-                    return
-            elif self.select_task(node, task_dispatcher.tasks):
-                kept = held.append if training_of(node.task) is not None else talks.add if server_of(node.task) else None
-                if kept is None:
-                    self.process_task_result(node, self.execute_task(node.task))
-                else:
-                    kept(node)
-                    node = None
-        while talks.talking:  # what has begun on other servers comes to its end
-            self.process_task_result(*talks.next())
-
-    def _done(self, talks: Talks, held: deque[Any]) -> Any:
-        """The next step that is done, of those that were held back; None where there is none."""
-        if talks.begin():
-            node, failure = talks.next()
-        elif held:
-            node = held.popleft()
-            failure = self.execute_task(node.task)
-        else:
-            return None
-        self.process_task_result(node, failure)
-        return node
-
-
-class _SideBySide(_Whole):
+class _SideBySide(Whole):
     """Several steps at once."""
+
+    free_proc: int
+    num_process: int
 
     def _run_tasks_init(self, task_dispatcher: Any) -> None:
         super()._run_tasks_init(task_dispatcher)
         self.room = most_at_once()
         self.held: dict[tuple[str, int], deque[Any]] = {}  # trainings by what they take
-        self.taken: Counter[str] = Counter()
+        self.taken_here: Counter[str] = Counter()
         self.running: dict[str, tuple[str, int]] = {}  # training -> what it takes
+        self.completed: deque[Any] = deque()  # doit's nodes of trainings on a cluster, of which its dispatcher is not told yet
+        self.result_q = self.Queue()
+        self.elsewhere = Talks(self.execute_task, lambda name: self.result_q.put({"elsewhere": name}))
+        self.may_begin = False  # processes are not copied while threads run
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """As doit's own; but what runs on a cluster takes none of the processes."""
+        self._run_tasks_init(task_dispatcher)
+        results, jobs = self.result_q, self.Queue()
+        processes = self._run_start_processes(jobs, results)
+        self.may_begin = True
+        self.elsewhere.begin()
+        left = len(processes)
+        try:
+            while left or self.elsewhere.talking:
+                left -= self._deal_out(self._take(results.get()), jobs)
+                assert len(processes) > self.free_proc or self.elsewhere.talking or not left  # or else each waits for another
+        except (SystemExit, KeyboardInterrupt, Exception):
+            if self.Child is MRunner.Child:
+                for process in processes:
+                    process.terminate()
+            raise
+        for process in processes:
+            process.join()
+        while not results.empty():  # of teardowns
+            self._take(results.get())
+
+    def _take(self, result: dict[str, Any]) -> bool:
+        """Take what a process or a thread has told. Returns whether something has ended, so that the next steps may begin."""
+        if "exit" in result:
+            raise result["exit"](result["exception"])
+        if "elsewhere" in result:
+            node = self.taken(*self.elsewhere.next())
+            self.completed.extend([] if node is None else [node])
+            return True
+        node = self.task_dispatcher.nodes[result["name"]]
+        if "reporter" in result:
+            getattr(self.reporter, result["reporter"])(node.task)
+            return False
+        self._process_result(node, node.task, result)
+        self.completed.append(node)
+        self.free_proc += 1
+        return True
+
+    def _deal_out(self, has_ended: bool, jobs: Any) -> int:  # noqa: FBT001 - as `_take` says
+        """Give each process that is free its next job. Returns to how many of them none will come."""
+        if not has_ended:
+            return 0
+        if self._stop_running:
+            self.withdraw(self.elsewhere)
+        free, self.free_proc = self.free_proc, 0
+        dealt = [self.get_next_job(None) for _ in range(free)]
+        for job in dealt:
+            jobs.put(job)
+        return dealt.count(None)
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
         """A step has ended."""
         kind, count = self.running.pop(node.task.name, ("", 0))
-        self.taken[kind] -= count
+        self.taken_here[kind] -= count
         super().process_task_result(node, base_fail)
 
     def get_next_job(self, completed: Any) -> Any:
@@ -123,25 +103,46 @@ class _SideBySide(_Whole):
             return None
         node = completed
         while True:
-            try:
-                node = self.task_dispatcher.generator.send(node)
-                ended = False
-            except StopIteration:
-                ended = True
-            if ended or node == HOLD_ON:
-                node = self._training_with_room()
+            node = self._next_node(node)
+            if node is None or node == HOLD_ON:
+                is_end, node = node is None, self._training_with_room()
                 if node is not None:
                     return self._job(node)
-                if ended and not any(self.held.values()):
+                if is_end and not any(self.held.values()) and not self.elsewhere.talking and not self.elsewhere.waiting:
                     return None
                 self.free_proc += 1
                 return JobHold()
-            if not self.select_task(node, self.tasks):
-                continue
-            if training_of(node.task) is None or (self._leaves_one() and self._has_room(*taken_by(node.task))):
-                return self._job(node)
-            self.held.setdefault(taken_by(node.task), deque()).append(node)
-            node = None
+            if self.select_task(node, self.tasks):
+                if self._may_go(node):
+                    return self._job(node)
+                node = None
+
+    def _next_node(self, completed: Any) -> Any:
+        """Doit's next node; HOLD_ON where there is none yet, None where there will be none."""
+        to_tell = [completed, *self.completed] if completed is not None else list(self.completed) or [None]
+        self.completed.clear()
+        while to_tell:
+            try:
+                node = self.task_dispatcher.generator.send(to_tell.pop(0))
+            except StopIteration:
+                node = None
+            if node is not None and node != HOLD_ON:
+                self.completed.extend(to_tell)
+                return node
+        return node
+
+    def _may_go(self, node: Any) -> bool:
+        """May a process have it? Else it is held back, or goes on elsewhere."""
+        lane = lane_of(node.task)
+        if lane.startswith(CLUSTER):
+            self.elsewhere.add(node, lane)
+            if self.may_begin:
+                self.elsewhere.begin()
+            return False
+        if lane != HERE or (self._leaves_one() and self._has_room(*taken_by(node.task))):
+            return True
+        self.held.setdefault(taken_by(node.task), deque()).append(node)
+        return False
 
     def _leaves_one(self) -> bool:
         """Is there one process more than trainings, for what is cheap?"""
@@ -155,12 +156,12 @@ class _SideBySide(_Whole):
 
     def _has_room(self, kind: str, count: int) -> bool:
         # One that asks for more than there is runs alone, and says so.
-        return bool(not self.taken[kind] or self.taken[kind] + count <= self.room[kind])
+        return bool(not self.taken_here[kind] or self.taken_here[kind] + count <= self.room[kind])
 
     def _job(self, node: Any) -> Any:
         if training_of(node.task) is not None:
             kind, count = self.running[node.task.name] = taken_by(node.task)
-            self.taken[kind] += count
+            self.taken_here[kind] += count
         made_late = node.task.loader is DelayedLoaded and self.Child is MRunner.Child
         return JobTask(node.task) if made_late else JobTaskPickle(node.task)
 
@@ -224,23 +225,3 @@ def _forks() -> bool:
     if get_start_method(allow_none=True) is None:
         set_start_method("fork")
     return get_start_method() == "fork" and bool(MRunner.available())
-
-
-def end_servers() -> None:
-    """Let go of the servers that steps in this process have used. Not by doit's teardown: what a thousand of these tell fills its pipe for good."""
-    for run, _ in current().catalogs.values():
-        run.end_servers()
-
-
-def taken_by(task: Any) -> tuple[str, int]:
-    """What a training takes: of the GPUs or of the CPU, and how many."""
-    step = training_of(task)
-    assert step is not None
-    assert isinstance(step.subject, Model)
-    return slots_of(step.subject.train.gpus)
-
-
-def training_of(task: Any) -> Step | None:
-    """The step of a task that trains, or None."""
-    step: Step | None = step_of(task)
-    return step if step is not None and step.stage == "train" else None

@@ -13,8 +13,10 @@ from doit.globals import Globals
 
 from ollamake.cache.opening import refuse_unknown
 from ollamake.call import current, groups
-from ollamake.catalog import Catalog
+from ollamake.catalog import Catalog, Model
+from ollamake.catalog.engine import with_engine
 from ollamake.catalog.load import load_catalog
+from ollamake.catalog.places import LOCAL
 from ollamake.drift import base_warnings
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of
@@ -48,7 +50,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
         if catalog.cache is not None:
             refuse_unknown(catalog.cache)
-        catalog = with_held_bases(held_against_trainers(catalog))
+        catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
         steps = steps_in(catalog)
         run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)
         warnings = (*catalog.warnings, *base_warnings(run.sights, steps))
@@ -103,7 +105,7 @@ def task_of(step: Step, run: Run) -> DoitTask:
         "verbosity": 2,
         "meta": {"ollamake": step},
     }
-    if step.host is not None:
+    if step.host is not None or (step.stage == "train" and isinstance(step.subject, Model) and step.subject.engine.kind != LOCAL):
         task["io"] = {"capture": False}  # several run at once in threads, and there is but one sys.stdout
     if step.stage in {"validate", "convert", "package"}:
         task["clean"] = [(clean, [step, run])]

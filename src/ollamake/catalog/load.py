@@ -13,6 +13,7 @@ from typing import Any
 from ollamake.catalog.adapters import wrong_with_adapter
 from ollamake.catalog.advice import TOO_LONG, is_too_long, shown
 from ollamake.catalog.caching import cache_of
+from ollamake.catalog.engine import engine_of, wrong_with_engine
 from ollamake.catalog.expanded import digest_of, written
 from ollamake.catalog.files import Files
 from ollamake.catalog.held import not_found_yet, wrong_with_base
@@ -202,10 +203,11 @@ class _Reading:
             self.fault(own.place((key,)) if key else own.at, f"model {name!r}: {text}", fix)
         base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
         layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
-        train = train_of(layers)
+        train, engine = train_of(layers), engine_of(layers)
         portions = self.portions(name, own, datasets)
         if "adapter" not in entry:  # else nothing is trained
-            for key, text, fix in (*wrong_with_trainer(train, self.shared.trainers, self.shared.advice), *wrong_with_holdout(train, portions)):
+            wrong = wrong_with_trainer(train, self.shared.trainers, self.shared.advice)
+            for key, text, fix in (*wrong, *wrong_with_holdout(train, portions), *wrong_with_engine(engine)):
                 said = (layer.mark(tuple(key.split("."))) for layer in layers)
                 mark = next(filter(None, said), None) if "." in key else self.mark((*own.at, key))
                 self.shared.faults.append(Fault(mark=mark or self.mark(own.at), text=f"model {name!r}: {text}", fix=fix))
@@ -217,6 +219,7 @@ class _Reading:
             portions=portions,
             shuffle=entry.get("shuffle", False),
             train=train,
+            engine=engine,
             adapter=self.path(own.at, "adapter", entry, f"model {name!r}: adapter") if "adapter" in entry else None,
             serve=serve_of(layers, train),
             tags=tuple(entry.get("tags", ())),
@@ -241,5 +244,7 @@ class _Reading:
 
     @cached_property
     def defaults(self) -> Layers:
-        """What this file says of all its models, then what those say that include it."""
-        return tuple(source.layer(("defaults",), source.value["defaults"]) for source in self.source.around() if "defaults" in source.value)
+        """What this file says of all its models, then what those say that include it; in the end what the first one says beside its defaults."""
+        *_, first = around = tuple(self.source.around())
+        engine = (first.layer((), {"engine": first.value["engine"]}),) if "engine" in first.value else ()
+        return (*(source.layer(("defaults",), source.value["defaults"]) for source in around if "defaults" in source.value), *engine)

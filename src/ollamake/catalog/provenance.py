@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollamake.catalog.expanded import told, written
+from ollamake.catalog.places import LOCAL
 from ollamake.catalog.values import Catalog, Model
 from ollamake.errors import Mark
 
@@ -35,7 +36,7 @@ def origins(catalog: Catalog, model: Model) -> Iterator[Origin]:
 
 
 def _values(model: Model) -> Mapping[str, Any]:
-    train, serve = model.train, model.serve
+    train, engine, serve = model.train, model.engine, model.serve
     trained = {
         "data": [dataset.name for dataset in model.data],
         "train.trainer": train.trainer,
@@ -44,6 +45,12 @@ def _values(model: Model) -> Mapping[str, Any]:
         "train.env": list(train.env) if isinstance(train.env, tuple) else train.env,
         "train.resources.gpu": train.gpus,
         "train.pin": "versions" if train.pins_versions else None,
+        "engine.kind": engine.kind,
+        "engine.address": engine.address,
+        **{f"engine.resources.{name}": amount for name, amount in sorted(engine.resources.items())},
+        "engine.runtime_env": dict(engine.runtime_env) or None,
+        "engine.retries": None if engine.kind == LOCAL else engine.retries,
+        "engine.checkpoints": engine.checkpoints,
     }
     return {
         "base": model.base.name,

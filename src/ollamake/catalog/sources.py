@@ -18,7 +18,7 @@ from ollamake.catalog.values import KeyPath, Layer, mark_of
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
 
-ONE_FOR_ALL = {"ollama": "server", "policy": "policy", "cache": "cache"}  # keys of the first catalog alone -> what they say
+ONE_FOR_ALL = {"ollama": "server", "policy": "policy", "cache": "cache", "engine": "engine"}  # keys of the first catalog alone -> what they say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,24 @@ class Source:
         train = value.get("train", {})
         if isinstance(train.get("env"), str):
             value = {**value, "train": {**train, "env": self.below(train["env"])}}
+        if "engine" in value:
+            value = {**value, "engine": self._engine(value["engine"])}
         if "tests" in value:
             value = {**value, "tests": with_paths(value["tests"], self.below)}
         serve = value.get("serve", {})
         if "imatrix" in serve:
             value = {**value, "serve": {**serve, "imatrix": self.below(serve["imatrix"])}}
         return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
+
+    def _engine(self, said: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What this file says of an engine, its paths as seen from the working directory."""
+        environment = said.get("runtime_env", {})
+        found = dict(said)
+        if "checkpoints" in said and "://" not in said["checkpoints"]:
+            found["checkpoints"] = self.below(said["checkpoints"])
+        if "://" not in environment.get("working_dir", "://"):
+            found["runtime_env"] = {**environment, "working_dir": self.below(environment["working_dir"])}
+        return found
 
     def around(self) -> Iterator[Source]:
         """The file, the one that includes it, and so on."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ollamake.catalog.places import Engine
 from ollamake.errors import BuildError, Fault, Mark
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Model:
     portions: tuple[Portion, ...]  # of datasets, in the order in which they are read
     shuffle: bool  # are the records of all of them mixed, by the seed?
     train: Train
+    engine: Engine = field(default_factory=Engine)
     adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step

@@ -21,11 +21,21 @@ from ollamake.say import nobody_reads, take_any_text
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
 
+ENGINE = {
+    "name": "engine",
+    "long": "engine",
+    "type": str,
+    "default": "",
+    "choices": (("local", "on this machine"), ("ray", "on the Ray cluster of the catalog's `engine`")),
+    "help": "where models are trained, whatever the catalog says",
+}
+
 
 class RunCommand(cmd_run.Run):
     """Runs tasks; of ollamake's steps what is cheap first, trainings as the machine has room for them."""
 
     name = "run"
+    cmd_options = (*cmd_run.Run.cmd_options, ENGINE)
     task_list: list[Any]
     sel_tasks: list[str]
 
@@ -42,7 +52,7 @@ class RunCommand(cmd_run.Run):
         self.options = params
         take_any_text()
         is_part = args or params.get("exclude") or params["always"] or params["single"]
-        begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"]))
+        begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"], engine=params["engine"] or None))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
@@ -66,7 +76,7 @@ class RunCommand(cmd_run.Run):
             return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
         is_whole = current().is_whole
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
-            begin(Call(typed=self.typed))
+            begin(Call(typed=self.typed, engine=current().engine))
             self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
         if current().seals and all(task.name in seal.stages for task in self.task_list for seal in current().seals.values()):
             return self.report()

@@ -23,7 +23,7 @@ from ollamake.cache.opening import StoreError, opened_kind
 from ollamake.cache.store import Listed, Store
 from ollamake.durable import sync_folder
 from ollamake.engines.checkpoint_object import DamagedError, GoneError, Read, head_of, read_files, read_head, written
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, EngineError
 from ollamake.trainers.port import Event
 
 TIMEOUT, STALL = 20.0, 120.0  # seconds: that a store has to answer, and that a transfer may stand still
@@ -36,15 +36,15 @@ _STEP = re.compile(r"-(\d+)\Z")
 
 
 def check_url(url: str) -> None:
-    """Raise BuildError where nothing on this machine knows the url's kind, or no other machine would find there what one has kept. Asks no network."""
+    """Raise EngineError where nothing on this machine knows the url's kind, or no other machine would find there what one has kept. Asks no network."""
     if url.startswith("memory://"):
         msg = f"engine.checkpoints: {url} is the memory of one process: nothing that is lost is found there"
-        raise BuildError(msg, fix="write a folder that all nodes share, or s3://, gs://, az:// or sftp://")
+        raise EngineError(msg, fix="write a folder that all nodes share, or s3://, gs://, az:// or sftp://", key="checkpoints")
     try:
         opened_kind(url)
     except StoreError as error:
         msg = f"engine.checkpoints: {url} {error.what}: {error.why}"
-        raise BuildError(msg, fix=_fix(error)) from error
+        raise EngineError(msg, fix=_fix(error), key="checkpoints") from error
 
 
 class Kept:

@@ -9,14 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from ollamake.engines.hearing import TIME, Hearing, facts_of, followed
 from ollamake.engines.port import Ended
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
@@ -25,8 +24,6 @@ from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
 
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-LOOK = 0.2  # seconds between two looks at a file that is followed
 
 
 class Local:
@@ -53,6 +50,9 @@ class _Here:
         """Run the job in its folder."""
         return run_here(program, job, self.slots, held=held, log=log, events=events)
 
+    def forget(self) -> None:
+        """All that there is of a job is in its folder."""
+
 
 def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:
     """Run the job until its program ends, and show its progress. It is ended with this process. Raises BuildError where it can't be started.
@@ -64,23 +64,28 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
         (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_text(content, encoding="utf-8")
     how = "a" if job.checkpoint is not None else "w"
-    before = _seconds_in(events) if job.checkpoint is not None else 0.0
+    before = seconds_in(events) if job.checkpoint is not None else 0.0
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
         if told.tell() and not events.read_bytes().endswith(b"\n"):  # the build was killed in the middle of a line
             told.write("\n")
-        hearing = _Hearing(program, said, told, progress)
+
+        def tell(event: Event) -> None:
+            told.write(json.dumps(facts_of(event)) + "\n")
+            told.flush()
+            progress.show(event)
+
+        hearing = Hearing(program, said, tell)
         with _started(command, job.folder, said, (*slots.files, held), slots) as process:
             assert process.stdout is not None  # it is a pipe
             read = process.stdout.readline
             try:
-                with _followed(job.folder / command.follows if command.follows else None, hearing.hear):
+                with followed(job.folder / command.follows if command.follows else None, hearing.hear):
                     for line in iter(lambda: read(LONGEST), ""):
                         hearing.hear(line)
                     code = process.wait()
             finally:
                 _end(process)
-    failure = hearing.last if hearing.last is not None and hearing.last.kind == "failed" else None
-    return Ended(code=code, steps=hearing.steps, failure=failure, seconds_before=before)
+    return Ended(code=code, steps=hearing.steps, failure=hearing.failure, seconds_before=before)
 
 
 def run_guarded(argv: Sequence[str], log: IO[str], environment: Mapping[str, str]) -> int:
@@ -99,36 +104,7 @@ def _guarded(argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", guard.__file__, *argv]
 
 
-class _Hearing:
-    """What is done with each line that a program writes."""
-
-    def __init__(self, program: Trainer, log: IO[str], events: IO[str], progress: TrainingProgress) -> None:
-        self.program, self.log, self.events, self.progress = program, log, events, progress
-        self.last: Event | None = None
-        self.steps = 0
-        self._one = threading.Lock()  # lines come from a pipe and from a file
-
-    def hear(self, line: str) -> None:
-        with self._one:
-            event = self.program.progress(line)
-            if event is None:
-                self.log.write(line)
-                self.log.flush()
-                return
-            self.last = event
-            self.steps = max(self.steps, event.step)
-            self.events.write(json.dumps(_facts(event)) + "\n")
-            self.events.flush()
-            self.progress.show(event)
-
-
-def _facts(event: Event) -> dict[str, Any]:
-    """What the event says, and when."""
-    said = {name: value for name, value in asdict(event).items() if value or (name == "loss" and value is not None)}
-    return {"time": time.strftime(TIME, time.gmtime()), "event": said.pop("kind"), **said}
-
-
-def _seconds_in(events: Path) -> float:
+def seconds_in(events: Path) -> float:
     """How long the programs ran that wrote these events, from the first to the last of each; 0 where nobody knows."""
     seconds, last, kind = 0.0, None, ""
     lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
@@ -146,15 +122,11 @@ def _seconds_in(events: Path) -> float:
 
 def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int, ...], slots: Slots) -> subprocess.Popen[str]:
     """The trainer, behind a guard that ends it when this process is gone or closes its standard input."""
-    program = command.argv[0]
-    if shutil.which(program) is None:
-        msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
-        fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
-        raise BuildError(msg, fix=fix)
+    check_program_file(command)
     return subprocess.Popen(
         _guarded(command.argv),
         cwd=folder if command.in_job else None,
-        env={**os.environ, **_modules(), **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
+        env={**os.environ, **modules(), **slots.environment, **command.environment, "OLLAMAKE_INHERITED": " ".join(map(str, inherited))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -165,7 +137,16 @@ def _started(command: Command, folder: Path, log: IO[str], inherited: tuple[int,
     )
 
 
-def _modules() -> dict[str, str]:
+def check_program_file(command: Command) -> None:
+    """Raise BuildError where the program is not there, or may not be run."""
+    program = command.argv[0]
+    if shutil.which(program) is None:
+        msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
+        fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
+        raise BuildError(msg, fix=fix)
+
+
+def modules() -> dict[str, str]:
     """Where this process finds modules, for one that runs in another folder."""
     places = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))} if places else {}
@@ -177,35 +158,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(3 * guard.PATIENCE)
-
-
-@contextmanager
-def _followed(path: Path | None, hear: Callable[[str], None]) -> Iterator[None]:
-    """Hear the whole lines that are added to a file, until the block ends."""
-    if path is None:
-        yield
-        return
-    ended = threading.Event()
-    begin = path.stat().st_size if path.exists() else 0  # what is there was told before
-    follower = threading.Thread(target=_follow, args=(path, begin, hear, ended), daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        follower.join()
-
-
-def _follow(path: Path, begin: int, hear: Callable[[str], None], ended: threading.Event) -> None:
-    rest = b""
-    while True:
-        is_last = ended.wait(LOOK)
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            file.seek(begin)
-            added = file.read()
-            begin += len(added)
-            *lines, rest = (rest + added).split(b"\n")
-            for line in lines:
-                hear(line.decode(errors="replace") + "\n")
-        if is_last:
-            return

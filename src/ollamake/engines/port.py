@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ollamake.errors import BuildError
 from ollamake.trainers.port import Event, Job, Trainer
 
 
@@ -18,6 +19,7 @@ class Ended:
     steps: int  # the last one that it told of
     failure: Event | None  # what it says is to be mended
     seconds_before: float = 0.0  # that builds before this one have spent on the job
+    found: Path | BuildError | None = None  # the result, or why there is none; None: it is where the trainer finds it in the job's folder
 
 
 class Place(Protocol):
@@ -32,11 +34,14 @@ class Place(Protocol):
         goes on. Raises BuildError where it can't be run.
         """
 
+    def forget(self) -> None:
+        """Remove what is kept elsewhere of the job that was run, to go on from: nobody will."""
+
 
 class Engine(Protocol):
     """Where trainings run."""
 
-    name: str  # as the catalog says it: one of catalog.values.ENGINES
+    name: str  # as the catalog says it: one of catalog.places.ENGINES
     is_here: bool  # on this machine, whose packages, GPUs and disk it needs?
 
     def place(self, name: str, gpus: int, cache: Path) -> AbstractContextManager[Place]:

@@ -39,6 +39,13 @@ def check_program(model: Model, program: Trainer, mark_of: MarkOf) -> None:
         raise BuildError(msg, fix=fix if model.train.gpus else "remove `resources: {gpu: 0}`")
 
 
+def check_request(model: Model, program: Trainer, mark_of: MarkOf) -> None:
+    """Raise BuildError where the trainer can't run on what a cluster is asked for."""
+    if program.capabilities.needs_gpu and not model.engine.resources.get("GPU", model.train.gpus if model.train.gpus > 1 else 0):
+        msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r} needs a GPU, and the cluster is asked for none"
+        raise BuildError(msg, fix="write `engine: {resources: {GPU: 1}}`")
+
+
 def check_recipe(model: Model, architecture: Architecture, mark_of: MarkOf) -> None:
     """Raise BuildError where the base has no such layers, or they are smaller than the LoRA's rank."""
     shapes = {tensor.name: tensor.shape for tensor in architecture.head.tensors}

@@ -12,7 +12,7 @@ from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file
 from ollamake.engines.chosen import engine_of
 from ollamake.engines.port import Ended, Place
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, EngineError, WithdrawnError
 from ollamake.folders import cache_folder
 from ollamake.graph import Step, holdout_path, holds_out
 from ollamake.logs import last_lines
@@ -22,12 +22,12 @@ from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
 from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import Held, clear_jobs, held_job
-from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_room, check_source
+from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_request, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, write_receipt
 from ollamake.trainers.environment import Environment
-from ollamake.trainers.port import ADAPTER, Job, Trainer, trainer
+from ollamake.trainers.port import ADAPTER, GGUF, Job, Trainer, trainer
 
 LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 
@@ -39,7 +39,11 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     receipt is that of now; one that was killed goes on from its last checkpoint.
     """
     program = trainer(model.train.trainer)
-    check_program(model, program, mark_of)
+    engine = engine_of(model.engine)
+    if engine.is_here:
+        check_program(model, program, mark_of)
+    else:
+        check_request(model, program, mark_of)
     architecture = read_architecture(Path(model.base.gguf))
     if program.capabilities.makes == ADAPTER:
         check_recipe(model, architecture, mark_of)
@@ -47,14 +51,15 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
     place = place_for(Path(step.writes[0]).parent)
     text, cache = Path(step.reads[0]), cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    with engine_of().place(model.name, model.train.gpus, cache) as where:
+    with engine.place(model.name, model.train.gpus, cache) as where:
         done = finished(step, place, is_current)
         if done is not None:
             clear_jobs(step)
             return done
-        check_room(model, program, architecture, text.parent)
+        if engine.is_here:
+            check_room(model, program, architecture, text.parent)
         sealed = begin()  # what is read from here on is what is there now, and not what was there before we waited
-        base = base_as_read(model.base, program.capabilities.reads_base, cache)
+        base = base_as_read(model.base, program.capabilities.reads_base if engine.is_here else GGUF, cache)
         start = beginning(step, model, place, base["digest"], architecture)
         holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
@@ -62,14 +67,14 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             job = held.job
             ended = _run(program, held, where, model, mark_of)
             try:
-                result = _result(program, job, step, architecture)
+                result = _result(program, job, ended, step, architecture)
             except BuildError as error:  # whose path is gone in a moment
-                shutil.rmtree(job.folder, ignore_errors=True)
+                _forget(job, where)
                 said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(_below_here(job.folder.parent / LOG)))
                 msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r}: {said}"
                 raise BuildError(msg) from error
             except BaseException:  # another try from its checkpoint would end like this one
-                shutil.rmtree(job.folder, ignore_errors=True)
+                _forget(job, where)
                 raise
             # The job stays until its result is in its place: where that fails, the next build takes it from there.
             if program.capabilities.starts_from_adapter:
@@ -85,8 +90,14 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
             deliver(result, place, step)
-            shutil.rmtree(job.folder, ignore_errors=True)
+            _forget(job, where)
     return receipt
+
+
+def _forget(job: Job, where: Place) -> None:
+    """Nobody goes on with the job."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    where.forget()
 
 
 def _holdout(step: Step, model: Model, mark_of: MarkOf) -> Path | None:
@@ -108,8 +119,11 @@ def _run(program: Trainer, held: Held, where: Place, model: Model, mark_of: Mark
     try:
         try:
             ended = where.run(program, job, held=held.lock, log=log, events=events)
+        except WithdrawnError:
+            raise
         except BuildError as error:
             key = "train.env" if model.train.env is not None else "train.command" if model.train.command else "train.trainer"
+            key = f"engine.{error.key}" if isinstance(error, EngineError) else key
             msg = f"{mark_of(key)}: model {model.name!r}: {error}"
             raise BuildError(msg) from error
         _check_end(ended, log, model, mark_of)
@@ -134,9 +148,11 @@ def _check_end(ended: Ended, log: Path, model: Model, mark_of: MarkOf) -> None:
         raise BuildError(msg, fix=f"read {_below_here(log)}; then run `doit` again")
 
 
-def _result(program: Trainer, job: Job, step: Step, architecture: Architecture) -> Path:
+def _result(program: Trainer, job: Job, ended: Ended, step: Step, architecture: Architecture) -> Path:
     """The folder `out` of the job, with all that the step makes in it, checked. Raises BuildError."""
-    found = program.collect(job.folder)
+    if isinstance(ended.found, BuildError):
+        raise ended.found
+    found = ended.found or program.collect(job.folder)
     if program.capabilities.makes == ADAPTER:
         read_peft_adapter(found, architecture)
     else:

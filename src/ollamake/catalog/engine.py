@@ -1,0 +1,46 @@
+"""Where a model is trained, as its layers say it together; no part of its recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ollamake.catalog.layers import Layers
+from ollamake.catalog.places import Engine
+from ollamake.catalog.values import Catalog
+
+RESOURCES = ("CPU", "GPU", "memory")  # that Ray knows by itself
+_CREDENTIALS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
+
+
+def engine_of(layers: Layers) -> Engine:
+    """The engine, key by key; resources each for itself."""
+    parts: list[Mapping[str, Any]] = [layer.value.get("engine", {}) for layer in reversed(layers)]
+    said = {key: value for part in parts for key, value in part.items()}
+    resources = {name: amount for part in parts for name, amount in part.get("resources", {}).items()}
+    return Engine(**{**said, "resources": resources}) if said else _HERE
+
+
+_HERE = Engine()  # one for all models that say nothing of it
+
+
+def wrong_with_engine(engine: Engine) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with it: key of the model, text, what to do."""
+    for name, amount in engine.resources.items():
+        known = {one.lower(): one for one in RESOURCES}.get(name.lower(), name)
+        if known != name:
+            yield f"engine.resources.{name}", f"engine: no node has a resource {name!r}: Ray's names differ by their case", f"write {known!r}"
+        elif name == "GPU" and amount > 1 and amount != int(amount):
+            yield f"engine.resources.{name}", f"engine: GPU {amount:g}: more than one can't be shared", "write a whole number"
+    if engine.checkpoints is not None and _CREDENTIALS.match(engine.checkpoints):
+        text = "engine: checkpoints: a password does not belong into a catalog"
+        yield "engine.checkpoints", text, "remove user and password: they come from the environment of the nodes, by their library's own names"
+
+
+def with_engine(catalog: Catalog, kind: str | None) -> Catalog:
+    """The catalog, its models trained by an engine of this kind; None: as it says."""
+    if kind is None:
+        return catalog
+    return replace(catalog, models=tuple(replace(model, engine=replace(model.engine, kind=kind)) for model in catalog.models))

@@ -1,0 +1,193 @@
+"""Trainings on a Ray cluster, as doit's process sees them: jobs are handed to a driver, a process of its own, and what it tells is heard."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from ollamake.catalog.places import RAY, Engine
+from ollamake.digest import digest_value
+from ollamake.engines.local import seconds_in
+from ollamake.engines.node_files import wanted
+from ollamake.engines.port import Ended
+from ollamake.engines.ray_client import LOG, driver_of
+from ollamake.errors import BuildError, EngineError, WithdrawnError
+from ollamake.progress import TrainingProgress
+from ollamake.say import say
+from ollamake.trainers.port import ADAPTER, HF, Event, Job, Trainer
+
+Facts = dict[str, Any]
+
+
+class OnRay:
+    """Trains on a Ray cluster: each training is a task of its own, and as many run at once as the cluster has room for."""
+
+    name = RAY
+    is_here = False
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def place(self, name: str, gpus: int, cache: Path) -> Iterator[_There]:  # noqa: ARG002 - of a machine
+        """Ray itself lets a training wait for its node."""
+        yield _There(self.engine, gpus)
+
+
+class _There:
+    """What a training on a cluster takes of a node."""
+
+    def __init__(self, engine: Engine, gpus: int) -> None:
+        self.engine = engine
+        said = engine.resources.get("GPU", gpus if gpus > 1 else 0) if gpus else 0
+        amount = max(said, gpus) if said and gpus > 1 else said
+        self.resources = {name: value for name, value in {**engine.resources, "GPU": amount}.items() if value or name == "CPU"}
+        self.gpus = -int(-amount // 1)
+        self._kept: tuple[str, str] | None = None  # url and key of its checkpoints
+
+    def run(self, program: Trainer, job: Job, *, held: int, log: Path, events: Path) -> Ended:  # noqa: ARG002 - its program is on another machine
+        """Have the job done on a node; what it makes is put into its folder here."""
+        url = _everywhere(self.engine.checkpoints) if program.capabilities.resumes else None
+        if url is not None:
+            from ollamake.engines.checkpoints import check_url  # with fsspec, and what it needs for the url
+
+            check_url(url)
+        driver = driver_of(self.engine.address or os.environ.get("RAY_ADDRESS") or "auto")
+        how = "a" if job.checkpoint is not None else "w"
+        before = seconds_in(events) if job.checkpoint is not None else 0.0
+        with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
+            heard = _Heard(job, said, told, progress)
+            task = self._task(program, job, url)
+            self._kept = None if url is None else (url, task["told"]["key"])
+            answer = driver.asked(task, heard.hear)
+            heard.hear(answer)
+        return _ended(answer, job, heard, before)
+
+    def forget(self) -> None:
+        """Remove the checkpoints of the job."""
+        if self._kept is not None:
+            from ollamake.engines.checkpoints import Kept
+
+            Kept(*self._kept).clear()
+
+    def _task(self, program: Trainer, job: Job, checkpoints: str | None) -> Facts:
+        """What the driver is asked."""
+        facts: Facts = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
+        reads, base = program.capabilities.reads_base, facts["base"]
+        source = base.get("hf") if reads == HF else None
+        path = Path(source or base["gguf"])
+        needs = None if source is not None and not path.is_absolute() else wanted(path, base["digest"] if source is None else None)
+        engine, cpus = self.engine, max(1, int(self.resources.get("CPU", 1)))
+        paths = {"cache", "checkpoint", "base", "out", "work"}
+        key = {**{name: value for name, value in facts.items() if name not in paths}, "base": base["digest"], "hf": base.get("hf")}
+        left = [path for path in job.checkpoint.rglob("*") if path.is_file()] if job.checkpoint is not None else []
+        files = {**facts["digests"], **{path.relative_to(job.folder).as_posix(): _digest(path) for path in left}}
+        told = {
+            "name": job.name,
+            "trainer": facts["trainer"],
+            "facts": facts,
+            "env": job.env,
+            "base": None if needs is None else needs.as_json(),
+            "form": reads,
+            "results": ["adapter_config.json", "adapter_model.safetensors"] if program.capabilities.makes == ADAPTER else [],
+            "checkpoints": checkpoints,
+            "key": digest_value(key),
+            "threads": None if "OMP_NUM_THREADS" in engine.runtime_env.get("env_vars", {}) else str(cpus),
+        }
+        return {
+            "do": "train",
+            "told": told,
+            "base": str(path),
+            "files": [{"name": name, "digest": digest, "path": str(job.folder / name)} for name, digest in files.items()],
+            "out": str(job.out),
+            "resources": self.resources,
+            "runtime_env": _plain(engine.runtime_env),
+            "retries": engine.retries,
+        }
+
+
+def _digest(path: Path) -> str:
+    from ollamake.digest import digest_file
+
+    return digest_file(path)
+
+
+def _everywhere(url: str | None) -> str | None:
+    return None if url is None else str(url) if "://" in url else os.path.abspath(url)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+class _Heard:
+    """What is done with what a training tells."""
+
+    def __init__(self, job: Job, log: IO[str], events: IO[str], progress: TrainingProgress) -> None:
+        self.job, self.log, self.events, self.progress = job, log, events, progress
+        self.where = ""  # address of its node
+        self.step = 0
+
+    def hear(self, told: Facts) -> None:
+        """Take a report."""
+        if "began" in told:
+            self.where = told["began"]
+            if told["version"] != version("ollamake"):
+                say(f"   {self.job.name}: node {self.where} has ollamake {told['version']}, and this machine {version('ollamake')}")
+        for facts in told.get("events", ()):
+            self.events.write(json.dumps(facts) + "\n")
+            event = event_of(facts)
+            self.step = max(self.step, event.step)
+            self.progress.show(event)
+        self.events.flush()
+        if told.keys() & {"log", "trace"}:
+            self.log.write(told.get("log", "") + told.get("trace", ""))
+            self.log.flush()
+        for note in told.get("notes", ()):
+            say(f"   {self.job.name}: {note}")
+        if "sends" in told:
+            say(f"   {self.job.name}: the base is sent to the cluster, {told['sends'] / 1e6:.0f} MB")
+        if "again" in told:
+            where = f"node {self.where} was lost" if self.where else "its node was lost"
+            say(f"   {self.job.name}: {where}; begun again ({told['try']} of {told['of']})")
+            self.log.write(f"{told['again']}\n")
+
+
+def event_of(facts: Facts) -> Event:
+    """The event of a line of events.jsonl."""
+    return Event(kind=facts["event"], **{name: value for name, value in facts.items() if name not in {"event", "time"}})
+
+
+def _ended(answer: Facts, job: Job, heard: _Heard, before: float) -> Ended:
+    """What came of the training. Raises BuildError where it did not end by itself."""
+    where = f"node {heard.where or answer.get('where') or '?'}"
+    if "refused" in answer:
+        msg = f"on {where}: {answer['refused']}"
+        raise BuildError(msg)
+    if "absent" in answer:
+        msg = f"on {where}: there is no ollamake: {answer['absent']}"
+        raise EngineError(msg, key="runtime_env", fix="install it on the nodes, or have Ray do so: `engine: {runtime_env: {pip: [ollamake]}}`")
+    if "environment" in answer:
+        msg = f"Ray can't make the runtime_env: {answer['environment'].strip()}"
+        raise EngineError(msg, key="runtime_env", fix="mend engine.runtime_env in the catalog")
+    if "memory" in answer:
+        msg = f"{where} was out of memory: {answer['memory']}"
+        raise EngineError(msg, key="resources", fix="write a smaller batch_size, or `engine: {resources: {memory: BYTES}}`")
+    if "lost" in answer:
+        msg = f"{where} was lost, after {answer['tries']} retries: {answer['lost']}"
+        raise EngineError(msg, fix="look after the cluster (`ray status`), then run `doit` again")
+    if "fault" in answer or "failed" in answer:
+        msg = f"on {where}: {answer.get('fault') or answer['failed']}"
+        raise EngineError(msg, fix=f"read {LOG} and the training's log; then run `doit` again")
+    if "withdrawn" in answer:
+        msg = f"{job.name} was not begun"
+        raise WithdrawnError(msg)
+    ended, lacks = answer["ended"], answer.get("lacks")
+    failure = None if ended["failure"] is None else event_of(ended["failure"])
+    found = BuildError(lacks) if lacks is not None else job.out if len(answer["files"]) != 1 else job.out / answer["files"][0]
+    return Ended(code=ended["code"], steps=ended["steps"], failure=failure, seconds_before=before, found=found)

@@ -1,0 +1,191 @@
+"""The drivers of Ray clusters that this process has started, each a process of its own, and what is asked of them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from ollamake.engines.local import modules
+from ollamake.errors import BuildError, EngineError, WithdrawnError
+from ollamake.say import say
+
+INSTALL = "pip install 'ollamake[ray]'"
+LOG = Path(".ollamake", "ray.log")
+PATIENCE = 20.0  # seconds that a driver has to cancel what it has begun
+LAST = {
+    "ended",
+    "refused",
+    "absent",
+    "environment",
+    "memory",
+    "lost",
+    "fault",
+    "failed",
+    "withdrawn",
+}  # what the last report of a training has one of
+
+Facts = dict[str, Any]
+
+
+def is_installed() -> bool:
+    """Is Ray here? Imports nothing."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def missing() -> EngineError:
+    """The error that Ray is not here."""
+    return EngineError("engine: ray: Ray is not installed", fix=INSTALL)
+
+
+class Driver:
+    """A driver of a cluster, and the trainings of this run that it has begun."""
+
+    def __init__(self, address: str) -> None:
+        """Start it, and wait until it has joined the cluster. Raises BuildError where it can't."""
+        self.address = address
+        self.answers: dict[int, SimpleQueue[Facts]] = {}
+        self.count = 0
+        self.end: BuildError | None = None
+        self._one = threading.Lock()
+        LOG.parent.mkdir(exist_ok=True)
+        with LOG.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ollamake.engines.ray_driver", address],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, **modules()},
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        atexit.register(self.close)
+        first = self._line()
+        if "joined" not in first:
+            self.close()
+            raise _unreachable(address, first.get("refused", "the driver has ended"))
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def _line(self) -> Facts:
+        assert self.process.stdout is not None  # it is a pipe
+        line = self.process.stdout.readline()
+        found: Facts = json.loads(line) if line.endswith("\n") else {}
+        return found
+
+    def _hear(self) -> None:
+        while told := self._line():
+            if "waits" in told:
+                say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
+            else:
+                self.answers[told["id"]].put(told)
+        with self._one:
+            self.end = EngineError(f"the Ray cluster at {self.address} was lost", fix=f"read {LOG}; look after the cluster, then run `doit` again")
+            for waiting in self.answers.values():
+                waiting.put({"gone": True})
+
+    def asked(self, task: Facts, hear: Callable[[Facts], None]) -> Facts:
+        """Have a training done; `hear` is told of its reports. Returns the last one. Raises BuildError where the cluster is lost."""
+        with self._one:
+            self.count += 1
+            number = self.count
+            answers = self.answers[number] = SimpleQueue()
+            self._ask({"id": number, **task})
+        try:
+            while True:
+                told = answers.get()
+                if "gone" in told:
+                    raise self._gone()
+                if told.keys() & LAST:
+                    return told
+                hear(told)
+        finally:
+            del self.answers[number]
+
+    def withdraw(self) -> None:
+        """Cancel what has not begun."""
+        with self._one:
+            self._ask({"do": "withdraw"})
+
+    def _ask(self, asked: Facts) -> None:
+        if self.end is not None:
+            raise self._gone()
+        assert self.process.stdin is not None  # it is a pipe
+        with contextlib.suppress(BrokenPipeError):  # it is said in a moment that it is gone
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
+
+    def _gone(self) -> BuildError:
+        """The error of the first that hears of it; the others were just not done."""
+        error, self.end = self.end, WithdrawnError("the cluster is lost")
+        return error or WithdrawnError("the cluster is lost")
+
+    def close(self) -> None:
+        """End the driver; it cancels what it has begun."""
+        atexit.unregister(self.close)
+        assert self.process.stdin is not None  # it is a pipe
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def _unreachable(address: str, why: str) -> BuildError:
+    if "ersion mismatch" in why:
+        return EngineError(f"the Ray cluster at {address}: {why}", fix="have the same Python and Ray on all machines")
+    if address == "auto":
+        return EngineError(f"no Ray cluster runs on this machine: {why}", fix="write `engine: {address: HOST:PORT}`, or start one: ray start --head")
+    fix = "is it started, and does this machine belong to it? `ray start --address=HOST:PORT` joins it; docs/cluster.md says how"
+    return EngineError(f"no Ray cluster answers at {address}: {why}", fix=fix, key="address")
+
+
+class _Drivers:
+    """Those of this process, by the addresses of their clusters."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Driver | BuildError] = {}
+        self.lock = threading.Lock()
+
+    def of(self, address: str) -> Driver:
+        with self.lock:
+            if address not in self.known:
+                if not is_installed():
+                    raise missing()
+                try:
+                    self.known[address] = Driver(address)
+                except BuildError as error:
+                    self.known[address] = WithdrawnError(str(error))
+                    raise
+            found = self.known[address]
+            if isinstance(found, BuildError):
+                raise found
+            return found
+
+    def withdraw(self) -> None:
+        for driver in list(self.known.values()):
+            if isinstance(driver, Driver):
+                with contextlib.suppress(BuildError):
+                    driver.withdraw()
+
+    def close(self) -> None:
+        with self.lock:
+            for driver in self.known.values():
+                if isinstance(driver, Driver):
+                    driver.close()
+            self.known.clear()
+
+
+_drivers = _Drivers()
+driver_of = _drivers.of
+withdraw = _drivers.withdraw
+close = _drivers.close

@@ -1,0 +1,213 @@
+"""The driver of a Ray cluster: a process of its own, started by `ollamake.engines.ray`, which it talks to in lines of JSON.
+
+Of its own, as Ray ends its driver's process when the cluster is lost. It ends when its standard input closes, and cancels what it has begun; nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import exceptions as lost
+from ray.util import get_node_ip_address
+
+from ollamake.digest import digest_bytes, digest_file
+from ollamake.engines.node_files import Wanted, chunks
+from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, shown
+
+INLINE = 100_000  # bytes of a file that travel with the task itself
+PATIENCE = 5.0  # seconds until it is said what a training waits for, where no node has that
+OWN = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # options of a task that are resources
+
+
+def _on_node(told: Facts, files: list[tuple[str, str, Any]], base: list[Any] | None) -> Iterator[Facts]:
+    """The Ray task of a training. It stands here, so that it travels as it is: a node may have no ollamake."""
+    where = get_node_ip_address()
+    try:
+        from ollamake.engines.on_node import trained
+    except ImportError as error:
+        yield {"absent": str(error), "where": where}
+        return
+    content = [(name, digest, what if isinstance(what, bytes) else ray.get(what)) for name, digest, what in files]
+    pieces = None if base is None else (ray.get(ref) for ref in base)
+    yield from trained(told, content, pieces, gpus=len(ray.get_gpu_ids()), where=where)
+
+
+class Driver:
+    """The trainings that this process has begun."""
+
+    def __init__(self, tell: Callable[[Facts], None]) -> None:
+        """`tell` answers."""
+        self.tell = tell
+        self.task = ray.remote(num_returns="streaming", max_retries=0)(_on_node)
+        self.running: dict[int, Any] = {}  # training -> Ray's generator of its reports
+        self.waiting: dict[int, tuple[str, dict[str, float]]] = {}  # those that have not begun -> model and what they take
+        self.withdrawn: set[int] = set()
+        self.files: dict[str, Any] = {}  # digest -> reference, of files that are too large for a task
+        self.bases: dict[str, asyncio.Future[list[Any]]] = {}  # digest -> references of its pieces
+
+    async def serve(self, lines: AsyncIterator[Facts]) -> None:
+        """Do what is asked until nobody asks any more; then cancel what is left."""
+        tasks: set[asyncio.Task[None]] = set()
+        tasks.add(asyncio.create_task(self._tell_who_waits()))
+        async for asked in lines:
+            if asked["do"] == "withdraw":
+                self._withdraw()
+            else:
+                task = asyncio.create_task(self._train(asked))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+        for reports in list(self.running.values()):
+            ray.cancel(reports, force=True)
+
+    def _withdraw(self) -> None:
+        """Cancel what has not begun."""
+        for number in self.waiting:
+            self.withdrawn.add(number)
+            if number in self.running:
+                ray.cancel(self.running[number], force=True)
+
+    async def _train(self, asked: Facts) -> None:
+        number = asked["id"]
+        takes = {"CPU": 1.0, **asked["resources"]}
+        self.waiting[number] = (asked["told"]["name"], takes)
+        try:
+            answer = await self._tried(asked, takes)
+        except Exception as error:  # noqa: BLE001 - told to the one that waits for it
+            answer = {"failed": f"{type(error).__name__}: {error}"}
+        finally:
+            self.running.pop(number, None)
+            self.waiting.pop(number, None)
+        self.tell({"id": number, **answer})
+
+    async def _tried(self, asked: Facts, takes: dict[str, float]) -> Facts:
+        """Begin the training, again where its node is lost. Returns the answer."""
+        left: int = asked["retries"]
+        files = [await self._file(one) for one in asked["files"]]
+        while True:
+            answer = await self._once_or_lost(asked, takes, files)
+            if "needs" in answer:
+                await self._pieces(asked)
+            elif "lost" not in answer:
+                return answer
+            elif asked["id"] in self.withdrawn:
+                return {"withdrawn": True}
+            elif not left:
+                return {**answer, "tries": asked["retries"]}
+            else:
+                left -= 1
+                self.waiting[asked["id"]] = (asked["told"]["name"], takes)
+                self.tell({"id": asked["id"], "again": answer["lost"], "try": asked["retries"] - left, "of": asked["retries"]})
+
+    async def _once_or_lost(self, asked: Facts, takes: dict[str, float], files: list[Any]) -> Facts:
+        """The last report of a training, or what Ray has against it."""
+        try:
+            return await self._once(asked, takes, files)
+        except lost.TaskCancelledError:
+            return {"withdrawn": True}
+        except lost.OutOfMemoryError as error:
+            return {"memory": first_line(error)}
+        except (lost.RuntimeEnvSetupError, lost.TaskUnschedulableError) as error:
+            return {"environment": str(error)}
+        except lost.RayTaskError as error:
+            return {"failed": first_line(error.cause or error)}
+        except lost.RayError as error:  # a node, a worker, or what they had
+            return {"lost": first_line(error)}
+
+    async def _once(self, asked: Facts, takes: Mapping[str, float], files: list[Any]) -> Facts:
+        number = asked["id"]
+        base = asked["told"]["base"]
+        there = self.bases.get(base["digest"]) if base is not None else None
+        options: Facts = {OWN[name]: amount for name, amount in takes.items() if name in OWN}
+        options["resources"] = {name: amount for name, amount in takes.items() if name not in OWN}
+        if asked["runtime_env"]:
+            options["runtime_env"] = asked["runtime_env"]
+        remote = self.task.options(name=f"train:{asked['told']['name']}", **options)
+        reports = remote.remote(asked["told"], files, await there if there is not None else None)
+        self.running[number] = reports
+        if number in self.withdrawn:
+            ray.cancel(reports, force=True)
+        out = Path(asked["out"])
+        async for reference in reports:
+            report: Facts = await reference
+            del reference
+            self.waiting.pop(number, None)
+            if "piece" in report:
+                with (out / report["file"]).open("ab") as file:
+                    file.write(report["piece"])
+            elif report.keys() & {"ended", "refused", "fault", "needs", "absent"}:
+                return _with_files(report, out)
+            else:
+                self.tell({"id": number, **report})
+        return {"failed": "the training has ended without a word"}
+
+    async def _file(self, one: Facts) -> tuple[str, str, Any]:
+        """A file of a job: its path there, its digest, and its content, or a reference to that."""
+        digest = one["digest"]
+        if digest not in self.files:
+            content = await asyncio.to_thread(Path(one["path"]).read_bytes)
+            if len(content) <= INLINE:
+                return one["name"], digest, content
+            self.files[digest] = ray.put(content)
+        return one["name"], digest, self.files[digest]
+
+    async def _pieces(self, asked: Facts) -> list[Any]:
+        """The base's pieces, put into the object store once."""
+        wanted = Wanted.from_json(asked["told"]["base"])
+        if wanted.digest not in self.bases:
+            loop = asyncio.get_running_loop()
+            path = Path(asked["base"])
+            self.tell({"id": asked["id"], "sends": wanted.size})
+            self.bases[wanted.digest] = asyncio.ensure_future(loop.run_in_executor(None, lambda: [ray.put(piece) for piece in chunks(path, wanted)]))
+        return await self.bases[wanted.digest]
+
+    async def _tell_who_waits(self) -> None:
+        """Say of trainings that no node of the cluster could take what they wait for, once for each kind."""
+        told: set[str] = set()
+        while True:
+            await asyncio.sleep(PATIENCE)
+            if not self.waiting:
+                continue
+            nodes = [node["Resources"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+            for name, takes in list(self.waiting.values()):
+                what = shown(takes)
+                if what not in told and not any(all(node.get(one, 0) >= amount for one, amount in takes.items()) for node in nodes):
+                    told.add(what)
+                    self.tell({"waits": name, "for": what, "has": cluster(nodes)})
+
+
+def _with_files(report: Facts, out: Path) -> Facts:
+    """The last report of a training, its files put into the folder and held against their digests."""
+    answer = {name: value for name, value in report.items() if name != "files"}
+    answer["files"] = []
+    for name, digest, content in report.get("files", ()):
+        if content is not None:
+            (out / name).write_bytes(content)
+        found = digest_bytes(content) if content is not None else digest_file(out / name)
+        if found != digest:
+            return {"failed": f"{name} has come damaged from the node"}
+        answer["files"].append(name)
+    return answer
+
+
+def main(address: str) -> None:
+    """Join the cluster, say so, and do what is asked."""
+    lines = Lines()
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # noqa: BLE001 - Ray raises whatever it was
+        lines.tell({"refused": f"{type(error).__name__}: {first_line(error)}"})
+        return
+    lines.tell({"joined": ray.get_runtime_context().gcs_address})
+    try:
+        asyncio.run(Driver(lines.tell).serve(lines.asked()))
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
