@@ -403,7 +403,7 @@ def test_when_the_training_has_ended_well_what_is_on_its_way_is_given_up(folder_
     with Keeping(kept, work.newest, said.append) as keeping:
         keeping.hear(work.write(1))
         kept.began.acquire()
-        keeping._is_given_up = True  # as its end does, before the store goes on
+        keeping.give_up()
         kept.go_on.release()
     assert kept.ended == [("checkpoint-1", False)]
     assert objects(folder_url) == []

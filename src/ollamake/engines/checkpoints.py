@@ -148,9 +148,12 @@ class Keeping:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._changed:
             self._is_ended = True
-            self._is_given_up = kind is None  # the adapter is there: nobody goes on from a checkpoint
             self._changed.notify()
-        self._thread.join(LAST_WORDS if kind is not None else FAREWELL)
+        self._thread.join(FAREWELL if self._is_given_up else LAST_WORDS)
+        self._is_given_up = True
+
+    def give_up(self) -> None:
+        """The training has ended well: nobody will go on from what is not sent yet."""
         self._is_given_up = True
 
     def hear(self, event: Event) -> None:

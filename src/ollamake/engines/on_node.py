@@ -152,6 +152,8 @@ class _Training:
                 keeping = None
             hearing = Hearing(program, log, lambda event: self._hear(event, keeping))
             code = self._run(program, job, hearing, log, lock.fileno())
+            if keeping is not None and code == 0 and hearing.failure is None:
+                keeping.give_up()
         failure = None if hearing.failure is None else facts_of(hearing.failure)
         result: Facts = {"ended": {"code": code, "steps": hearing.steps, "failure": failure}}
         if code == 0 and failure is None:
