@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any, TypeVar
@@ -117,7 +118,8 @@ class Store:
 
         def work(_: Beat) -> None:
             if self._is_there(path):
-                self._fs.rm_file(self._at(path))
+                with suppress(FileNotFoundError):  # somebody else was faster
+                    self._fs.rm_file(self._at(path))
 
         self._within(work)
 
@@ -129,7 +131,7 @@ class Store:
             if self._fs.exists(self._root):
                 self._fs.rm(self._root, recursive=True)
 
-        self._within(work, self.stall)
+        self._within(work)
 
     def reach(self) -> None:
         """Ask it for anything. Raises StoreError where it does not answer."""

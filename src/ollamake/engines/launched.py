@@ -46,6 +46,9 @@ class _There:
         slots = Slots(files=(), environment={}, gpus=self.gpus)
         return run_here(program, job, slots, held=held, log=log, events=events, launch=self.words)
 
+    def forget(self) -> None:
+        """All that there is of a job is in its folder."""
+
 
 def lacking(words: Sequence[str]) -> str | None:
     """The program that launches trainings, where it is not on this machine."""
