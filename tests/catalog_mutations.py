@@ -25,6 +25,7 @@ include:
 - {files: "teams/*/models.yaml", prefix: team-}
 env: [DATA, EMPTY, BYTES, {TEAM: nobody}, {OTHER: "x"}]
 ollama: {host: "http://${OTHER}:1"}
+cache: {url: "${DATA}/cache", read: false, timeout: 2, packed: 1.5GB}
 defaults: &defaults
   train: &train {rank: 8, epochs: 2, learning_rate: 2e-4, trainer: command, command: [train, "{text}", "${TEAM}"]}
   serve: {parameters: {temperature: 0.5, stop: ["</s>", "\\n"]}}
