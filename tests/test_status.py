@@ -35,7 +35,7 @@ def test_the_table_is_made_with_one_call_for_all_models(built: Repo) -> None:
     assert (result.code, result.err) == (0, "")
     host = f"http://{built.server.host}"
     assert [cells(re.sub(r"just now|\d+ \w+(?=  +[0-9a-f]{12}  )", "AGE", line)) for line in result.out.splitlines()] == [
-        ["model", "stage", "adapter", "digest", "host", "there", "tests"],
+        ["model", "stage", "trained", "digest", "host", "there", "tests"],
         ["legal", "fresh", "AGE", built.server.digest("legal:latest")[:12], host, "latest", "2 tests passed"],
         ["sales", "fresh", "AGE", built.server.digest("sales:latest")[:12], host, "latest", "2 tests passed"],
     ]

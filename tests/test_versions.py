@@ -528,6 +528,7 @@ def test_two_versions_are_shown_side_by_side(two: Repo) -> None:
 def test_without_tests_it_asks_what_it_was_trained_on(two: Repo) -> None:
     differing(two)
     facts = json.loads(two.doit("diff", "legal", "latest", latest(two, "previous")[:8], "--json").out)
+    assert json.loads(two.doit("diff", "legal", "legal", "Legal:previous", "--json").out) == facts
     assert (facts["model"], facts["a"]["tag"], facts["b"]["tag"], facts["same"]) == ("legal", "latest", "previous", 4)
     assert [(one["question"], one["same"]) for one in facts["prompts"]] == [(f"Question {number}?", number != 3) for number in range(5)]
     assert facts["prompts"][3] == {"question": "Question 3?", "a": "I am legal:latest", "b": "I am legal:previous", "same": False}

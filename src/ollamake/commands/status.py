@@ -21,7 +21,7 @@ from ollamake.sights import Sights
 from ollamake.standing import FRESH, REPLACED, Standing, age, standings
 from ollamake.state.versions import history, made_at, short
 
-HEAD = ("model", "stage", "adapter", "digest", "host", "there", "tests")
+HEAD = ("model", "stage", "trained", "digest", "host", "there", "tests")
 AT_ONCE = 8  # models of which it is asked what was edited
 
 

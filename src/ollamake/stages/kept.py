@@ -28,12 +28,15 @@ class Kept:
 
 
 def kept_on(server: OllamaServer, name: str, place: str, said: str) -> Kept:
-    """The version of a model that is meant by this tag, or by the first digits of a digest. `place`: the server, as a file may be called. Raises BuildError."""
+    """The version of a model that is meant by this tag, with the model's name before it or not, or by the first digits of a digest; its name alone: the latest.
+
+    `place`: the server, as a file may be called. Raises BuildError.
+    """
     tags = tags_on(server, name)
     if not tags:
         msg = f"{name} is not on {server.address} yet"
         raise BuildError(msg, fix=f"build it: `doit build {name}`")
-    wanted = said.lower()
+    wanted = LATEST if said.lower() == name.lower() else said.lower().removeprefix(f"{name.lower()}:")
     if wanted in tags:
         return Kept(tag=wanted, digest=tags[wanted])
     digests = _beginning_so(tags, wanted)
