@@ -174,6 +174,7 @@ def test_one_that_fails_lets_those_end_that_run_and_withdraws_the_rest(many: Rep
     (many.path / "hold").touch()
     build = Build(many.path, "train")
     until(lambda: len(told(many, "begun")) == 3)
+    time.sleep(2)  # until the driver has heard of it
     (many.path / "fail").touch()
     until(lambda: build.says("withdrawn"))
     time.sleep(2)  # Ray takes its time
