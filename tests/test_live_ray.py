@@ -174,7 +174,7 @@ def test_one_that_fails_lets_those_end_that_run_and_withdraws_the_rest(many: Rep
     (many.path / "hold").touch()
     build = Build(many.path, "train")
     until(lambda: len(told(many, "begun")) == 3)
-    time.sleep(2)  # until the driver has heard of it
+    until(lambda: sum(path.stat().st_size > 0 for path in many.path.glob("build/*/events.jsonl")) == 3)  # it is known here that they have begun
     (many.path / "fail").touch()
     until(lambda: build.says("withdrawn"))
     time.sleep(2)  # Ray takes its time
@@ -182,7 +182,7 @@ def test_one_that_fails_lets_those_end_that_run_and_withdraws_the_rest(many: Rep
     code, out = build.ended()
     assert code == 1
     assert len(told(many, "begun")) <= 4  # one may have begun before it was withdrawn
-    assert len(told(many, "ended")) == len(told(many, "begun")) - 1
+    assert len(told(many, "ended")) == len(told(many, "begun")) - 1, out
     assert re.search(r"\n6 models: [23] rebuilt, 1 failed, [23] unfinished in ", out), out
 
 
