@@ -455,6 +455,20 @@ def test_a_store_that_comes_back_is_used_again(tmp_path: Path) -> None:
     assert [step for step, _ in objects(url)] == [2]
 
 
+def test_a_trainer_that_trips_over_what_it_removes_itself_is_asked_again(folder_url: str, tmp_path: Path) -> None:
+    work, fails = Work(tmp_path / "work"), iter([FileNotFoundError(2, "No such file or directory")])
+
+    def newest() -> Path | None:
+        for error in fails:
+            raise error
+        return work.newest()
+
+    with suppress(LostError), Keeping(Kept(folder_url, KEY), newest, pytest.fail) as keeping:
+        keeping.hear(work.write(7))
+        raise LostError
+    assert [step for step, _ in objects(folder_url)] == [7]
+
+
 def test_the_step_is_that_of_the_folder_where_the_trainer_is_ahead_of_what_it_told(folder_url: str, tmp_path: Path) -> None:
     work = Work(tmp_path / "work")
     with suppress(LostError), Keeping(Kept(folder_url, KEY), work.newest, pytest.fail) as keeping:

@@ -182,8 +182,10 @@ class Keeping:
     def _keep(self, step: int, before: Path | None) -> Path | None:
         """Keep the newest one, if it is not that of before. Returns the one that is kept."""
         for _ in range(TRIES):
-            folder = self._newest()
-            if folder is None or folder == before:
+            folder = self._found()
+            if folder is None:
+                continue
+            if folder == before:
                 return before
             told = _STEP.search(folder.name)
             at = max(step, int(told[1]) if told else 0)
@@ -193,7 +195,12 @@ class Keeping:
 
     def _is_newest(self, folder: Path) -> bool:
         """Is it still the newest one? Then nothing of it is removed yet."""
-        return self._newest() == folder
+        return self._found() == folder
+
+    def _found(self) -> Path | None:
+        with suppress(OSError):  # one is removed while it is looked at
+            return self._newest()
+        return None
 
 
 @contextmanager
