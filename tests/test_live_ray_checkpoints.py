@@ -58,7 +58,7 @@ def test_a_training_whose_node_is_lost_goes_on_on_another_from_its_checkpoint(
     repo.replace("version: 1\n", f'version: 1\nengine: {{kind: ray, address: "{address}", checkpoints: {kept}}}\n')
     repo.records("shared").write_text("".join(record(number) for number in range(8)), encoding="utf-8")
     (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
-    (resuming / "hold").touch()
+    (resuming / "hold").touch()  # at step 4, which the other node does not come to
     with (repo.path / "out").open("w", encoding="utf-8") as out:
         doit = subprocess.Popen([sys.executable, "-m", "doit", "train:legal"], cwd=repo.path, stdout=out, stderr=out)
     end = time.monotonic() + PATIENCE
@@ -70,7 +70,8 @@ def test_a_training_whose_node_is_lost_goes_on_on_another_from_its_checkpoint(
     assert cluster.stdin is not None
     cluster.stdin.write(f"kill {lost}\n")
     cluster.stdin.flush()
-    (resuming / "hold").unlink()
+    assert cluster.stdout is not None
+    assert cluster.stdout.readline() == "killed\n"
     assert doit.wait(PATIENCE) == 0, (repo.path / "out").read_text(encoding="utf-8")
     said = (repo.path / "out").read_text(encoding="utf-8")
     assert re.search(r"\n   legal: node \S+ was lost; begun again \(1 of 3\)\n", said), said
