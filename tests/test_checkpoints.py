@@ -233,6 +233,21 @@ def test_a_checkpoint_that_its_trainer_removes_while_it_is_sent_is_kept(folder_u
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_checkpoint_that_leads_to_another_is_not_kept_and_that_is_said(folder_url: str, tmp_path: Path) -> None:
+    """transformers notes the best one so far by its path on the node that is lost: the adapter would be that of the last step, without a word."""
+    folder = checkpoint(tmp_path / "work", 40)
+    (folder / "trainer_state.json").write_text('{"global_step": 40, "best_model_checkpoint": null}')
+    assert Kept(folder_url, KEY).keep(folder, 40)
+    (folder / "trainer_state.json").write_text('{"global_step": 40, "best_model_checkpoint": "/tmp/job/work/checkpoint-20"}')
+    with pytest.raises(BuildError) as caught:
+        Kept(folder_url, KEY).keep(folder, 41)
+    assert str(caught.value) == (
+        "checkpoints are not kept: with `keep: best` or `patience` those of this trainer lead to each other\n"
+        "  fix: know that the training begins anew should its node be lost; the trainer `peft` has no such limit"
+    )
+    assert [step for step, _ in objects(folder_url)] == [40]
+
+
 def test_files_that_are_links_are_kept_as_what_they_lead_to(folder_url: str, tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "work", 40)
     (tmp_path / "tokenizer.json").write_text("{}")

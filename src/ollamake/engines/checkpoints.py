@@ -24,6 +24,7 @@ from ollamake.cache.store import Listed, Store
 from ollamake.durable import sync_folder
 from ollamake.engines.checkpoint_object import DamagedError, GoneError, Read, head_of, read_files, read_head, written
 from ollamake.errors import BuildError, EngineError
+from ollamake.trainers.hf_checkpoints import stands_alone
 from ollamake.trainers.port import Event
 
 TIMEOUT, STALL = 20.0, 120.0  # seconds: that a store has to answer, and that a transfer may stand still
@@ -80,6 +81,9 @@ class Kept:
         with self._told("can't be kept"), suppress(GoneError), _held(folder) as held:
             if not is_whole():
                 return False
+            if not stands_alone(held):
+                msg = "checkpoints are not kept: with `keep: best` or `patience` those of this trainer lead to each other"
+                raise BuildError(msg, fix="know that the training begins anew should its node be lost; the trainer `peft` has no such limit")
             head = head_of(held, job=self.key, name=folder.name, step=step)
             self._make_place()
             self._store.write(f"{FOLDER}/{step:012}.{uuid.uuid4().hex}", _while(goes_on, written(head, held)), head.size)
