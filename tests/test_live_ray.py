@@ -174,6 +174,7 @@ def test_one_that_fails_lets_those_end_that_run_and_withdraws_the_rest(many: Rep
     (many.path / "hold").touch()
     build = Build(many.path, "train")
     until(lambda: len(told(many, "begun")) == 3)
+    time.sleep(2)  # until the driver has heard of it
     (many.path / "fail").touch()
     until(lambda: build.says("withdrawn"))
     time.sleep(2)  # Ray takes its time
@@ -290,3 +291,37 @@ def test_without_ray_it_is_said_what_installs_it(many: Repo, monkeypatch: pytest
     assert result.code == 3
     assert result.err == "ERROR: \nmodels.yaml:2: models are trained on a Ray cluster, and Ray is not installed\n  fix: pip install 'ollamake[ray]'\n"
     assert result.out == ""
+
+
+EMBEDDED = """\
+version: 1
+defaults:
+  train: {{trainer: peft, rank: 2, epochs: {epochs}, batch_size: 2, max_tokens: 128, target_modules: [q_proj, v_proj]}}
+  engine: {{retries: 2, resources: {{CPU: 1}}}}
+bases:
+  tiny: {{gguf: base.gguf}}
+datasets:
+  one: {{files: [datasets/shared.jsonl]}}
+models:
+{models}"""
+TWELVE = tuple(f"bot{number}" for number in range(12))
+
+
+def test_twelve_trainings_of_the_embedded_trainer_are_whole_though_a_node_is_lost(many: Repo, own_nodes: Nodes, tmp_path: Path) -> None:
+    models = "".join(f"  {name}: {{base: tiny, data: [one], train: {{seed: {place}}}}}\n" for place, name in enumerate(TWELVE))
+    (many.path / "models.yaml").write_text(EMBEDDED.format(models=models, epochs=20), encoding="utf-8")
+    assert Build(many.path, "--engine", "local", "-n", "2", "train").process.wait(600) == 0
+    here = {name: digest_file(many.path / f"adapters/{name}/adapter_model.safetensors") for name in TWELVE}
+    configs = {name: digest_file(many.path / f"adapters/{name}/adapter_config.json") for name in TWELVE}
+    for name in TWELVE:
+        (many.path / f"adapters/{name}/adapter_model.safetensors").unlink()
+    on(many, own_nodes.address)
+    build = Build(many.path, "train")
+    until(lambda: len(list(many.path.glob("adapters/*/adapter_model.safetensors"))) >= 2)
+    own_nodes.kill(2)
+    assert build.process.wait(600) == 0, build.out
+    assert {name: digest_file(many.path / f"adapters/{name}/adapter_model.safetensors") for name in TWELVE} == here
+    assert {name: digest_file(many.path / f"adapters/{name}/adapter_config.json") for name in TWELVE} == configs
+    ends = {name: (many.path / f"build/{name}/events.jsonl").read_text(encoding="utf-8").count('"event": "done"') for name in TWELVE}
+    assert ends == dict.fromkeys(TWELVE, 1)
+    assert "begun again" in build.out
