@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "talks": "catalog graph engines reporter",
     "whole": "call engines run reporter processes talks",
     "runner": "engines processes reporter talks whole",
-    "tasks": "errors catalog graph recipes call state trainers ollama stages sights drift run",
+    "tasks": "errors catalog graph recipes call state cache trainers ollama stages sights drift run",
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",

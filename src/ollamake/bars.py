@@ -84,7 +84,7 @@ class Bars:
     def remove(self, ended: Bar, *, stays: bool) -> None:
         """Show one less."""
         with screen.lock:
-            if self.live is not None:
+            if self.live is not None and not stays:
                 self.live.refresh()  # as it was in the end
             last = self._table([ended])
             self.shown = tuple(one for one in self.shown if one is not ended)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from doit.exceptions import TaskFailed
 
 from ollamake import freshness
-from ollamake.cache.shared import SharedCache
+from ollamake.cache.shared import SharedCache, shared_cache
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
@@ -46,7 +46,8 @@ class Run:
     def __init__(self, sights: Sights, steps: Sequence[Step] = ()) -> None:
         self.sights = sights
         self.steps = steps
-        self.cache = None if sights.catalog.cache is None else SharedCache(sights.catalog.cache)  # made now, to be one for all processes of the run
+        others = (run.cache for run, _ in current().catalogs.values())
+        self.cache: SharedCache | None = shared_cache(sights.catalog.cache, others)  # made now, to be one for all processes of the run
         self.uses: dict[Address, servers.Use] = {}
         self._users = 0  # steps that talk to a server now
         self._guard = threading.Lock()  # doit may run steps in threads

@@ -11,6 +11,7 @@ from typing import Any
 from doit.exceptions import InvalidDodoFile
 from doit.globals import Globals
 
+from ollamake.cache.opening import refuse_unknown
 from ollamake.call import current, groups
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.engine import with_engine
@@ -47,6 +48,8 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         backend = database()
         with kept_reading(path, may_write=backend.lock.is_held) as kept:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
+        if catalog.cache is not None:
+            refuse_unknown(catalog.cache)
         catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
         steps = steps_in(catalog)
         run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)

@@ -121,7 +121,7 @@ def read_manifest(read: Read, key: Key) -> Manifest:
 def _check(manifest: Manifest) -> None:
     names = [entry.name for entry in manifest.files]
     for entry in manifest.files:
-        if entry.name not in NAMES:
+        if type(entry.name) is not str or entry.name not in NAMES:
             msg = f"it has a file {str(entry.name)[:60]!r}, which is none of ours"
             raise DamagedError(msg)
         if type(entry.size) is not int or entry.size < 0 or type(entry.digest) is not str:

@@ -6,11 +6,14 @@ import os
 from typing import Any
 
 from ollamake.cache.said import said
-from ollamake.errors import with_fix
+from ollamake.catalog.values import Cache
+from ollamake.errors import BuildError, with_fix
 from ollamake.spelling import closest
 
 # Libraries by the kinds of urls that they know, as extras of ollamake install them.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "sftp": "sftp", "ssh": "sftp"}
+
+UNKNOWN = "nothing knows"
 
 
 class StoreError(Exception):
@@ -37,7 +40,20 @@ def opened_kind(url: str) -> Any:
         near = closest(kind, available_protocols())
         ways = f"write {near}:// in cache.url" if near else "write a folder, s3://, gs://, az:// or sftp://, or install what knows it"
         msg = "can't be had"
-        raise StoreError(msg, f"nothing knows {kind}://", ways) from error
+        raise StoreError(msg, f"{UNKNOWN} {kind}://", ways) from error
+
+
+def refuse_unknown(cache: Cache) -> None:
+    """Raise BuildError where nothing that is installed, or could be, knows this kind of url. fsspec is imported for those alone that are not common."""
+    kind = str(cache.url).partition("://")[0]
+    if "://" not in cache.url or kind in {*EXTRAS, "file"}:
+        return
+    try:
+        opened_kind(cache.url)
+    except StoreError as error:
+        if error.why.startswith(UNKNOWN):  # a library that is not installed here is not the catalog's fault
+            msg = f"{cache.mark}: cache.url: {error.why}"
+            raise BuildError(msg, fix=error.fix) from error
 
 
 def opened(url: str) -> tuple[Any, str]:

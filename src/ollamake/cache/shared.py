@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ollamake.cache.key import PACKED, Key
-from ollamake.cache.objects import NAMES, ChangedError, DamagedError, Entry, Manifest, read_files, read_manifest, written
 from ollamake.cache.once import Once
 from ollamake.cache.opening import StoreError
-from ollamake.cache.said import cleaned, said
-from ollamake.cache.store import STALL, Store
+from ollamake.cache.said import cleaned
 from ollamake.catalog.values import Cache
 from ollamake.errors import with_fix
 from ollamake.say import say
 
+if TYPE_CHECKING:
+    from ollamake.cache.objects import Manifest
+    from ollamake.cache.store import Store
 
-class NotHereError(Exception):
-    """What was read can't be written on this machine."""
+STALL = 30.0  # seconds that a transfer may stand still
 
 
 class SharedCache:
@@ -29,9 +30,16 @@ class SharedCache:
     def __init__(self, facts: Cache, stall: float = STALL) -> None:
         """`stall`: seconds that a transfer may stand still."""
         self.facts = facts
-        self.store = Store(str(facts.url), facts.timeout, stall)
+        self.stall = stall
         self.unread, self.unwritten, self.too_large = Once(), Once(), Once()
         self.damaged: set[str] = set()  # paths of objects that were refused, and will be replaced
+
+    @cached_property
+    def store(self) -> Store:
+        """Where it is. Imported here: a run that trains nothing imports none of it."""
+        from ollamake.cache.store import Store
+
+        return Store(str(self.facts.url), self.facts.timeout, self.stall)
 
     @property
     def reads(self) -> bool:
@@ -50,9 +58,12 @@ class SharedCache:
         """
         if not self.reads:
             return None
+        from ollamake.cache.objects import DamagedError
+        from ollamake.cache.unpacking import NotHereError, unpacked
+
         path = key.path
         try:
-            return self.store.read(path, lambda read, size: _unpacked(read, size, key, folder, check))
+            return self.store.read(path, lambda read, size: unpacked(read, size, key, folder, check))
         except DamagedError as error:
             self.refuse(key, str(error), what=what)
         except NotHereError as error:
@@ -74,6 +85,8 @@ class SharedCache:
         """
         if not self.writes:
             return False
+        from ollamake.cache.objects import ChangedError, Entry, Manifest, written
+
         path = key.path
         try:
             files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest) for name, digest in digests.items())
@@ -114,27 +127,9 @@ class SharedCache:
         say("   " + with_fix(text, error.fix).replace("\n", "\n   "))
 
 
-def _unpacked(read: Callable[[int], bytes], size: int, key: Key, folder: Path, check: Callable[[Manifest], None]) -> Manifest:
-    manifest = read_manifest(read, key)
-    if size != manifest.size:
-        raise DamagedError("it is cut off" if size < manifest.size else "it does not end where it should")
-    check(manifest)
-    with ExitStack() as stack:
-
-        def write(entry: Entry) -> Callable[[bytes], Any]:
-            assert entry.name in NAMES  # the manifest was read so
-            try:
-                file = stack.enter_context((folder / entry.name).open("xb"))
-            except OSError as error:
-                raise NotHereError(said(error)) from error
-
-            def take(piece: bytes) -> None:
-                try:
-                    file.write(piece)
-                except OSError as error:
-                    raise NotHereError(said(error)) from error
-
-            return take
-
-        read_files(read, manifest, write)
-    return manifest
+def shared_cache(facts: Cache | None, others: Iterable[SharedCache | None]) -> SharedCache | None:
+    """The cache that a catalog says: the one of another catalog of the run, where that says the same."""
+    if facts is None:
+        return None
+    same = (other for other in others if other is not None and replace(other.facts, mark=facts.mark) == facts)
+    return next(same, None) or SharedCache(facts)

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +19,6 @@ from typing import IO, Any, TypeVar
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.said import said
 
-STALL = 30.0  # seconds that a transfer may stand still
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
 ON_ITS_WAY = "tmp"  # folder of what is being written
@@ -44,7 +44,7 @@ class _AbandonedError(Exception):
 class Store:
     """The objects at one url, by their paths."""
 
-    def __init__(self, url: str, timeout: float, stall: float = STALL) -> None:
+    def __init__(self, url: str, timeout: float, stall: float = 30.0) -> None:
         """`timeout`: seconds that a call may take; `stall`: that a transfer may stand still. A folder's url is its path."""
         self.url = url
         self.timeout = timeout
@@ -117,7 +117,8 @@ class Store:
 
         def work(_: Beat) -> None:
             if self._is_there(path):
-                self._fs.rm_file(self._at(path))
+                with suppress(FileNotFoundError):  # somebody else was faster
+                    self._fs.rm_file(self._at(path))
 
         self._within(work)
 
@@ -129,7 +130,7 @@ class Store:
             if self._fs.exists(self._root):
                 self._fs.rm(self._root, recursive=True)
 
-        self._within(work, self.stall)
+        self._within(work)
 
     def reach(self) -> None:
         """Ask it for anything. Raises StoreError where it does not answer."""
@@ -189,7 +190,7 @@ class Store:
             opened_kind(self.url)  # imports its library, which may take longer than a store may
         state = _State(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
         threading.Thread(target=state.do, args=(work,), daemon=True).start()
-        while not state.ended.wait(max(0.0, state.until - time.monotonic())):
+        while not state.ended.wait(min(1.0, max(0.0, state.until - time.monotonic()))):
             if time.monotonic() >= state.until:
                 state.is_abandoned = True
                 msg = "does not answer"
@@ -199,6 +200,9 @@ class Store:
         if isinstance(state.error, PermissionError):
             msg = "refuses us"
             raise StoreError(msg, said(state.error)) from state.error
+        if isinstance(state.error, NotImplementedError):
+            msg = "can't be written to"
+            raise StoreError(msg, f"{self.url.partition('://')[0]}:// is for reading alone", "write `write: false` into `cache:`") from state.error
         if isinstance(state.error, OSError) or not type(state.error).__module__.startswith("ollamake."):
             msg = "does not answer as it should"
             raise StoreError(msg, said(state.error)) from state.error

@@ -54,7 +54,8 @@ def _wrong_with(url: str) -> list[tuple[str, str]]:
     if url.startswith("~"):
         return [(f"{written(url)!r}: `~` is no folder here", "write `${HOME}/...`, with `env: [HOME]`, or the whole path")]
     if not is_remote(url):
-        return []
+        kind = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", url)
+        return [(f"{written(url)!r} is neither a folder nor a url", f"write {kind[1].lower()}://...")] if kind else []
     scheme, _, rest = url.partition("://")
     found = []
     if ":" in rest.partition("/")[0].rpartition("@")[0]:
@@ -62,7 +63,9 @@ def _wrong_with(url: str) -> list[tuple[str, str]]:
     if "?" in rest or "#" in rest:
         found.append(("it has `?` or `#` in it, and may hold a key", f"leave what begins there out: {_SECRETS}"))
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or "::" in url:
-        found.append((f"{scheme!r} is no kind of store", "write a folder, s3://BUCKET/FOLDER, gs://..., az://... or sftp://..."))
+        found.append(
+            (f"{scheme!r} is no kind of store", f"write a folder, or a url as {scheme.lower() if scheme.isalnum() else 's3'}://BUCKET/FOLDER")
+        )
     elif not rest.strip("/") and scheme != "memory":
         found.append((f"{written(url)!r} names no place", f"write {scheme}://NAME/FOLDER"))
     return found

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -22,28 +23,29 @@ from ollamake.cache.opening import StoreError, opened_kind
 from ollamake.cache.store import Listed, Store
 from ollamake.durable import sync_folder
 from ollamake.engines.checkpoint_object import DamagedError, GoneError, Read, head_of, read_files, read_head, written
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, EngineError
+from ollamake.trainers.hf_checkpoints import stands_alone
 from ollamake.trainers.port import Event
 
 TIMEOUT, STALL = 20.0, 120.0  # seconds: that a store has to answer, and that a transfer may stand still
 MOST_KEPT = 2  # checkpoints of a job: should the last one be damaged, there is the one before
 TRIES = 3  # to keep a checkpoint that the trainer replaces meanwhile
-LAST_WORDS = 15.0  # seconds that a checkpoint has to get away when its training is ended
+LAST_WORDS, FAREWELL = 15.0, 2.0  # seconds that a checkpoint has to get away when its training has failed; that its thread has to end when it has not
 FOLDER = "kept"  # below the digest of the job; what is on its way lies beside it
 _OBJECT = re.compile(rf"{FOLDER}/(\d+)\.[0-9a-f]{{32}}")
 _STEP = re.compile(r"-(\d+)\Z")
 
 
 def check_url(url: str) -> None:
-    """Raise BuildError where nothing on this machine knows the url's kind, or no other machine would find there what one has kept. Asks no network."""
+    """Raise EngineError where nothing on this machine knows the url's kind, or no other machine would find there what one has kept. Asks no network."""
     if url.startswith("memory://"):
         msg = f"engine.checkpoints: {url} is the memory of one process: nothing that is lost is found there"
-        raise BuildError(msg, fix="write a folder that all nodes share, or s3://, gs://, az:// or sftp://")
+        raise EngineError(msg, fix="write a folder that all nodes share, or s3://, gs://, az:// or sftp://", key="checkpoints")
     try:
         opened_kind(url)
     except StoreError as error:
         msg = f"engine.checkpoints: {url} {error.what}: {error.why}"
-        raise BuildError(msg, fix=_fix(error)) from error
+        raise EngineError(msg, fix=_fix(error), key="checkpoints") from error
 
 
 class Kept:
@@ -79,6 +81,9 @@ class Kept:
         with self._told("can't be kept"), suppress(GoneError), _held(folder) as held:
             if not is_whole():
                 return False
+            if not stands_alone(held):
+                msg = "checkpoints are not kept: with `keep: best` or `patience` those of this trainer lead to each other"
+                raise BuildError(msg, fix="know that the training begins anew should its node be lost; the trainer `peft` has no such limit")
             head = head_of(held, job=self.key, name=folder.name, step=step)
             self._make_place()
             self._store.write(f"{FOLDER}/{step:012}.{uuid.uuid4().hex}", _while(goes_on, written(head, held)), head.size)
@@ -147,9 +152,12 @@ class Keeping:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._changed:
             self._is_ended = True
-            self._is_given_up = kind is None  # the adapter is there: nobody goes on from a checkpoint
             self._changed.notify()
-        self._thread.join(LAST_WORDS)
+        self._thread.join(FAREWELL if self._is_given_up else LAST_WORDS)
+        self._is_given_up = True
+
+    def give_up(self) -> None:
+        """The training has ended well: nobody will go on from what is not sent yet."""
         self._is_given_up = True
 
     def hear(self, event: Event) -> None:
@@ -178,8 +186,10 @@ class Keeping:
     def _keep(self, step: int, before: Path | None) -> Path | None:
         """Keep the newest one, if it is not that of before. Returns the one that is kept."""
         for _ in range(TRIES):
-            folder = self._newest()
-            if folder is None or folder == before:
+            folder = self._found()
+            if folder is None:
+                continue
+            if folder == before:
                 return before
             told = _STEP.search(folder.name)
             at = max(step, int(told[1]) if told else 0)
@@ -189,7 +199,12 @@ class Keeping:
 
     def _is_newest(self, folder: Path) -> bool:
         """Is it still the newest one? Then nothing of it is removed yet."""
-        return self._newest() == folder
+        return self._found() == folder
+
+    def _found(self) -> Path | None:
+        with suppress(OSError):  # one is removed while it is looked at
+            return self._newest()
+        return None
 
 
 @contextmanager
@@ -208,10 +223,10 @@ def _held(folder: Path) -> Iterator[Path]:
 
 def _link(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)
     except FileNotFoundError:
         raise
-    except OSError:  # a filesystem without links
+    except OSError:  # a filesystem without links, or another one
         shutil.copyfile(source, target)
 
 
@@ -221,7 +236,8 @@ def _fix(error: StoreError) -> str | None:
 
 
 def _while(goes_on: Callable[[], bool], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
+    """The pieces; asks with each of them, and in the end, whether to go on. Raises GoneError where not."""
+    for piece in chain(pieces, (b"",)):
         if not goes_on():
             msg = "given up"
             raise GoneError(msg)

@@ -50,6 +50,9 @@ class _Here:
         """Run the job in its folder."""
         return run_here(program, job, self.slots, held=held, log=log, events=events)
 
+    def forget(self) -> None:
+        """All that there is of a job is in its folder."""
+
 
 def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, events: Path) -> Ended:
     """Run the job until its program ends, and show its progress. It is ended with this process. Raises BuildError where it can't be started.

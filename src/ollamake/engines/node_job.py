@@ -97,7 +97,7 @@ def written(facts: Mapping[str, Any], job: Job, checkpoint: Path | None) -> Job:
 def environment(threads: str | None) -> dict[str, str]:
     """The worker's own, but for the number of threads that Ray has set by the number of cores: sums in another order would be other adapters than here."""
     found = dict(os.environ)
-    if found.get("OMP_NUM_THREADS") == threads:
+    if threads is not None and found.get("OMP_NUM_THREADS") == threads:
         del found["OMP_NUM_THREADS"]
     return found
 

@@ -96,6 +96,7 @@ class _Training:
         self.made: list[Path] = []
         self._events: list[Facts] = []
         self._notes: list[str] = []
+        self._store_fails = False
         self._guard = threading.Lock()
         self._left = ExitStack()
         self._log: IO[bytes] | None = None
@@ -141,16 +142,18 @@ class _Training:
         with self._guard:
             self._log = self._left.enter_context((folder / "train.log").open("rb"))
         with ExitStack() as kept:
-            if self.told["checkpoints"] is not None and program.capabilities.resumes:
+            if self.told["checkpoints"] is not None:
                 from ollamake.engines.checkpoints import Keeping, Kept  # with fsspec, and what it needs for the url
 
                 place = Kept(self.told["checkpoints"], self.told["key"])
                 job = self._from_checkpoint(job, place) or job
-                keeping = kept.enter_context(Keeping(place, lambda: program.checkpoint(job.folder), self._notes.append))
+                keeping = kept.enter_context(Keeping(place, lambda: program.checkpoint(job.folder), self._say_of_store))
             else:
                 keeping = None
             hearing = Hearing(program, log, lambda event: self._hear(event, keeping))
             code = self._run(program, job, hearing, log, lock.fileno())
+            if keeping is not None and code == 0 and hearing.failure is None:
+                keeping.give_up()
         failure = None if hearing.failure is None else facts_of(hearing.failure)
         result: Facts = {"ended": {"code": code, "steps": hearing.steps, "failure": failure}}
         if code == 0 and failure is None:
@@ -168,11 +171,26 @@ class _Training:
         if keeping is not None:
             keeping.hear(event)
 
+    def _note(self, text: str) -> None:
+        with self._guard:
+            self._notes.append(text)
+
+    def _say_of_store(self, text: str) -> None:
+        """What is wrong with where checkpoints are kept; once."""
+        if not self._store_fails:
+            self._store_fails = True
+            self._note(text)
+
     def _from_checkpoint(self, job: Job, place: Kept) -> Job | None:
-        checkpoint = place.fetch(job.work)
+        try:
+            checkpoint = place.fetch(job.work)
+        except BuildError as error:
+            what, _, fix = str(error).partition("\n")
+            self._say_of_store(f"{what}; the training begins anew" + (f"\n{fix}" if fix else ""))
+            return None
         if checkpoint is None:
             return None
-        self._notes.append(f"goes on from {checkpoint.name} of a training that was lost")
+        self._note(f"goes on from {checkpoint.name} of a training that was lost")
         return written({**self.told["facts"]}, job, checkpoint)
 
     def _run(self, program: Trainer, job: Job, hearing: Hearing, log: IO[str], lock: int) -> int:

@@ -34,6 +34,9 @@ class Place(Protocol):
         goes on. Raises BuildError where it can't be run.
         """
 
+    def forget(self) -> None:
+        """Remove what is kept elsewhere of the job that was run, to go on from: nobody will."""
+
 
 class Engine(Protocol):
     """Where trainings run."""

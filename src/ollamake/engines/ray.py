@@ -48,19 +48,34 @@ class _There:
         amount = max(said, gpus) if said and gpus > 1 else said
         self.resources = {name: value for name, value in {**engine.resources, "GPU": amount}.items() if value or name == "CPU"}
         self.gpus = -int(-amount // 1)
+        self._kept: tuple[str, str] | None = None  # url and key of its checkpoints
 
     def run(self, program: Trainer, job: Job, *, held: int, log: Path, events: Path) -> Ended:  # noqa: ARG002 - its program is on another machine
         """Have the job done on a node; what it makes is put into its folder here."""
+        url = _everywhere(self.engine.checkpoints) if program.capabilities.resumes else None
+        if url is not None:
+            from ollamake.engines.checkpoints import check_url  # with fsspec, and what it needs for the url
+
+            check_url(url)
         driver = driver_of(self.engine.address or os.environ.get("RAY_ADDRESS") or "auto")
         how = "a" if job.checkpoint is not None else "w"
         before = seconds_in(events) if job.checkpoint is not None else 0.0
         with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
             heard = _Heard(job, said, told, progress)
-            answer = driver.asked(self._task(program, job), heard.hear)
+            task = self._task(program, job, url)
+            self._kept = None if url is None else (url, task["told"]["key"])
+            answer = driver.asked(task, heard.hear)
             heard.hear(answer)
         return _ended(answer, job, heard, before)
 
-    def _task(self, program: Trainer, job: Job) -> Facts:
+    def forget(self) -> None:
+        """Remove the checkpoints of the job."""
+        if self._kept is not None:
+            from ollamake.engines.checkpoints import Kept
+
+            Kept(*self._kept).clear()
+
+    def _task(self, program: Trainer, job: Job, checkpoints: str | None) -> Facts:
         """What the driver is asked."""
         facts: Facts = json.loads((job.folder / "job.json").read_text(encoding="utf-8"))
         reads, base = program.capabilities.reads_base, facts["base"]
@@ -80,7 +95,7 @@ class _There:
             "base": None if needs is None else needs.as_json(),
             "form": reads,
             "results": ["adapter_config.json", "adapter_model.safetensors"] if program.capabilities.makes == ADAPTER else [],
-            "checkpoints": _everywhere(engine.checkpoints),
+            "checkpoints": checkpoints,
             "key": digest_value(key),
             "threads": None if "OMP_NUM_THREADS" in engine.runtime_env.get("env_vars", {}) else str(cpus),
         }

@@ -124,7 +124,7 @@ def _taken(
         try:
             _read(folder, step, model)
         except BuildError as error:
-            cache.refuse(key, str(error), what=model.name)
+            cache.refuse(key, str(error).replace(f"{folder}/", ""), what=model.name)
             return None
         theirs = _receipt(manifest)
         targets = {path: next(entry.digest for entry in manifest.files if entry.name == Path(path).name) for path in step.writes}

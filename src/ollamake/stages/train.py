@@ -69,12 +69,12 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             try:
                 result = _result(program, job, ended, step, architecture)
             except BuildError as error:  # whose path is gone in a moment
-                shutil.rmtree(job.folder, ignore_errors=True)
+                _forget(job, where)
                 said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(_below_here(job.folder.parent / LOG)))
                 msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r}: {said}"
                 raise BuildError(msg) from error
             except BaseException:  # another try from its checkpoint would end like this one
-                shutil.rmtree(job.folder, ignore_errors=True)
+                _forget(job, where)
                 raise
             # The job stays until its result is in its place: where that fails, the next build takes it from there.
             if program.capabilities.starts_from_adapter:
@@ -90,8 +90,14 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
             deliver(result, place, step)
-            shutil.rmtree(job.folder, ignore_errors=True)
+            _forget(job, where)
     return receipt
+
+
+def _forget(job: Job, where: Place) -> None:
+    """Nobody goes on with the job."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    where.forget()
 
 
 def _holdout(step: Step, model: Model, mark_of: MarkOf) -> Path | None:

@@ -1,0 +1,268 @@
+"""Where the objects of a cache are: whole or not there, whoever writes and dies; and a store that does not answer costs one timeout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import DODO, HERE, Repo
+from ollamake.cache.once import Once
+from ollamake.cache.opening import StoreError
+from ollamake.cache.said import cleaned
+from ollamake.cache.store import Store
+from ollamake.cache.tidy import damaged, left_by_writers, listed
+
+CLIENTS, OPERATIONS = 4, 50  # each
+
+
+def at_once(url: str) -> list[str]:
+    """What four clients tell of two hundred operations."""
+    arguments = [(sys.executable, str(HERE / "cache_client.py"), url, str(seed), str(OPERATIONS)) for seed in range(CLIENTS)]
+    clients = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for argv in arguments]
+    told = [client.communicate()[0] for client in clients]
+    assert [client.returncode for client in clients] == [0] * CLIENTS
+    return [line for text in told for line in text.splitlines()]
+
+
+def check(url: str) -> None:
+    lines = at_once(url)
+    assert len(lines) == CLIENTS * OPERATIONS
+    assert lines.count("die -9") > 5
+    assert lines.count("write True") > 5
+    assert lines.count("read True") > 20
+    store = Store(url, 60)
+    there = listed(store)
+    assert len(there) == 12
+    assert list(damaged(store, there)) == []
+    assert len(left_by_writers(store, time.time() + 100_000)) == len(store.listed("tmp"))
+
+
+def test_two_hundred_operations_of_four_clients_leave_no_wrong_object(tmp_path: Path) -> None:
+    check(str(tmp_path / "cache"))
+
+
+@pytest.mark.thorough
+def test_two_hundred_operations_of_four_clients_leave_no_wrong_object_on_s3(s3: str) -> None:
+    check(s3)
+
+
+@pytest.fixture(params=["folder", "s3", "sftp"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "cache") if request.param == "folder" else request.getfixturevalue(request.param), 60)
+
+
+def test_the_first_of_two_writers_wins(store: Store) -> None:
+    assert store.write("adapters/aa/x.tar", [b"fir", b"st"], 5)
+    assert not store.write("adapters/aa/x.tar", [b"second"], 6)
+    assert store.read("adapters/aa/x.tar", lambda read, size: (read(100), size)) == (b"first", 5)
+    assert store.write("adapters/aa/x.tar", [b"third"], 5, replace=True)
+    assert store.read("adapters/aa/x.tar", lambda read, _: read(100)) == b"third"
+    assert store.read("adapters/aa/y.tar", lambda read, _: read(100)) is None
+    (one,) = store.listed("adapters")
+    assert (one.path, one.size, one.written is not None) == ("adapters/aa/x.tar", 5, True)
+    assert store.listed("tmp") == []
+    store.remove(one.path)
+    store.remove(one.path)
+    assert store.listed("adapters") == []
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(store: Store) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise StoreError("was edited", "meanwhile")  # noqa: EM101
+
+    with pytest.raises(StoreError):
+        store.write("adapters/aa/x.tar", pieces(), 8)
+    assert (store.listed("adapters"), store.listed("tmp")) == ([], [])
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The url of a server that takes every connection, and answers none."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def hanging(repo: Repo, silent: str, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A repo whose cache is there."""
+    for name, value in {"AWS_ENDPOINT_URL": silent, "AWS_ACCESS_KEY_ID": "some-key-id", "AWS_SECRET_ACCESS_KEY": "some-secret"}.items():
+        monkeypatch.setenv(name, value)
+    repo.replace("version: 1\n", "version: 1\ncache: {url: s3://team/models, timeout: 0.5}\n")
+    return repo
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2"), ("-n", "2", "-P", "thread")])
+def test_a_store_that_hangs_is_waited_for_once(hanging: Repo, options: tuple[str, ...]) -> None:
+    (hanging.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", *options], capture_output=True, text=True, check=False
+    )  # with the words of all its processes
+    assert (done.returncode, sorted(hanging.trainings)) == (0, ["legal", "sales"]), done.stdout + done.stderr
+    warning = "   models.yaml:2: warning: the cache at s3://team/models does not answer: nothing for 0.5 s; this run goes on without it\n"
+    assert done.stdout.count(warning) == 1
+    assert done.stdout.count("the cache at") == 1
+    assert hanging.doit("cache", "status").code == 1
+
+
+def test_two_catalogs_with_one_cache_wait_for_it_once(hanging: Repo) -> None:
+    text = (hanging.path / "models.yaml").read_text(encoding="utf-8")
+    for name, other in {
+        "legal": "law",
+        "sales": "shop",
+        "shared:": "common:",
+        "[shared": "[common",
+        "tone:": "tones:",
+        ", tone]": ", tones]",
+    }.items():
+        text = text.replace(name, other)
+    (hanging.path / "other.yaml").write_text(text, encoding="utf-8")
+    (hanging.path / "dodo.py").write_text(f'{DODO}    yield from tasks_from("other.yaml")\n', encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "train"], capture_output=True, text=True, check=False)
+    assert (done.returncode, sorted(hanging.trainings)) == (0, ["law", "legal", "sales", "shop"]), done.stdout + done.stderr
+    assert done.stdout.count("the cache at") == 1
+
+
+def test_a_store_that_refuses_costs_one_warning(hanging: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    hanging.replace("timeout: 0.5", "timeout: 2")
+    done = hanging.doit("train")
+    assert (done.code, hanging.trainings) == (0, ["legal", "sales"]), done.out + done.err
+    assert done.out.count("warning: the cache at s3://team/models ") == 1
+    assert "some-" not in done.out
+
+
+def test_a_transfer_that_stands_still_is_ended_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "cache"), 0.3, stall=0.3)
+    stands = threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        for _ in range(6):
+            time.sleep(0.1)  # longer than the timeout in all
+            yield b"piece"
+
+    def still() -> Iterator[bytes]:
+        yield b"piece"
+        stands.wait(30)
+        yield b"never"
+
+    assert store.write("adapters/aa/slow.tar", slow(), 30)
+    with pytest.raises(StoreError, match=r"does not answer: nothing for 0\.3 s"):
+        store.write("adapters/aa/still.tar", still(), 30)
+    stands.set()
+    assert [one.path for one in store.listed("adapters")] == ["adapters/aa/slow.tar"]
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("s4://team/models", "can't be had: nothing knows s4://\n  fix: write s3:// in cache.url"),
+        ("gs://team/models", "can't be had: the library that knows gs:// is not installed\n  fix: pip install 'ollamake[gcs]'"),
+        ("/no/such/disk/cache", "is not there: no such folder: /no/such/disk\n  fix: make it, or mend cache.url"),
+    ],
+)
+def test_a_place_that_can_t_be_had_is_said_with_what_to_do(url: str, error: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        Store(url, 10).reach()
+    assert str(caught.value) == error
+
+
+def test_a_bucket_that_is_not_there_is_said_and_not_made(repo: Repo, s3: str) -> None:
+    repo.replace("version: 1\n", "version: 1\ncache: {url: s3://typo/models}\n")
+    done = repo.doit("train")
+    assert done.code == 0
+    assert "; nothing more is written to it in this run" in done.out
+    assert done.out.count("the cache at s3://typo/models") == 1
+    with pytest.raises(StoreError):
+        Store("s3://typo/models", 10).write("adapters/aa/x.tar", [b""], 0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_rights_costs_one_warning(repo: Repo, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o555)
+    repo.replace("version: 1\n", f"version: 1\ncache: {{url: {folder}}}\n")
+    done = repo.doit("train")
+    assert done.code == 0
+    assert done.out.count("refuses us: Permission denied; nothing more is written to it in this run") == 1
+
+
+def test_a_full_place_costs_one_warning_and_no_adapter(repo: Repo, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/tmp").write_text("in the way", encoding="utf-8")
+    repo.replace("version: 1\n", "version: 1\ncache: {url: cache}\n")
+    done = repo.doit("train")
+    assert (done.code, repo.trainings) == (0, ["legal", "sales"])
+    assert done.out.count("; nothing more is written to it in this run") == 1
+    shutil.rmtree(tmp_path / "cache")
+
+
+def test_what_happens_once_happens_once_in_all_processes() -> None:
+    once = Once()
+    readers = []
+    for _ in range(4):
+        ours, theirs = os.pipe()
+        if not os.fork():
+            os.write(theirs, b"1" if once.is_first() else b"0")
+            os._exit(0)
+        os.close(theirs)
+        readers.append(ours)
+    assert sorted(os.read(reader, 1) for reader in readers) == [b"0", b"0", b"0", b"1"]
+    for reader in readers:
+        os.close(reader)
+    for _ in readers:
+        os.wait()
+    assert once.happened
+    assert not once.is_first()
+
+
+def test_nothing_of_what_lets_somebody_in_is_said() -> None:
+    environ = {"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI", "AZURE_STORAGE_CONNECTION_STRING": "AccountKey=abc123==", "HOME": "/home/me"}
+    text = "GET https://me:pass@host/x?X-Amz-Signature=abc failed: wJalrXUtnFEMI AccountKey=abc123==; secret_key: 'hidden', Authorization: Bearer xyz\nmore"
+    said = cleaned(text, environ)
+    for secret in ("me:pass", "Signature=abc", "wJalrXUtnFEMI", "abc123", "hidden", "xyz", "more"):
+        assert secret not in said
+    assert said.startswith("GET https://host/x failed: ***")
+
+
+class Forbidding(BaseHTTPRequestHandler):
+    """A store that lets nobody in."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied by some-key-id</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command != "HEAD" else b"")
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the library's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Nothing."""
+
+
+def test_a_store_that_lets_nobody_in_costs_one_warning(hanging: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        hanging.replace("timeout: 0.5", "timeout: 20")
+        done = hanging.doit("train")
+        assert (done.code, hanging.trainings) == (0, ["legal", "sales"]), done.out + done.err
+        assert done.out.count("models.yaml:2: warning: the cache at s3://team/models refuses us: ") == 1
+        assert "some-" not in done.out
+        assert hanging.doit("cache").code == 1
+        server.shutdown()
