@@ -233,6 +233,21 @@ def test_a_checkpoint_that_its_trainer_removes_while_it_is_sent_is_kept(folder_u
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_checkpoint_that_leads_to_another_is_not_kept_and_that_is_said(folder_url: str, tmp_path: Path) -> None:
+    """transformers notes the best one so far by its path on the node that is lost: the adapter would be that of the last step, without a word."""
+    folder = checkpoint(tmp_path / "work", 40)
+    (folder / "trainer_state.json").write_text('{"global_step": 40, "best_model_checkpoint": null}')
+    assert Kept(folder_url, KEY).keep(folder, 40)
+    (folder / "trainer_state.json").write_text('{"global_step": 40, "best_model_checkpoint": "/tmp/job/work/checkpoint-20"}')
+    with pytest.raises(BuildError) as caught:
+        Kept(folder_url, KEY).keep(folder, 41)
+    assert str(caught.value) == (
+        "checkpoints are not kept: with `keep: best` or `patience` those of this trainer lead to each other\n"
+        "  fix: know that the training begins anew should its node be lost; the trainer `peft` has no such limit"
+    )
+    assert [step for step, _ in objects(folder_url)] == [40]
+
+
 def test_files_that_are_links_are_kept_as_what_they_lead_to(folder_url: str, tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "work", 40)
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -453,6 +468,20 @@ def test_a_store_that_comes_back_is_used_again(tmp_path: Path) -> None:
         raise LostError
     assert len(said) == 1
     assert [step for step, _ in objects(url)] == [2]
+
+
+def test_a_trainer_that_trips_over_what_it_removes_itself_is_asked_again(folder_url: str, tmp_path: Path) -> None:
+    work, fails = Work(tmp_path / "work"), iter([FileNotFoundError(2, "No such file or directory")])
+
+    def newest() -> Path | None:
+        for error in fails:
+            raise error
+        return work.newest()
+
+    with suppress(LostError), Keeping(Kept(folder_url, KEY), newest, pytest.fail) as keeping:
+        keeping.hear(work.write(7))
+        raise LostError
+    assert [step for step, _ in objects(folder_url)] == [7]
 
 
 def test_the_step_is_that_of_the_folder_where_the_trainer_is_ahead_of_what_it_told(folder_url: str, tmp_path: Path) -> None:

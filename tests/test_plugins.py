@@ -69,5 +69,5 @@ def test_a_plugin_that_can_not_run_says_what_to_install(repo: Repo) -> None:
 def test_a_plugin_that_is_no_trainer_is_named(repo: Repo) -> None:
     install(repo.path / "plugins", PLUGIN.replace("(Trainer)", "").replace("def versions", "def other"))
     done = doit(repo, "train:legal")
-    said = "trainer 'plain' is not a trainer of this ollamake: it has no capabilities, versions, objections, checkpoint, progress, collect\n  fix: install a version of the package that provides 'plain' which fits ollamake "
+    said = "trainer 'plain' is not a trainer of this ollamake: it has no capabilities, versions, objections, gpu_objections, checkpoint, progress, collect\n  fix: install a version of the package that provides 'plain' which fits ollamake "
     assert (done.returncode, done.stderr.startswith(f"ERROR: \n{said}")) == (3, True), done.stderr

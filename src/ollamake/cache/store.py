@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any, TypeVar
 
+from ollamake.cache.calls import Beat, Call
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.said import said
 
@@ -24,7 +25,6 @@ ON_ITS_WAY = "tmp"  # folder of what is being written
 WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "memory"}  # there, to make a folder makes nothing, or a bucket
 
 T = TypeVar("T")
-Beat = Callable[[], None]  # a transfer goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,6 @@ class Listed:
     path: str  # below the cache's own place
     size: int  # bytes
     written: float | None  # when, in seconds since 1970, if it is told
-
-
-class _AbandonedError(Exception):
-    """Nobody waits for this any more."""
 
 
 class Store:
@@ -191,7 +187,7 @@ class Store:
         """Do the work in a thread; wait as long as it goes on. Raises StoreError where it stands still, or anything of a library goes wrong."""
         if self._place is None:
             opened_kind(self.url)  # imports its library, which may take longer than a store may
-        state = _State(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
+        state = Call(time.monotonic() + (self.timeout if limit is None else limit), self.stall if limit is None else limit)
         threading.Thread(target=state.do, args=(work,), daemon=True).start()
         while not state.ended.wait(min(1.0, max(0.0, state.until - time.monotonic()))):
             if time.monotonic() >= state.until:
@@ -210,31 +206,6 @@ class Store:
             msg = "does not answer as it should"
             raise StoreError(msg, said(state.error)) from state.error
         raise state.error
-
-
-class _State:
-    """Of a call that a thread does."""
-
-    def __init__(self, until: float, stall: float) -> None:
-        self.until, self.stall = until, stall
-        self.ended = threading.Event()
-        self.is_abandoned = self.has_begun = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def beat(self) -> None:
-        if self.is_abandoned:
-            raise _AbandonedError
-        self.has_begun = True
-        self.until = time.monotonic() + self.stall
-
-    def do(self, work: Callable[[Beat], Any]) -> None:
-        try:
-            self.result = work(self.beat)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            self.error = error
-        finally:
-            self.ended.set()
 
 
 def _written(facts: dict[str, Any]) -> float | None:

@@ -50,6 +50,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
             self.sel_tasks = [*tasks, *(f"test:{name}" for name in (selected(selectors, exclude) if selectors or not typed else ()))]
         if self.options["max_train_minutes"] is not None:
             self.refuse_long_trainings(self.options["max_train_minutes"])
+        super().before()
 
     def without(self, tasks: list[Any], exclude: list[str]) -> list[str]:
         """The names of these tasks and, in place of a stage, of its steps, but for the models' that are excluded. Raises InvalidCommand."""
@@ -63,11 +64,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
         if not most >= 0:
             msg = f"--max-train-minutes {most:g}: not a number of minutes"
             raise InvalidCommand(msg)
-        plans = [
-            plan
-            for run, steps in current().catalogs.values()
-            for plan in trainings(Foresight(run.sights, steps), in_a_run(self.task_list, self.sel_tasks, steps), always=current().always)
-        ]
+        plans = trainings_of(self.task_list, self.sel_tasks)
         unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)
         if plans and (unknown or took > most * 60 or most == 0):
@@ -76,6 +73,15 @@ class BuildCommand(OptionsAnywhere, RunCommand):
             fix = "`doit plan` says why they are to run; leave --max-train-minutes out to run them"
             text = "\n".join([f"this build would train {about}, and --max-train-minutes allows {most:g} min:", *told])
             raise InvalidCommand(as_printed(BuildError(text, fix=fix)))
+
+
+def trainings_of(tasks: list[Any], selected_tasks: list[str]) -> list[Planned]:
+    """The trainings that a run of these tasks would do or may do."""
+    return [
+        plan
+        for run, steps in current().catalogs.values()
+        for plan in trainings(Foresight(run.sights, steps), in_a_run(tasks, selected_tasks, steps), always=current().always)
+    ]
 
 
 def trainings(foresight: Foresight, steps: list[Step], *, always: bool) -> list[Planned]:

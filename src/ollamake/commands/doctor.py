@@ -16,6 +16,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
+from ollamake.catalog.places import LOCAL, RAY
 from ollamake.commands.ask import CATALOG
 from ollamake.commands.look import AS_JSON, OptionsAnywhere
 from ollamake.engines.launched import lacking
@@ -55,7 +56,8 @@ class DoctorCommand(OptionsAnywhere):
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
         print(to_json.dumps(facts, indent=2, ensure_ascii=False) if opt_values["json"] else "\n".join(as_text(facts)))
-        return 1 if any(one["models"] and not one["runs_here"] for one in facts["trainers"]) else 0
+        lacks_ray = facts["ray"]["models"] and facts["ray"]["version"] is None
+        return 1 if lacks_ray or any(one["models"] and not one["runs_here"] for one in facts["trainers"]) else 0
 
 
 def facts_of(catalog: Catalog | None) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def facts_of(catalog: Catalog | None) -> dict[str, Any]:
         "gpus": list(gpus()),
         "free_gb": {"here": _free("."), "cache": _free(cache)},
         "cache": str(cache),
+        "ray": _ray(catalog),
         "trainers": list(_trainers(catalog)),
     }
 
@@ -84,6 +87,10 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
         how = "" if server["answers"] else ", started when it is needed"
         yield f"Ollama    {server['version']} at {server['address']}{how}"
     yield f"GPUs      {', '.join(facts['gpus']) or 'none: trainings run on the CPU, one at a time'}"
+    ray = facts["ray"]
+    if ray["models"]:
+        used = f"used by {counted(ray['models'], 'model')}"
+        yield f"Ray       {ray['version']}, {used}" if ray["version"] else f"Ray       not installed, {used}; install: pip install 'ollamake[ray]'"
     if facts["catalog"] is None:
         yield "catalog   none here: trainers are looked for beside ollamake alone"
     yield f"disk      {free['here']:.1f} GB free here, {free['cache']:.1f} GB in the cache, {facts['cache']}"
@@ -101,7 +108,8 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
 
 def _trainers(catalog: Catalog | None) -> Iterator[dict[str, Any]]:
     """Each trainer that is known, in each environment in which the catalog uses it; where it uses it in none, beside ollamake."""
-    trained = [model.train for model in (catalog.models if catalog else ()) if model.adapter is None]
+    # What a cluster has, its nodes say.
+    trained = [model.train for model in (catalog.models if catalog else ()) if model.adapter is None and model.engine.kind == LOCAL]
     used = Counter((train.trainer, train.env, train.launch) for train in trained)
     for name in trainer_names():
         try:
@@ -142,6 +150,12 @@ def _told(name: str, env: Named, launch: tuple[str, ...], models: int, *, state:
         "install": None,
         "capabilities": {},
     }
+
+
+def _ray(catalog: Catalog | None) -> dict[str, Any]:
+    """Whether trainings can be given to a Ray cluster from here, and how many models' are."""
+    models = sum(model.engine.kind == RAY and model.adapter is None for model in (catalog.models if catalog else ()))
+    return {"version": Environment().versions(["ray"]).get("ray"), "models": models}
 
 
 def _free(folder: str | Path) -> float:

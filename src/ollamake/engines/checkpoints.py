@@ -24,6 +24,7 @@ from ollamake.cache.store import Listed, Store
 from ollamake.durable import sync_folder
 from ollamake.engines.checkpoint_object import DamagedError, GoneError, Read, head_of, read_files, read_head, written
 from ollamake.errors import BuildError, EngineError
+from ollamake.trainers.hf_checkpoints import stands_alone
 from ollamake.trainers.port import Event
 
 TIMEOUT, STALL = 20.0, 120.0  # seconds: that a store has to answer, and that a transfer may stand still
@@ -80,6 +81,9 @@ class Kept:
         with self._told("can't be kept"), suppress(GoneError), _held(folder) as held:
             if not is_whole():
                 return False
+            if not stands_alone(held):
+                msg = "checkpoints are not kept: with `keep: best` or `patience` those of this trainer lead to each other"
+                raise BuildError(msg, fix="know that the training begins anew should its node be lost; the trainer `peft` has no such limit")
             head = head_of(held, job=self.key, name=folder.name, step=step)
             self._make_place()
             self._store.write(f"{FOLDER}/{step:012}.{uuid.uuid4().hex}", _while(goes_on, written(head, held)), head.size)
@@ -182,8 +186,10 @@ class Keeping:
     def _keep(self, step: int, before: Path | None) -> Path | None:
         """Keep the newest one, if it is not that of before. Returns the one that is kept."""
         for _ in range(TRIES):
-            folder = self._newest()
-            if folder is None or folder == before:
+            folder = self._found()
+            if folder is None:
+                continue
+            if folder == before:
                 return before
             told = _STEP.search(folder.name)
             at = max(step, int(told[1]) if told else 0)
@@ -193,7 +199,12 @@ class Keeping:
 
     def _is_newest(self, folder: Path) -> bool:
         """Is it still the newest one? Then nothing of it is removed yet."""
-        return self._newest() == folder
+        return self._found() == folder
+
+    def _found(self) -> Path | None:
+        with suppress(OSError):  # one is removed while it is looked at
+            return self._newest()
+        return None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from ollamake.say import say
 INSTALL = "pip install 'ollamake[ray]'"
 LOG = Path(".ollamake", "ray.log")
 PATIENCE = 20.0  # seconds that a driver has to cancel what it has begun
+JOIN = 90.0  # seconds that it takes at most to join a cluster
+KNOCK = 10.0  # seconds that its address has to answer
 LAST = {
     "ended",
     "refused",
@@ -56,7 +59,9 @@ class Driver:
         self.answers: dict[int, SimpleQueue[Facts]] = {}
         self.count = 0
         self.end: BuildError | None = None
+        self.has_withdrawn = False
         self._one = threading.Lock()
+        _knock(address)
         LOG.parent.mkdir(exist_ok=True)
         with LOG.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
@@ -69,10 +74,14 @@ class Driver:
                 start_new_session=True,  # Ctrl-C is for us
             )
         atexit.register(self.close)
+        waited = threading.Timer(JOIN, self.process.kill)
+        waited.start()
         first = self._line()
+        waited.cancel()
         if "joined" not in first:
             self.close()
-            raise _unreachable(address, first.get("refused", "the driver has ended"))
+            why = first.get("refused") or (f"nothing in {JOIN:.0f} s" if waited.finished.is_set() else f"its driver has ended; read {LOG}")
+            raise _unreachable(address, why)
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _line(self) -> Facts:
@@ -113,6 +122,11 @@ class Driver:
     def withdraw(self) -> None:
         """Cancel what has not begun."""
         with self._one:
+            if self.has_withdrawn:
+                return
+            self.has_withdrawn = True
+            if self.answers:
+                say("   what waits for a node is withdrawn; what has begun comes to its end")
             self._ask({"do": "withdraw"})
 
     def _ask(self, asked: Facts) -> None:
@@ -138,6 +152,17 @@ class Driver:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def _knock(address: str) -> None:
+    """Raise EngineError where nothing at all listens at this address: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if "/" in address or not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _unreachable(address: str, why: str) -> BuildError:

@@ -135,7 +135,8 @@ class Driver:
         async for reference in reports:
             report: Facts = await reference
             del reference
-            self.waiting.pop(number, None)
+            if "needs" not in report:
+                self.waiting.pop(number, None)
             if "piece" in report:
                 with (out / report["file"]).open("ab") as file:
                     file.write(report["piece"])

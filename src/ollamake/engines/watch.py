@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from ollamake.engines import keeper
 # Waits for a line, and is the program then: should the worker die before the keeper knows of it, no line comes.
 _GATE = 'read -r _ && exec "$0" "$@" </dev/null'
 _one = threading.Lock()
+LOOK = 1.0  # seconds between two looks whether the raylet is there
 
 
 def begun(argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], log: IO[str], inherited: tuple[int, ...]) -> subprocess.Popen[str]:
@@ -62,5 +64,14 @@ def _tell(line: str) -> None:
 
 @cache
 def _keeper() -> subprocess.Popen[str]:
+    threading.Thread(target=_end_with_node, daemon=True).start()
     argv = [sys.executable, "-I", "-S", keeper.__file__]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+
+
+def _end_with_node() -> None:
+    """A worker that is busy outlives its raylet, where that ends because the cluster is lost: end, and the trainings with it."""
+    raylet = os.getppid()
+    while os.getppid() == raylet:
+        time.sleep(LOOK)
+    os._exit(1)

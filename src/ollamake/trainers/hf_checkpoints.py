@@ -24,6 +24,15 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
+def stands_alone(checkpoint: Path) -> bool:
+    """Can it be gone on from in another place? One that names the best one so far leads to that by its path, and the best adapter is not in it."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # of another kind
+        return True
+    return not (isinstance(state, dict) and state.get("best_model_checkpoint"))
+
+
 def _is_whole(path: Path, step: int) -> bool:
     """Are its files those of one moment, and none cut off? Nothing is unpickled: a file of torch's is a zip archive, whose directory stands at its end."""
     try:
