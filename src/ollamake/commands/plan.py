@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ollamake.catalog import Model
+from ollamake.catalog.places import LOCAL
 from ollamake.commands.look import AS_JSON, Look, in_a_run, needed_by
 from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
@@ -98,4 +100,6 @@ def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
     if unknown == len(plans):
         return f"{text}; how long they take, the past does not tell"
     text += f": about {duration(least)}" if most - least < 1 else f": about {duration(least)}, at most {duration(most)}"
+    if sum(plan.step.stage == "train" and isinstance(plan.step.subject, Model) and plan.step.subject.engine.kind != LOCAL for plan in plans) > 1:
+        text += " one after the other; the cluster takes several at once"
     return f"{text}, and {counted(unknown, 'step')} of unknown length" if unknown else text
