@@ -15,7 +15,7 @@ from ollamake.digest import digest_value
 from ollamake.engines.local import seconds_in
 from ollamake.engines.node_files import wanted
 from ollamake.engines.port import Ended
-from ollamake.engines.ray_client import LOG, driver_of
+from ollamake.engines.ray_client import LOG, driver_of, unusable
 from ollamake.errors import BuildError, EngineError, WithdrawnError
 from ollamake.progress import TrainingProgress
 from ollamake.say import say
@@ -57,7 +57,7 @@ class _There:
             from ollamake.engines.checkpoints import check_url  # with fsspec, and what it needs for the url
 
             check_url(url)
-        driver = driver_of(self.engine.address or os.environ.get("RAY_ADDRESS") or "auto")
+        driver = driver_of(self.engine.address or os.environ.get("RAY_ADDRESS") or "auto", _plain(self.engine.runtime_env))
         how = "a" if job.checkpoint is not None else "w"
         before = seconds_in(events) if job.checkpoint is not None else 0.0
         with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
@@ -106,7 +106,6 @@ class _There:
             "files": [{"name": name, "digest": digest, "path": str(job.folder / name)} for name, digest in files.items()],
             "out": str(job.out),
             "resources": self.resources,
-            "runtime_env": _plain(engine.runtime_env),
             "retries": engine.retries,
         }
 
@@ -173,8 +172,7 @@ def _ended(answer: Facts, job: Job, heard: _Heard, before: float) -> Ended:
         msg = f"on {where}: there is no ollamake: {answer['absent']}"
         raise EngineError(msg, key="runtime_env", fix="install it on the nodes, or have Ray do so: `engine: {runtime_env: {pip: [ollamake]}}`")
     if "environment" in answer:
-        msg = f"Ray can't make the runtime_env: {answer['environment'].strip()}"
-        raise EngineError(msg, key="runtime_env", fix="mend engine.runtime_env in the catalog")
+        raise unusable(answer["environment"])
     if "memory" in answer:
         msg = f"{where} was out of memory: {answer['memory']}"
         raise EngineError(msg, key="resources", fix="write a smaller batch_size, or `engine: {resources: {memory: BYTES}}`")

@@ -53,8 +53,8 @@ def missing() -> EngineError:
 class Driver:
     """A driver of a cluster, and the trainings of this run that it has begun."""
 
-    def __init__(self, address: str) -> None:
-        """Start it, and wait until it has joined the cluster. Raises BuildError where it can't."""
+    def __init__(self, address: str, runtime_env: Facts) -> None:
+        """Start it, and wait until it has joined the cluster, with what its nodes shall have. Raises BuildError where it can't."""
         self.address = address
         self.answers: dict[int, SimpleQueue[Facts]] = {}
         self.count = 0
@@ -65,7 +65,7 @@ class Driver:
         LOG.parent.mkdir(exist_ok=True)
         with LOG.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ollamake.engines.ray_driver", address],
+                [sys.executable, "-m", "ollamake.engines.ray_driver", address, json.dumps(runtime_env)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -174,24 +174,30 @@ def _unreachable(address: str, why: str) -> BuildError:
     return EngineError(f"no Ray cluster answers at {address}: {why}", fix=fix, key="address")
 
 
+def unusable(why: str) -> EngineError:
+    """The error that Ray can't give its nodes what they shall have."""
+    return EngineError(f"Ray can't make the runtime_env: {why.strip()}", key="runtime_env", fix="mend engine.runtime_env in the catalog")
+
+
 class _Drivers:
-    """Those of this process, by the addresses of their clusters."""
+    """Those of this process, by the addresses of their clusters and what these shall have."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Driver | BuildError] = {}
+        self.known: dict[tuple[str, str], Driver | BuildError] = {}
         self.lock = threading.Lock()
 
-    def of(self, address: str) -> Driver:
+    def of(self, address: str, runtime_env: Facts) -> Driver:
         with self.lock:
-            if address not in self.known:
+            key = address, json.dumps(runtime_env, sort_keys=True)
+            if key not in self.known:
                 if not is_installed():
                     raise missing()
                 try:
-                    self.known[address] = Driver(address)
+                    self.known[key] = Driver(address, runtime_env)
                 except BuildError as error:
-                    self.known[address] = WithdrawnError(str(error))
+                    self.known[key] = WithdrawnError(str(error))
                     raise
-            found = self.known[address]
+            found = self.known[key]
             if isinstance(found, BuildError):
                 raise found
             return found

@@ -6,6 +6,7 @@ Of its own, as Ray ends its driver's process when the cluster is lost. It ends w
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import exceptions as lost
+from ray.exceptions import RuntimeEnvSetupError
 from ray.util import get_node_ip_address
 
 from ollamake.digest import digest_bytes, digest_file
@@ -111,7 +113,7 @@ class Driver:
             return {"withdrawn": True}
         except lost.OutOfMemoryError as error:
             return {"memory": first_line(error)}
-        except (lost.RuntimeEnvSetupError, lost.TaskUnschedulableError) as error:
+        except (RuntimeEnvSetupError, lost.TaskUnschedulableError) as error:
             return {"environment": str(error)}
         except lost.RayTaskError as error:
             return {"failed": first_line(error.cause or error)}
@@ -124,8 +126,6 @@ class Driver:
         there = self.bases.get(base["digest"]) if base is not None else None
         options: Facts = {OWN[name]: amount for name, amount in takes.items() if name in OWN}
         options["resources"] = {name: amount for name, amount in takes.items() if name not in OWN}
-        if asked["runtime_env"]:
-            options["runtime_env"] = asked["runtime_env"]
         remote = self.task.options(name=f"train:{asked['told']['name']}", **options)
         reports = remote.remote(asked["told"], files, await there if there is not None else None)
         self.running[number] = reports
@@ -195,13 +195,15 @@ def _with_files(report: Facts, out: Path) -> Facts:
     return answer
 
 
-def main(address: str) -> None:
+def main(address: str, runtime_env: Facts) -> None:
     """Join the cluster, say so, and do what is asked."""
     lines = Lines()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        # Of the whole job, not of each task: a folder of this machine is sent for a job alone.
+        ray.init(address=address, runtime_env=runtime_env or None, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # noqa: BLE001 - Ray raises whatever it was
-        lines.tell({"refused": f"{type(error).__name__}: {first_line(error)}"})
+        is_environment = runtime_env and isinstance(error, (ValueError, TypeError, RuntimeEnvSetupError))
+        lines.tell({"environment" if is_environment else "refused": f"{type(error).__name__}: {first_line(error)}"})
         return
     lines.tell({"joined": ray.get_runtime_context().gcs_address})
     try:
@@ -211,4 +213,4 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], json.loads(sys.argv[2]))
