@@ -169,7 +169,10 @@ def _unreachable(address: str, why: str) -> BuildError:
     if "ersion mismatch" in why:
         return EngineError(f"the Ray cluster at {address}: {why}", fix="have the same Python and Ray on all machines")
     if address == "auto":
-        return EngineError(f"no Ray cluster runs on this machine: {why}", fix="write `engine: {address: HOST:PORT}`, or start one: ray start --head")
+        return EngineError(
+            "no Ray cluster runs on this machine, and the catalog names no other",
+            fix="write `engine: {address: HOST:PORT}`, or start one: ray start --head",
+        )
     fix = "is it started, and does this machine belong to it? `ray start --address=HOST:PORT` joins it; docs/cluster.md says how"
     return EngineError(f"no Ray cluster answers at {address}: {why}", fix=fix, key="address")
 
