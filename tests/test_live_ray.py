@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,6 @@ class Nodes:
 
 
 def clusters() -> Iterator[Nodes]:
-    import shutil
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: names of sockets are
@@ -248,6 +248,23 @@ def test_a_node_without_ollamake_is_said(many: Repo, nodes: Nodes) -> None:
     code, out = Build(many.path, "train:model0").ended()
     assert code == 1
     assert re.search(r"models\.yaml:2: model 'model0': on node [0-9.]+: there is no ollamake: no ollamake here\n  fix: install it", out), out
+
+
+def test_a_program_of_the_repo_is_sent(many: Repo, nodes: Nodes) -> None:
+    shutil.copytree(HERE, many.path / "code", ignore=lambda _, names: {name for name in names if not name.endswith("_trainer.py")})
+    many.replace(f"{HERE}/node_trainer.py", "node_trainer.py")  # which is not in the folder of dodo.py
+    on(many, nodes.address, ", runtime_env: {working_dir: code}")
+    code, out = Build(many.path, "train:model0").ended()
+    assert code == 0, out
+    assert [name for name, _, _ in told(many, "ended")] == ["model0"]
+
+
+@pytest.mark.parametrize("environment", ["working_dir: nowhere", "py_modules: [nowhere]"])
+def test_what_ray_can_t_give_to_nodes_is_said(many: Repo, nodes: Nodes, environment: str) -> None:
+    on(many, nodes.address, f", runtime_env: {{{environment}}}")
+    code, out = Build(many.path, "train:model0").ended()
+    assert code == 1
+    assert re.search(r"models\.yaml:2: model 'model0': Ray can't make the runtime_env: .*\n  fix: mend engine.runtime_env in the catalog", out), out
 
 
 def test_trainings_of_a_node_that_is_lost_are_begun_again_elsewhere(many: Repo, own_nodes: Nodes) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -80,21 +81,26 @@ class Driver:
         waited.cancel()
         if "joined" not in first:
             self.close()
-            why = first.get("refused") or (f"nothing in {JOIN:.0f} s" if waited.finished.is_set() else f"its driver has ended; read {LOG}")
-            raise _unreachable(address, why)
+            if "environment" in first:
+                raise unusable(first["environment"])
+            is_late = self.process.returncode == -signal.SIGKILL
+            raise _unreachable(address, first.get("refused") or (f"nothing in {JOIN:.0f} s" if is_late else f"its driver has ended; read {LOG}"))
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _line(self) -> Facts:
         assert self.process.stdout is not None  # it is a pipe
         line = self.process.stdout.readline()
-        found: Facts = json.loads(line) if line.endswith("\n") else {}
+        try:
+            found: Facts = json.loads(line)
+        except ValueError:  # the end, or a line that it cuts off
+            return {}
         return found
 
     def _hear(self) -> None:
         while told := self._line():
             if "waits" in told:
                 say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
-            else:
+            elif told["id"] in self.answers:  # else nobody waits for it any more
                 self.answers[told["id"]].put(told)
         with self._one:
             self.end = EngineError(f"the Ray cluster at {self.address} was lost", fix=f"read {LOG}; look after the cluster, then run `doit` again")
@@ -109,15 +115,22 @@ class Driver:
             answers = self.answers[number] = SimpleQueue()
             self._ask({"id": number, **task})
         try:
-            while True:
-                told = answers.get()
-                if "gone" in told:
-                    raise self._gone()
-                if told.keys() & LAST:
-                    return told
-                hear(told)
+            return self._last(answers, hear)
+        except BaseException:
+            with self._one, contextlib.suppress(BuildError):
+                self._ask({"do": "cancel", "id": number})
+            raise
         finally:
             del self.answers[number]
+
+    def _last(self, answers: SimpleQueue[Facts], hear: Callable[[Facts], None]) -> Facts:
+        while True:
+            told = answers.get()
+            if "gone" in told:
+                raise self._gone()
+            if told.keys() & LAST:
+                return told
+            hear(told)
 
     def withdraw(self) -> None:
         """Cancel what has not begun."""
@@ -127,7 +140,8 @@ class Driver:
             self.has_withdrawn = True
             if self.answers:
                 say("   what waits for a node is withdrawn; what has begun comes to its end")
-            self._ask({"do": "withdraw"})
+            if self.end is None:
+                self._ask({"do": "withdraw"})
 
     def _ask(self, asked: Facts) -> None:
         if self.end is not None:

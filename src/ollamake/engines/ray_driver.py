@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,11 @@ from ray.exceptions import RuntimeEnvSetupError
 from ray.util import get_node_ip_address
 
 from ollamake.digest import digest_bytes, digest_file
-from ollamake.engines.node_files import Wanted, chunks
+from ollamake.engines.node_files import Wanted
 from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, shown
+from ollamake.engines.ray_sent import Sent
+from ollamake.errors import BuildError
 
-INLINE = 100_000  # bytes of a file that travel with the task itself
 PATIENCE = 5.0  # seconds until it is said what a training waits for, where no node has that
 OWN = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # options of a task that are resources
 
@@ -49,8 +51,7 @@ class Driver:
         self.running: dict[int, Any] = {}  # training -> Ray's generator of its reports
         self.waiting: dict[int, tuple[str, dict[str, float]]] = {}  # those that have not begun -> model and what they take
         self.withdrawn: set[int] = set()
-        self.files: dict[str, Any] = {}  # digest -> reference, of files that are too large for a task
-        self.bases: dict[str, asyncio.Future[list[Any]]] = {}  # digest -> references of its pieces
+        self.sent = Sent()
 
     async def serve(self, lines: AsyncIterator[Facts]) -> None:
         """Do what is asked until nobody asks any more; then cancel what is left."""
@@ -59,6 +60,8 @@ class Driver:
         async for asked in lines:
             if asked["do"] == "withdraw":
                 self._withdraw()
+            elif asked["do"] == "cancel":
+                self._cancel(asked["id"])
             else:
                 task = asyncio.create_task(self._train(asked))
                 tasks.add(task)
@@ -69,31 +72,38 @@ class Driver:
     def _withdraw(self) -> None:
         """Cancel what has not begun."""
         for number in self.waiting:
-            self.withdrawn.add(number)
-            if number in self.running:
-                ray.cancel(self.running[number], force=True)
+            self._cancel(number)
+
+    def _cancel(self, number: int) -> None:
+        """Nobody waits for this training any more."""
+        self.withdrawn.add(number)
+        if number in self.running:
+            ray.cancel(self.running[number], force=True)
 
     async def _train(self, asked: Facts) -> None:
         number = asked["id"]
         takes = {"CPU": 1.0, **asked["resources"]}
         self.waiting[number] = (asked["told"]["name"], takes)
         try:
-            answer = await self._tried(asked, takes)
+            files = await self.sent.take(asked["files"])
+            answer = await self._tried(asked, takes, files)
+        except BuildError as error:
+            answer = {"refused": str(error)}
         except Exception as error:  # noqa: BLE001 - told to the one that waits for it
             answer = {"failed": f"{type(error).__name__}: {error}"}
         finally:
             self.running.pop(number, None)
             self.waiting.pop(number, None)
+            self.sent.leave(asked["files"])
         self.tell({"id": number, **answer})
 
-    async def _tried(self, asked: Facts, takes: dict[str, float]) -> Facts:
+    async def _tried(self, asked: Facts, takes: dict[str, float], files: list[Any]) -> Facts:
         """Begin the training, again where its node is lost. Returns the answer."""
         left: int = asked["retries"]
-        files = [await self._file(one) for one in asked["files"]]
         while True:
             answer = await self._once_or_lost(asked, takes, files)
             if "needs" in answer:
-                await self._pieces(asked)
+                await self._send_base(asked)
             elif "lost" not in answer:
                 return answer
             elif asked["id"] in self.withdrawn:
@@ -123,48 +133,35 @@ class Driver:
     async def _once(self, asked: Facts, takes: Mapping[str, float], files: list[Any]) -> Facts:
         number = asked["id"]
         base = asked["told"]["base"]
-        there = self.bases.get(base["digest"]) if base is not None else None
+        pieces = await self.sent.base(base["digest"]) if base is not None else None
         options: Facts = {OWN[name]: amount for name, amount in takes.items() if name in OWN}
         options["resources"] = {name: amount for name, amount in takes.items() if name not in OWN}
         remote = self.task.options(name=f"train:{asked['told']['name']}", **options)
-        reports = remote.remote(asked["told"], files, await there if there is not None else None)
+        reports = remote.remote(asked["told"], files, pieces)
         self.running[number] = reports
         if number in self.withdrawn:
             ray.cancel(reports, force=True)
         out = Path(asked["out"])
+        await asyncio.to_thread(_empty, out)
         async for reference in reports:
             report: Facts = await reference
             del reference
             if "needs" not in report:
                 self.waiting.pop(number, None)
             if "piece" in report:
-                with (out / report["file"]).open("ab") as file:
+                with _place(out, report["file"]).open("ab") as file:
                     file.write(report["piece"])
             elif report.keys() & {"ended", "refused", "fault", "needs", "absent"}:
-                return _with_files(report, out)
+                return await asyncio.to_thread(_with_files, report, out)
             else:
                 self.tell({"id": number, **report})
         return {"failed": "the training has ended without a word"}
 
-    async def _file(self, one: Facts) -> tuple[str, str, Any]:
-        """A file of a job: its path there, its digest, and its content, or a reference to that."""
-        digest = one["digest"]
-        if digest not in self.files:
-            content = await asyncio.to_thread(Path(one["path"]).read_bytes)
-            if len(content) <= INLINE:
-                return one["name"], digest, content
-            self.files[digest] = ray.put(content)
-        return one["name"], digest, self.files[digest]
-
-    async def _pieces(self, asked: Facts) -> list[Any]:
-        """The base's pieces, put into the object store once."""
+    async def _send_base(self, asked: Facts) -> None:
         wanted = Wanted.from_json(asked["told"]["base"])
-        if wanted.digest not in self.bases:
-            loop = asyncio.get_running_loop()
-            path = Path(asked["base"])
+        if not self.sent.puts(wanted.digest):
             self.tell({"id": asked["id"], "sends": wanted.size})
-            self.bases[wanted.digest] = asyncio.ensure_future(loop.run_in_executor(None, lambda: [ray.put(piece) for piece in chunks(path, wanted)]))
-        return await self.bases[wanted.digest]
+        await self.sent.put(Path(asked["base"]), wanted)
 
     async def _tell_who_waits(self) -> None:
         """Say of trainings that no node of the cluster could take what they wait for, once for each kind."""
@@ -181,18 +178,32 @@ class Driver:
                     self.tell({"waits": name, "for": what, "has": cluster(nodes)})
 
 
+def _empty(out: Path) -> None:
+    """Remove what a try before this one has left."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+
+
 def _with_files(report: Facts, out: Path) -> Facts:
     """The last report of a training, its files put into the folder and held against their digests."""
     answer = {name: value for name, value in report.items() if name != "files"}
     answer["files"] = []
     for name, digest, content in report.get("files", ()):
         if content is not None:
-            (out / name).write_bytes(content)
-        found = digest_bytes(content) if content is not None else digest_file(out / name)
+            _place(out, name).write_bytes(content)
+        found = digest_bytes(content) if content is not None else digest_file(_place(out, name))
         if found != digest:
             return {"failed": f"{name} has come damaged from the node"}
         answer["files"].append(name)
     return answer
+
+
+def _place(out: Path, name: str) -> Path:
+    """Where a file goes that a node has made. Raises ValueError where that is not in the folder."""
+    if name in {"", ".", ".."} or Path(name).name != name:
+        msg = f"the node names a file {name!r}"
+        raise ValueError(msg)
+    return out / name
 
 
 def main(address: str, runtime_env: Facts) -> None:

@@ -56,15 +56,25 @@ def ended(process: subprocess.Popen[str]) -> None:
 
 def _tell(line: str) -> None:
     with _one:
+        if _keeper().poll() is not None:  # somebody has ended it
+            _keeper.cache_clear()
         pipe = _keeper().stdin
         assert pipe is not None  # it is a pipe
-        pipe.write(line)
-        pipe.flush()
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write(line)
+            pipe.flush()
+
+
+@cache
+def _watching() -> threading.Thread:
+    thread = threading.Thread(target=_end_with_node, daemon=True)
+    thread.start()
+    return thread
 
 
 @cache
 def _keeper() -> subprocess.Popen[str]:
-    threading.Thread(target=_end_with_node, daemon=True).start()
+    _watching()
     argv = [sys.executable, "-I", "-S", keeper.__file__]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
 
