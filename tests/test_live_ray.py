@@ -30,7 +30,7 @@ class Nodes:
         folder.mkdir()
         with (folder / "log").open("w", encoding="utf-8") as log:
             argv = [sys.executable, str(HERE / "ray_nodes.py"), str(folder), "3"]
-            self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         self.address = self.out.readline().strip()
         assert self.address, (folder / "log").read_text(encoding="utf-8")
 
