@@ -26,7 +26,7 @@ def nodes(resuming: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: names of sockets are
     with (resuming / "cluster.log").open("w", encoding="utf-8") as log:
         argv = [sys.executable, str(HERE / "ray_nodes.py"), str(folder), "2"]
-        cluster = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        cluster = subprocess.Popen(argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     assert cluster.stdin is not None
     assert cluster.stdout is not None
     try:
