@@ -99,14 +99,26 @@ def test_prune_removes_what_is_old(repo: Repo, shared: Path) -> None:
 def test_prune_removes_what_killed_writers_have_left(repo: Repo, shared: Path) -> None:
     repo.doit("train")
     (shared / "tmp").mkdir(exist_ok=True)
-    for name, age in {"old": 2 * 86400, "young": 60}.items():
+    old, young = "0a" * 16, "1b" * 16
+    for name, age in {old: 2 * 86400, young: 60}.items():
         path = shared / f"tmp/{name}.partial"
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
     done = repo.doit("cache", "prune")
-    assert "removed tmp/old.partial (4 bytes): was being written by somebody who was ended\n" in done.out
-    assert [path.name for path in (shared / "tmp").iterdir()] == ["young.partial"]
+    assert f"removed tmp/{old}.partial (4 bytes): was being written by somebody who was ended\n" in done.out
+    assert [path.name for path in (shared / "tmp").iterdir()] == [f"{young}.partial"]
     assert len(objects(shared)) == 2
+
+
+def test_prune_removes_nothing_of_others_that_lies_in_tmp(repo: Repo, shared: Path) -> None:
+    mine = repo.path / "mine/notes.partial"
+    mine.parent.mkdir()
+    mine.write_text("mine", encoding="utf-8")
+    os.utime(mine, (1, 1))
+    shared.mkdir()
+    (shared / "tmp").symlink_to(mine.parent)
+    assert repo.doit("cache", "prune").out.startswith("nothing to remove\n")
+    assert mine.exists()
 
 
 def test_prune_keeps_what_any_branch_refers_to(in_git: Repo, shared: Path) -> None:
