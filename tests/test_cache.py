@@ -216,12 +216,17 @@ def no_number(facts: dict[str, Any], _: Path) -> None:
     facts["seconds"] = "\x1b[31mmany"
 
 
+def no_moment(facts: dict[str, Any], _: Path) -> None:
+    facts["finished"] = "2026-99-99T99:99:99Z"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (of_another_base, "its receipt is of another training"),
         (no_adapter, "adapter_model.safetensors"),
         (another_file, "its files are not those of its receipt"),
+        (no_moment, "its receipt can't be read"),
         (no_number, "its receipt can't be read"),
         (no_version, "its receipt can't be read"),
     ],

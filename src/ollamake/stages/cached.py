@@ -29,12 +29,11 @@ from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import clear_jobs
 from ollamake.stages.preflight import MarkOf
 from ollamake.state.files import RECEIPT
-from ollamake.state.receipts import Receipt, Sealed, facts_of, moment, receipt_in, write_receipt
+from ollamake.state.receipts import MOMENT, Receipt, Sealed, facts_of, moment, receipt_in, write_receipt
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
 LONGEST = 200  # characters of a version, or of the name of a model
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\+?")
 
 
@@ -185,8 +184,7 @@ def _receipt(manifest: Manifest) -> Receipt:
     if receipt is None or not (
         isinstance(receipt.seconds, int | float)
         and 0 <= receipt.seconds < 1e9
-        and isinstance(receipt.finished, str)
-        and _MOMENT.fullmatch(receipt.finished)
+        and _is_moment(receipt.finished)
         and (receipt.commit is None or (isinstance(receipt.commit, str) and _COMMIT.fullmatch(receipt.commit)))
         and isinstance(receipt.outcome, dict)
         and isinstance(receipt.outcome.get("steps", 0), int)
@@ -196,6 +194,13 @@ def _receipt(manifest: Manifest) -> Receipt:
         msg = "its receipt can't be read"
         raise DamagedError(msg)
     return receipt
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        return bool(time.strftime(MOMENT, time.strptime(value, MOMENT)) == value)
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_start(value: Any) -> bool:
