@@ -163,10 +163,47 @@ def test_prune_keeps_what_other_repos_have_put_there(in_git: Repo, shared: Path)
     assert len(objects(shared)) == 2
 
 
+def test_push_puts_there_what_was_trained_before_there_was_a_cache(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\ncache: {url: cache}\n")
+    trained = list(built.trainings)
+    dry = built.doit("cache", "push", "--dry-run").out
+    assert dry.startswith("would put legal: adapters/")
+    assert not Path("cache").exists()
+    done = built.doit("cache", "push")
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["put legal", "put sales", "cache"]
+    assert built.doit("cache", "push").out == "cache: put 0 adapters there, 0 bytes; 2 there already\n"
+    assert built.doit("cache", "verify").code == 0
+    for folder in ("build", "adapters"):
+        os.rename(folder, f"{folder}.away")
+    taken = built.doit("train")
+    assert (taken.out.splitlines()[-1].startswith("2 adapters from the cache ("), built.trainings) == (True, trained), taken.out
+    os.rename("cache", "lost")  # what was taken goes to another cache, too
+    (facts,) = json.loads(built.doit("cache", "push", "--json").out)
+    assert ([one["model"] for one in facts["put"]], facts["there"], facts["left"]) == (["legal", "sales"], [], [])
+    assert [path.name for path in objects(Path("cache"))] == [path.name for path in objects(Path("lost"))]
+    assert built.doit("cache", "verify").code == 0
+
+
+def test_push_leaves_what_it_can_not_vouch_for(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\ncache: {url: cache}\n")
+    Path("adapters/legal/receipt.json").unlink()
+    with Path("adapters/sales/adapter_config.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert built.doit("cache", "push").out == (
+        "left: legal: it has no receipt that says of what it was trained\n"
+        "left: sales: not fresh: `doit train:sales` makes it, and puts it there\n"
+        "cache: put 0 adapters there, 0 bytes; 0 there already\n"
+    )
+    built.replace("{url: cache}", "{url: cache, write: false}")
+    assert built.doit("cache", "push").err == (
+        "ERROR: \nmodels.yaml:2: nothing is written to this cache: it has `write: false`\n  fix: remove `write: false` from `cache`\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("typed", "error"),
     [
-        (("verfy",), "doit cache: unknown word 'verfy'\n  fix: write 'verify' (known: prune, status, verify)\n"),
+        (("verfy",), "doit cache: unknown word 'verfy'\n  fix: write 'verify' (known: prune, push, status, verify)\n"),
         (("prune", "--older-than", "soon"), "doit cache prune: --older-than 'soon' is no age\n  fix: write 12h, 30d or 8w\n"),
         (("prune", "--unreferenced"), "not in a git repo: there is no commit to compare with\n  fix: run it in a clone of the repo\n"),
     ],

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +83,35 @@ def key_now(record: Record | None, sight: Sight, step: Step) -> Key | str | None
     return key_of(ADAPTERS, Record(inputs=known, keys=keys, targets={}, versions={}), sight.pinned) if len(known) == len(inputs) else None
 
 
-def _keep(step: Step, cache: SharedCache, receipt: Receipt, pinned: Mapping[str, Any]) -> None:
-    """Put into the cache what was trained: where it is known what it was trained on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A training that is here, as a cache takes it."""
+
+    key: Key
+    folder: Path
+    digests: Mapping[str, str]  # of its files
+    facts: Mapping[str, Any]  # its receipt
+
+
+def offered(step: Step, receipt: Receipt, pinned: Mapping[str, Any]) -> Offer | None:
+    """What was trained, or taken; None where nobody knows what it was trained on. Raises OSError."""
     record = receipt.record
     key = key_of(ADAPTERS, record, {name: record.versions.get(name) for name in pinned})
-    if key is None or record.edited or record.accepted is not None or CACHE in receipt.outcome:
-        return
+    if key is None or record.edited or record.accepted is not None:
+        return None
     folder = Path(step.writes[0]).parent
     digests = {Path(path).name: digest for path, digest in record.targets.items()}
     if (folder / PRINTS).is_file():
         digests[PRINTS] = digest_file(folder / PRINTS)
-    cache.keep(key, folder, digests, facts_of(receipt))
+    outcome = {name: value for name, value in receipt.outcome.items() if name != CACHE}  # from where it came to this machine
+    return Offer(key=key, folder=folder, digests=digests, facts=facts_of(replace(receipt, outcome=outcome)))
+
+
+def _keep(step: Step, cache: SharedCache, receipt: Receipt, pinned: Mapping[str, Any]) -> None:
+    """Put into the cache what was trained here."""
+    offer = None if CACHE in receipt.outcome else offered(step, receipt, pinned)
+    if offer is not None:
+        cache.keep(offer.key, offer.folder, offer.digests, offer.facts)
 
 
 def _taken(
