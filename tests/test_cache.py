@@ -65,6 +65,18 @@ def test_a_second_clone_trains_nothing(repo: Repo, shared: Path, clone: Callable
     assert (other.path / "models.lock").read_bytes() == (repo.path / "models.lock").read_bytes()
 
 
+def test_what_is_put_into_a_folder_has_the_rights_of_the_folder(repo: Repo, shared: Path) -> None:
+    shared.mkdir()
+    shared.chmod(0o2775)
+    before = os.umask(0o077)
+    try:
+        assert repo.doit("train:legal").code == 0
+    finally:
+        os.umask(before)
+    (path,) = objects(shared)
+    assert [oct(one.stat().st_mode & 0o7777) for one in (path.parent.parent, path.parent, shared / "tmp", path)] == ["0o2775"] * 3 + ["0o664"]
+
+
 def test_two_clones_share_an_s3(repo: Repo, s3: str, clone: Callable[..., Repo]) -> None:
     repo.replace("version: 1\n", f"version: 1\ncache: {{url: {s3}}}\n")
     first = repo.doit()
