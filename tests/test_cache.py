@@ -312,6 +312,16 @@ def test_a_build_that_was_killed_while_it_took_an_adapter_leaves_nothing(repo: R
     assert not list((other.path / "build/legal").glob("taken-*"))
 
 
+def test_what_a_build_has_delivered_and_not_put_there_is_put_there_by_the_next(repo: Repo, shared: Path) -> None:
+    repo.doit("train:legal")
+    (path,) = objects(shared)
+    path.unlink()
+    (repo.path / "models.lock").unlink()  # as it is where the build was killed while it wrote to the cache
+    shutil.rmtree(repo.path / ".ollamake", ignore_errors=True)
+    done = repo.doit("train:legal")
+    assert (done.code, repo.trainings, objects(shared)) == (0, ["legal"], [path]), done.out + done.err
+
+
 def test_a_cache_of_whom_nothing_is_left_is_filled_again(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
     repo.doit("train:legal")
     shutil.rmtree(shared)

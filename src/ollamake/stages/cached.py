@@ -53,14 +53,20 @@ def trained(
         taken = _taken(step, model, begin, is_current, cache=cache, pinned=pinned)
         if taken is not None:
             clear_jobs(step)
-            _keep(step, cache, taken, pinned)  # where a build that was killed had trained it here
+            keep(step, model, taken, cache=cache, pinned=pinned)  # where a build that was killed had trained it here
             return taken
     from ollamake.stages.train import train
 
     receipt = train(step, model, begin, is_current, mark_of)
-    if cache is not None and is_shared(model):
-        _keep(step, cache, receipt, pinned)
+    keep(step, model, receipt, cache=cache, pinned=pinned)
     return receipt
+
+
+def taken_up(step: Step, receipt: Receipt, *, cache: SharedCache | None, pinned: Mapping[str, Any]) -> None:
+    """End a training that is in its place already: a build that was ended may have delivered it, and not put it into the cache any more. Raises OSError."""
+    assert isinstance(step.subject, Model)
+    clear_jobs(step)
+    keep(step, step.subject, receipt, cache=cache, pinned=pinned)
 
 
 def is_shared(model: Model) -> bool:
@@ -107,9 +113,11 @@ def offered(step: Step, receipt: Receipt, pinned: Mapping[str, Any]) -> Offer | 
     return Offer(key=key, folder=folder, digests=digests, facts=facts_of(replace(receipt, outcome=outcome)))
 
 
-def _keep(step: Step, cache: SharedCache, receipt: Receipt, pinned: Mapping[str, Any]) -> None:
-    """Put into the cache what was trained here."""
-    offer = None if CACHE in receipt.outcome else offered(step, receipt, pinned)
+def keep(step: Step, model: Model, receipt: Receipt, *, cache: SharedCache | None, pinned: Mapping[str, Any]) -> None:
+    """Put into the cache, if there is one, what was trained here. Raises OSError."""
+    if cache is None or not cache.writes or not is_shared(model) or CACHE in receipt.outcome:
+        return
+    offer = offered(step, receipt, pinned)
     if offer is not None:
         cache.keep(offer.key, offer.folder, offer.digests, offer.facts)
 
