@@ -222,6 +222,8 @@ def test_a_repo_without_a_cache_is_told_how_to_have_one(repo: Repo) -> None:
     [
         ("{url: 's3://me:secret@host/x'}", "cache.url: a password has no place in it"),
         ("{url: 'az://box/x?sig=secret'}", "cache.url: it has `?` or `#` in it, and may hold a key"),
+        (r"{url: 'C:\team\cache'}", r"cache.url: 'C:\\team\\cache' is a path of Windows"),
+        (r"{url: '\\nas\cache'}", r"cache.url: '\\\\nas\\cache' is a path of Windows"),
         ("{url: ~/cache}", "cache.url: '~/cache': `~` is no folder here"),
         ("{url: 's3://'}", "cache.url: 's3://' names no place"),
         ("{url: 'S 3://x/y'}", "cache.url: 'S 3' is no kind of store"),
