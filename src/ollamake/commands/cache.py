@@ -50,7 +50,7 @@ class CacheCommand(Look):
     doc_usage = "status | verify | push | prune"
     doc_description = (
         "status: whether it answers, what it holds, and which models of the catalog are in it. verify: reads every object; exit code 1 where one is "
-        "damaged. push: puts there what is fresh here, and it has not got. prune: removes what all of its options mean, and what writers have left that were ended."
+        "damaged. push: puts there what is here, and it has not got. prune: removes what all of its options mean, and what writers have left that were ended."
     )
     cmd_options = (OLDER, UNREFERENCED, DRY_RUN, AS_JSON)
 

@@ -1,8 +1,12 @@
-"""`doit cache push`: what is fresh here, and the cache has not got, goes there."""
+"""`doit cache push`: what was trained, is here, and the cache has not got, goes there.
+
+An adapter's receipt says of what it was trained, whatever the catalog says now: so a fresh clone, which has no texts yet, puts there what git has brought.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ollamake.cache.objects import ChangedError
@@ -12,17 +16,21 @@ from ollamake.cache.tidy import listed
 from ollamake.catalog import Model
 from ollamake.commands.prune import size_for_people
 from ollamake.errors import BuildError
-from ollamake.graph import Step
+from ollamake.graph import VERSIONS, Step
 from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.stages.cached import Offer, is_shared, offered
+from ollamake.state.digests import digest_if_there
+from ollamake.state.receipts import read_receipt
 
-NO_RECEIPT = "it has no receipt that says of what it was trained"
-CHANGED, UNCERTAIN, PREVIOUS = "it changed meanwhile", "nobody knows of what it was trained", "not shared: start_from: previous"
+NOT_HERE, NO_RECEIPT = "it is not here", "it has no receipt that says of what it was trained"
+OLD = "it was trained by another version of ollamake"
+EDITED, CHANGED = "its files are not those of its receipt", "it changed meanwhile"
+UNCERTAIN, PREVIOUS = "nobody knows of what it was trained", "not shared: start_from: previous"
 
 
 def pushed(cache: SharedCache, steps: Iterator[tuple[Sights, Step]], *, dry_run: bool) -> dict[str, Any]:
-    """Put there what is fresh; what of it was, or would be, put there, was there, and is left. Raises BuildError and StoreError."""
+    """Put there what was trained; what of it was, or would be, put there, was there, and is left. Raises BuildError and StoreError."""
     if not cache.facts.write:
         msg = f"{cache.facts.mark}: nothing is written to this cache: it has `write: false`"
         raise BuildError(msg, fix="remove `write: false` from `cache`")
@@ -57,9 +65,16 @@ def _offer(sights: Sights, step: Step) -> Offer | str:
     assert isinstance(step.subject, Model)
     if not is_shared(step.subject):
         return PREVIOUS
-    receipt = sights.brought(step)
+    if any(digest_if_there(path) is None for path in step.writes):
+        return NOT_HERE
+    receipt = read_receipt(sights.receipt_path(step))
     if receipt is None:
-        return f"not fresh: `doit {step.id}` makes it, and puts it there" if sights.reasons(step, sights.remembered(step)) else NO_RECEIPT
+        return NO_RECEIPT
+    here = {Path(path).name: digest_if_there(path) for path in step.writes}
+    if {Path(path).name: digest for path, digest in receipt.record.targets.items()} != here:
+        return EDITED
+    if receipt.record.versions.get("train") != VERSIONS["train"]:
+        return OLD
     return offered(step, receipt, sights.pinned(step)) or UNCERTAIN
 
 
