@@ -65,6 +65,18 @@ def test_a_second_clone_trains_nothing(repo: Repo, shared: Path, clone: Callable
     assert (other.path / "models.lock").read_bytes() == (repo.path / "models.lock").read_bytes()
 
 
+def test_what_is_put_into_a_folder_has_the_rights_of_the_folder(repo: Repo, shared: Path) -> None:
+    shared.mkdir()
+    shared.chmod(0o2775)
+    before = os.umask(0o077)
+    try:
+        assert repo.doit("train:legal").code == 0
+    finally:
+        os.umask(before)
+    (path,) = objects(shared)
+    assert [oct(one.stat().st_mode & 0o7777) for one in (path.parent.parent, path.parent, shared / "tmp", path)] == ["0o2775"] * 3 + ["0o664"]
+
+
 def test_two_clones_share_an_s3(repo: Repo, s3: str, clone: Callable[..., Repo]) -> None:
     repo.replace("version: 1\n", f"version: 1\ncache: {{url: {s3}}}\n")
     first = repo.doit()
@@ -216,12 +228,17 @@ def no_number(facts: dict[str, Any], _: Path) -> None:
     facts["seconds"] = "\x1b[31mmany"
 
 
+def no_moment(facts: dict[str, Any], _: Path) -> None:
+    facts["finished"] = "2026-99-99T99:99:99Z"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (of_another_base, "its receipt is of another training"),
         (no_adapter, "adapter_model.safetensors"),
         (another_file, "its files are not those of its receipt"),
+        (no_moment, "its receipt can't be read"),
         (no_number, "its receipt can't be read"),
         (no_version, "its receipt can't be read"),
     ],
@@ -293,6 +310,16 @@ def test_a_build_that_was_killed_while_it_took_an_adapter_leaves_nothing(repo: R
     assert other.doit("train:legal").code == 0
     assert (other.trainings, left.exists()) == ([], False)
     assert not list((other.path / "build/legal").glob("taken-*"))
+
+
+def test_what_a_build_has_delivered_and_not_put_there_is_put_there_by_the_next(repo: Repo, shared: Path) -> None:
+    repo.doit("train:legal")
+    (path,) = objects(shared)
+    path.unlink()
+    (repo.path / "models.lock").unlink()  # as it is where the build was killed while it wrote to the cache
+    shutil.rmtree(repo.path / ".ollamake", ignore_errors=True)
+    done = repo.doit("train:legal")
+    assert (done.code, repo.trainings, objects(shared)) == (0, ["legal"], [path]), done.out + done.err
 
 
 def test_a_cache_of_whom_nothing_is_left_is_filled_again(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:

@@ -99,14 +99,26 @@ def test_prune_removes_what_is_old(repo: Repo, shared: Path) -> None:
 def test_prune_removes_what_killed_writers_have_left(repo: Repo, shared: Path) -> None:
     repo.doit("train")
     (shared / "tmp").mkdir(exist_ok=True)
-    for name, age in {"old": 2 * 86400, "young": 60}.items():
+    old, young = "0a" * 16, "1b" * 16
+    for name, age in {old: 2 * 86400, young: 60}.items():
         path = shared / f"tmp/{name}.partial"
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age,) * 2)
     done = repo.doit("cache", "prune")
-    assert "removed tmp/old.partial (4 bytes): was being written by somebody who was ended\n" in done.out
-    assert [path.name for path in (shared / "tmp").iterdir()] == ["young.partial"]
+    assert f"removed tmp/{old}.partial (4 bytes): was being written by somebody who was ended\n" in done.out
+    assert [path.name for path in (shared / "tmp").iterdir()] == [f"{young}.partial"]
     assert len(objects(shared)) == 2
+
+
+def test_prune_removes_nothing_of_others_that_lies_in_tmp(repo: Repo, shared: Path) -> None:
+    mine = repo.path / "mine/notes.partial"
+    mine.parent.mkdir()
+    mine.write_text("mine", encoding="utf-8")
+    os.utime(mine, (1, 1))
+    shared.mkdir()
+    (shared / "tmp").symlink_to(mine.parent)
+    assert repo.doit("cache", "prune").out.startswith("nothing to remove\n")
+    assert mine.exists()
 
 
 def test_prune_keeps_what_any_branch_refers_to(in_git: Repo, shared: Path) -> None:
@@ -151,10 +163,47 @@ def test_prune_keeps_what_other_repos_have_put_there(in_git: Repo, shared: Path)
     assert len(objects(shared)) == 2
 
 
+def test_push_puts_there_what_was_trained_before_there_was_a_cache(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\ncache: {url: cache}\n")
+    trained = list(built.trainings)
+    os.rename("build", "built")  # a clone has no texts, before it has built anything
+    dry = built.doit("cache", "push", "--dry-run").out
+    assert dry.startswith("would put legal: adapters/")
+    assert not Path("cache").exists()
+    done = built.doit("cache", "push")
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["put legal", "put sales", "cache"]
+    assert built.doit("cache", "push").out == "cache: put 0 adapters there, 0 bytes; 2 there already\n"
+    assert built.doit("cache", "verify").code == 0
+    os.rename("adapters", "away")
+    taken = built.doit("train")
+    assert (taken.out.splitlines()[-1].startswith("2 adapters from the cache ("), built.trainings) == (True, trained), taken.out
+    os.rename("cache", "lost")  # what was taken goes to another cache, too
+    (facts,) = json.loads(built.doit("cache", "push", "--json").out)
+    assert ([one["model"] for one in facts["put"]], facts["there"], facts["left"]) == (["legal", "sales"], [], [])
+    assert [path.name for path in objects(Path("cache"))] == [path.name for path in objects(Path("lost"))]
+    assert built.doit("cache", "verify").code == 0
+
+
+def test_push_leaves_what_it_can_not_vouch_for(built: Repo) -> None:
+    built.replace("version: 1\n", "version: 1\ncache: {url: cache}\n")
+    Path("adapters/legal/receipt.json").unlink()
+    with Path("adapters/sales/adapter_config.json").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert built.doit("cache", "push").out == (
+        "left: legal: it has no receipt that says of what it was trained\n"
+        "left: sales: its files are not those of its receipt\n"
+        "cache: put 0 adapters there, 0 bytes; 0 there already\n"
+    )
+    built.replace("{url: cache}", "{url: cache, write: false}")
+    assert built.doit("cache", "push").err == (
+        "ERROR: \nmodels.yaml:2: nothing is written to this cache: it has `write: false`\n  fix: remove `write: false` from `cache`\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("typed", "error"),
     [
-        (("verfy",), "doit cache: unknown word 'verfy'\n  fix: write 'verify' (known: prune, status, verify)\n"),
+        (("verfy",), "doit cache: unknown word 'verfy'\n  fix: write 'verify' (known: prune, push, status, verify)\n"),
         (("prune", "--older-than", "soon"), "doit cache prune: --older-than 'soon' is no age\n  fix: write 12h, 30d or 8w\n"),
         (("prune", "--unreferenced"), "not in a git repo: there is no commit to compare with\n  fix: run it in a clone of the repo\n"),
     ],
@@ -173,6 +222,8 @@ def test_a_repo_without_a_cache_is_told_how_to_have_one(repo: Repo) -> None:
     [
         ("{url: 's3://me:secret@host/x'}", "cache.url: a password has no place in it"),
         ("{url: 'az://box/x?sig=secret'}", "cache.url: it has `?` or `#` in it, and may hold a key"),
+        (r"{url: 'C:\team\cache'}", r"cache.url: 'C:\\team\\cache' is a path of Windows"),
+        (r"{url: '\\nas\cache'}", r"cache.url: '\\\\nas\\cache' is a path of Windows"),
         ("{url: ~/cache}", "cache.url: '~/cache': `~` is no folder here"),
         ("{url: 's3://'}", "cache.url: 's3://' names no place"),
         ("{url: 'S 3://x/y'}", "cache.url: 'S 3' is no kind of store"),

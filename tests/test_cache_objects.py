@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamake.cache.key import ADAPTERS, PACKED, Key, key_at, key_of, part_of
-from ollamake.cache.objects import NAMES, DamagedError, Entry, Manifest, read_files, read_manifest, written
+from ollamake.cache.objects import NAMES, ChangedError, DamagedError, Entry, Manifest, read_files, read_manifest, written
 from ollamake.digest import canonical_json, digest_bytes, digest_value
 from ollamake.freshness import Record
 
@@ -183,3 +183,9 @@ def test_the_tricks_are_ones() -> None:
     assert unpacked(packed({WEIGHTS: b"abc"}))[1] == {WEIGHTS: b"abc"}
     manifest = read_manifest(io.BytesIO(tarred(body([entry(WEIGHTS)]), (WEIGHTS, tarfile.REGTYPE, b"abc"))).read, KEY)
     assert json.loads(manifest.text)["object"]["files"] == [entry(WEIGHTS)]
+
+
+def test_a_file_that_goes_while_it_is_written_is_no_fault_of_the_store(tmp_path: Path) -> None:
+    manifest = Manifest(key=KEY, files=(Entry(name="adapter_config.json", size=2, digest="sha256:0"),), facts={})
+    with pytest.raises(ChangedError, match=r"^adapter_config\.json$"):
+        list(written(manifest, tmp_path))

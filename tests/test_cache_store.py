@@ -277,3 +277,8 @@ def test_many_threads_use_a_store_at_once(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert [*pool.map(work, range(48))] == [b"%d" % (number % 4) for number in range(48)]
     assert (len(store.listed("adapters")), store.listed("tmp")) == (4, [])
+
+
+def test_a_line_that_leads_to_the_next_is_said_with_it() -> None:
+    text = "Parameter validation failed:\nInvalid bucket name 'team models'\nmore"
+    assert cleaned(text, {}) == "Parameter validation failed: Invalid bucket name 'team models'"

@@ -79,9 +79,9 @@ class Run:
         adopted: Receipt | None = task.meta.get(ADOPTED)
         try:
             if adopted is not None and refused_by_policy(self.sights, step, self.steps) is None:
-                from ollamake.stages.jobs import clear_jobs
+                from ollamake.stages.cached import taken_up
 
-                clear_jobs(step)
+                taken_up(step, adopted, cache=self.cache, pinned=self.sights.pinned(step))
                 return self.told(step, adopted, fresh=True)
             from ollamake.stages.missing import require_files
 

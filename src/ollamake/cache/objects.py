@@ -10,6 +10,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,15 @@ class Manifest:
 
 
 def written(manifest: Manifest, folder: Path) -> Iterator[bytes]:
-    """The bytes of the object whose files are in this folder. Raises ChangedError and OSError."""
+    """The bytes of the object whose files are in this folder. Raises ChangedError."""
     text = manifest.text
     yield _header(MANIFEST, len(text)) + text + _padding(len(text))
     for entry in manifest.files:
         yield _header(entry.name, entry.size)
         digest, left = hashlib.sha256(), entry.size
-        with (folder / entry.name).open("rb") as file:
-            while piece := file.read(PIECE):
+        with ExitStack() as stack:
+            read = _reading(folder / entry.name, stack)
+            while piece := read():
                 digest.update(piece)
                 left -= len(piece)
                 yield piece
@@ -82,6 +84,22 @@ def written(manifest: Manifest, folder: Path) -> Iterator[bytes]:
             raise ChangedError(entry.name)
         yield _padding(entry.size)
     yield END
+
+
+def _reading(path: Path, stack: ExitStack) -> Callable[[], bytes]:
+    """What gives the next piece of a file. Both raise ChangedError where it can't be read: it is the store that other errors are of."""
+    try:
+        file = stack.enter_context(path.open("rb"))
+    except OSError as error:
+        raise ChangedError(path.name) from error
+
+    def read() -> bytes:
+        try:
+            return file.read(PIECE)
+        except OSError as error:
+            raise ChangedError(path.name) from error
+
+    return read
 
 
 def read_manifest(read: Read, key: Key) -> Manifest:

@@ -85,23 +85,29 @@ class SharedCache:
         """
         if not self.writes:
             return False
-        from ollamake.cache.objects import ChangedError, Entry, Manifest, written
+        from ollamake.cache.objects import ChangedError
 
-        path = key.path
         try:
-            files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest) for name, digest in digests.items())
-            manifest = Manifest(key=key, files=files, facts=json.loads(json.dumps(facts)))
-            if key.kind == PACKED and not self._make_room(path, manifest.size):
-                return False
-            is_ours = self.store.write(path, written(manifest, folder), manifest.size, replace=path in self.damaged)
+            return self.put(key, folder, digests, facts) > 0
         except (ChangedError, OSError):  # edited or removed by hand, a moment ago: the next build says so
             return False
         except StoreError as error:
             if self.unwritten.is_first():
                 self.warn(error, "nothing more is written to it in this run")
-            return False
+        return False
+
+    def put(self, key: Key, folder: Path, digests: Mapping[str, str], facts: Mapping[str, Any]) -> int:
+        """As `keep`; returns the bytes of the object, 0 where it is not there by us. Raises StoreError, ChangedError and OSError."""
+        from ollamake.cache.objects import Entry, Manifest, written
+
+        path = key.path
+        files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest) for name, digest in digests.items())
+        manifest = Manifest(key=key, files=files, facts=json.loads(json.dumps(facts)))
+        if key.kind == PACKED and not self._make_room(path, manifest.size):
+            return 0
+        is_ours = self.store.write(path, written(manifest, folder), manifest.size, replace=path in self.damaged)
         self.damaged.discard(path)
-        return is_ours
+        return manifest.size if is_ours else 0
 
     def _make_room(self, path: str, size: int) -> bool:
         """Remove the oldest packed weights until there is room for so many bytes. Returns whether there is, and need for it. Raises StoreError."""

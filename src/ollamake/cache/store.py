@@ -12,12 +12,13 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import IO, Any, TypeVar
 
 from ollamake.cache.calls import Beat, Call
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.said import said
+from ollamake.cache.shared_folder import give_rights, make_folder
+from ollamake.cache.written import written_at
 
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
@@ -105,7 +106,7 @@ class Store:
             except FileNotFoundError:
                 return []
             start = len(self._root) + 1
-            return [Listed(path=path[start:], size=int(facts.get("size") or 0), written=_written(facts)) for path, facts in sorted(found.items())]
+            return [Listed(path=path[start:], size=int(facts.get("size") or 0), written=written_at(facts)) for path, facts in sorted(found.items())]
 
         return self._within(work, limit)
 
@@ -147,6 +148,10 @@ class Store:
     def _root(self) -> str:
         return self._opened()[1]
 
+    @property
+    def _is_folder(self) -> bool:
+        return "file" in self._fs.protocol
+
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
 
@@ -159,14 +164,17 @@ class Store:
         return True
 
     def _make_folders(self, *paths: str) -> None:
-        if not WITHOUT_FOLDERS.intersection([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol):
-            for path in paths:
-                self._fs.makedirs(self._at(path.rpartition("/")[0]), exist_ok=True)
+        for folder in (self._at(path.rpartition("/")[0]) for path in paths):
+            if self._is_folder:
+                make_folder(folder, self._root)
+            elif not WITHOUT_FOLDERS.intersection([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol):
+                self._fs.makedirs(folder, exist_ok=True)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
         from fsspec.spec import AbstractFileSystem
 
-        if "file" in self._fs.protocol:
+        if self._is_folder:
+            give_rights(source, self._root)
             os.replace(source, target)
         elif getattr(self._fs.mv, "__func__", None) is AbstractFileSystem.mv:  # a copy, at once there as a whole
             self._fs.cp_file(source, target)
@@ -206,19 +214,3 @@ class Store:
             msg = "does not answer as it should"
             raise StoreError(msg, said(state.error)) from state.error
         raise state.error
-
-
-def _written(facts: dict[str, Any]) -> float | None:
-    """When an object was written, as each library tells it in its own way."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "modified"):
-        value = facts.get(name)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, str):
-            try:
-                return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-            except ValueError:
-                continue
-        if isinstance(value, int | float):
-            return float(value)
-    return None

@@ -13,6 +13,7 @@ from ollamake.cache.store import ON_ITS_WAY, Listed, Store
 KINDS = (ADAPTERS, PACKED)
 DAY = 86_400.0  # seconds
 STRANGE = "is no object of ollamake's"
+_PARTIAL = re.compile(rf"{ON_ITS_WAY}/[0-9a-f]{{32}}\.partial")  # as a writer calls what it writes
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(h|d|w)")
 _UNITS = {"h": DAY / 24, "d": DAY, "w": 7 * DAY}
 
@@ -63,8 +64,11 @@ def _wrong_with(store: Store, one: Listed) -> str | None:
 
 
 def left_by_writers(store: Store, now: float) -> list[Left]:
-    """What writers have left that were ended more than a day ago. Raises StoreError."""
-    found = store.listed(ON_ITS_WAY, limit=float("inf"))
+    """What writers have left that were ended more than a day ago. Raises StoreError.
+
+    By the names that they give: `tmp` of a bucket may be that of others too, and in a folder a link to anywhere.
+    """
+    found = [one for one in store.listed(ON_ITS_WAY, limit=float("inf")) if _PARTIAL.fullmatch(one.path)]
     why = "was being written by somebody who was ended"
     return [Left(path=one.path, size=one.size, why=why) for one in found if one.written is not None and now - one.written > DAY]
 

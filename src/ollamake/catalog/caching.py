@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,6 +54,8 @@ def _wrong_with(url: str) -> list[tuple[str, str]]:
     """What can't be taken, without a word of what may be a secret."""
     if url.startswith("~"):
         return [(f"{written(url)!r}: `~` is no folder here", "write `${HOME}/...`, with `env: [HOME]`, or the whole path")]
+    if os.name != "nt" and (_DRIVE.match(url) or url.startswith("\\\\")):  # it would be a strange name of a folder here, shared with nobody
+        return [(f"{written(url)!r} is a path of Windows", "write the folder as it is mounted here, as /mnt/team/cache")]
     if not is_remote(url):
         kind = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", url)
         return [(f"{written(url)!r} is neither a folder nor a url", f"write {kind[1].lower()}://...")] if kind else []

@@ -1,4 +1,4 @@
-"""`doit cache status|verify|prune`: what is in the cache that adapters are shared in, whether it is whole, and what of it may go."""
+"""`doit cache status|verify|push|prune`: what is in the cache that adapters are shared in, whether it is whole, what goes there, and what of it may go."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ollamake.cache.said import cleaned
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import Asked, Left, age_of, damaged, left_by_writers, listed, may_go
 from ollamake.call import current
+from ollamake.commands.cache_push import as_text as pushed_as_text
+from ollamake.commands.cache_push import pushed
 from ollamake.commands.look import AS_JSON, Look
 from ollamake.commands.prune import DRY_RUN, size_for_people
 from ollamake.errors import BuildError, as_printed
@@ -25,8 +27,8 @@ from ollamake.sights import Sights
 from ollamake.spelling import counted, nearest
 from ollamake.stages.cached import key_now
 
-WORDS = ("status", "verify", "prune")
-USAGE = "usage: doit cache status | verify | prune [--older-than 30d] [--unreferenced] [--dry-run]"
+WORDS = ("status", "verify", "push", "prune")
+USAGE = "usage: doit cache status | verify | push [--dry-run] | prune [--older-than 30d] [--unreferenced] [--dry-run]"
 THERE, NOT_THERE, UNKNOWN, NOT_SHARED = "in the cache", "not in the cache", "not known: its text is not made yet", "not shared: start_from: previous"
 OLDER = {"name": "older", "long": "older-than", "type": str, "default": "", "help": "prune: what was written longer ago than that (12h, 30d, 8w)"}
 UNREFERENCED = {
@@ -44,11 +46,11 @@ class CacheCommand(Look):
     """Look after the cache."""
 
     name = "cache"
-    doc_purpose = "say what is in the shared cache, verify it, or prune it"
-    doc_usage = "status | verify | prune"
+    doc_purpose = "say what is in the shared cache, verify it, fill it, or prune it"
+    doc_usage = "status | verify | push | prune"
     doc_description = (
         "status: whether it answers, what it holds, and which models of the catalog are in it. verify: reads every object; exit code 1 where one is "
-        "damaged. prune: removes what all of its options mean, and what writers have left that were ended."
+        "damaged. push: puts there what is here, and it has not got. prune: removes what all of its options mean, and what writers have left that were ended."
     )
     cmd_options = (OLDER, UNREFERENCED, DRY_RUN, AS_JSON)
 
@@ -58,7 +60,7 @@ class CacheCommand(Look):
         word = pos_args[0] if pos_args else "status"
         if word not in WORDS:
             raise InvalidCommand(as_printed(BuildError(f"doit cache: unknown word {word!r}", fix=nearest(word, WORDS))))
-        if word != "prune" and (older or unreferenced or dry_run):
+        if (word != "prune" and (older or unreferenced)) or (dry_run and word not in {"push", "prune"}):
             raise InvalidCommand(USAGE)
         self.catalogs()
         caches = distinct()
@@ -66,9 +68,11 @@ class CacheCommand(Look):
             facts = [status(cache) for cache in caches]
         elif word == "verify":
             facts = [verified(cache) for cache in caches]
+        elif word == "push":
+            facts = [_pushed(cache, dry_run=dry_run) for cache in caches]
         else:
             facts = [pruned(cache, _asked(older, unreferenced=unreferenced), dry_run=dry_run) for cache in caches]
-        tell = {"status": _status_as_text, "verify": _verified_as_text, "prune": _pruned_as_text}[word]
+        tell = {"status": _status_as_text, "verify": _verified_as_text, "push": pushed_as_text, "prune": _pruned_as_text}[word]
         text = to_json.dumps(facts, indent=2, ensure_ascii=False) + "\n" if json else "".join(f"{line}\n" for one in facts for line in tell(one))
         self.outstream.write(text)
         return int(any(not one.get("answers", True) or one.get("damaged") for one in facts))
@@ -122,6 +126,13 @@ def verified(cache: SharedCache) -> Facts:
     except StoreError as error:
         raise _as_error(cache, error) from error
     return {"url": cleaned(str(cache.facts.url)), "objects": len(there), "bytes": sum(one.size for one in there), "damaged": wrong}
+
+
+def _pushed(cache: SharedCache, *, dry_run: bool) -> Facts:
+    try:
+        return pushed(cache, trainings(cache), dry_run=dry_run)
+    except StoreError as error:
+        raise _as_error(cache, error) from error
 
 
 def pruned(cache: SharedCache, asked: Asked, *, dry_run: bool) -> Facts:

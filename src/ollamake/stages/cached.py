@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,11 @@ from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import clear_jobs
 from ollamake.stages.preflight import MarkOf
 from ollamake.state.files import RECEIPT
-from ollamake.state.receipts import Receipt, Sealed, facts_of, moment, receipt_in, write_receipt
+from ollamake.state.receipts import MOMENT, Receipt, Sealed, facts_of, moment, receipt_in, write_receipt
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
 LONGEST = 200  # characters of a version, or of the name of a model
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\+?")
 
 
@@ -54,14 +53,20 @@ def trained(
         taken = _taken(step, model, begin, is_current, cache=cache, pinned=pinned)
         if taken is not None:
             clear_jobs(step)
-            _keep(step, cache, taken, pinned)  # where a build that was killed had trained it here
+            keep(step, model, taken, cache=cache, pinned=pinned)  # where a build that was killed had trained it here
             return taken
     from ollamake.stages.train import train
 
     receipt = train(step, model, begin, is_current, mark_of)
-    if cache is not None and is_shared(model):
-        _keep(step, cache, receipt, pinned)
+    keep(step, model, receipt, cache=cache, pinned=pinned)
     return receipt
+
+
+def taken_up(step: Step, receipt: Receipt, *, cache: SharedCache | None, pinned: Mapping[str, Any]) -> None:
+    """End a training that is in its place already: a build that was ended may have delivered it, and not put it into the cache any more. Raises OSError."""
+    assert isinstance(step.subject, Model)
+    clear_jobs(step)
+    keep(step, step.subject, receipt, cache=cache, pinned=pinned)
 
 
 def is_shared(model: Model) -> bool:
@@ -84,17 +89,37 @@ def key_now(record: Record | None, sight: Sight, step: Step) -> Key | str | None
     return key_of(ADAPTERS, Record(inputs=known, keys=keys, targets={}, versions={}), sight.pinned) if len(known) == len(inputs) else None
 
 
-def _keep(step: Step, cache: SharedCache, receipt: Receipt, pinned: Mapping[str, Any]) -> None:
-    """Put into the cache what was trained: where it is known what it was trained on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A training that is here, as a cache takes it."""
+
+    key: Key
+    folder: Path
+    digests: Mapping[str, str]  # of its files
+    facts: Mapping[str, Any]  # its receipt
+
+
+def offered(step: Step, receipt: Receipt, pinned: Mapping[str, Any]) -> Offer | None:
+    """What was trained, or taken; None where nobody knows what it was trained on. Raises OSError."""
     record = receipt.record
     key = key_of(ADAPTERS, record, {name: record.versions.get(name) for name in pinned})
-    if key is None or record.edited or record.accepted is not None or CACHE in receipt.outcome:
-        return
+    if key is None or record.edited or record.accepted is not None:
+        return None
     folder = Path(step.writes[0]).parent
     digests = {Path(path).name: digest for path, digest in record.targets.items()}
     if (folder / PRINTS).is_file():
         digests[PRINTS] = digest_file(folder / PRINTS)
-    cache.keep(key, folder, digests, facts_of(receipt))
+    outcome = {name: value for name, value in receipt.outcome.items() if name != CACHE}  # from where it came to this machine
+    return Offer(key=key, folder=folder, digests=digests, facts=facts_of(replace(receipt, outcome=outcome)))
+
+
+def keep(step: Step, model: Model, receipt: Receipt, *, cache: SharedCache | None, pinned: Mapping[str, Any]) -> None:
+    """Put into the cache, if there is one, what was trained here. Raises OSError."""
+    if cache is None or not cache.writes or not is_shared(model) or CACHE in receipt.outcome:
+        return
+    offer = offered(step, receipt, pinned)
+    if offer is not None:
+        cache.keep(offer.key, offer.folder, offer.digests, offer.facts)
 
 
 def _taken(
@@ -185,8 +210,7 @@ def _receipt(manifest: Manifest) -> Receipt:
     if receipt is None or not (
         isinstance(receipt.seconds, int | float)
         and 0 <= receipt.seconds < 1e9
-        and isinstance(receipt.finished, str)
-        and _MOMENT.fullmatch(receipt.finished)
+        and _is_moment(receipt.finished)
         and (receipt.commit is None or (isinstance(receipt.commit, str) and _COMMIT.fullmatch(receipt.commit)))
         and isinstance(receipt.outcome, dict)
         and isinstance(receipt.outcome.get("steps", 0), int)
@@ -196,6 +220,13 @@ def _receipt(manifest: Manifest) -> Receipt:
         msg = "its receipt can't be read"
         raise DamagedError(msg)
     return receipt
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        return bool(time.strftime(MOMENT, time.strptime(value, MOMENT)) == value)
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_start(value: Any) -> bool:

@@ -35,6 +35,7 @@ class Receipt:
 
 READ = "read"  # in what a stage returns: path -> digest of the bytes that it had in its hands. Goes into the record, not into the receipt
 ACCEPTED = "accepted"  # in what a stage returns: why it took what was there. Goes into the record, not into the receipt's outcome
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BEFORE = "seconds before"  # in what a training returns: that builds before this one have spent on it. Goes into the receipt's seconds
 
 # Makes the receipt of a step from the digests of its targets and the stage's own facts.
@@ -43,7 +44,7 @@ Sealed: TypeAlias = Callable[[Mapping[str, str], Mapping[str, Any]], Receipt]
 
 def moment() -> str:
     """Now, as a receipt has it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(MOMENT, time.gmtime())
 
 
 def read_receipt(path: Path) -> Receipt | None:
