@@ -131,6 +131,14 @@ def test_a_queue_that_takes_no_such_job_is_at_fault_and_not_the_trainer(repo: Re
     assert said in result.out
 
 
+def test_one_that_ends_without_a_word(repo: Repo) -> None:
+    launch(repo, "false")
+    result = repo.doit("train:legal")
+    assert result.code == 1
+    said = "models.yaml:3: model 'legal': 'false' ended with exit code 1, and neither it nor the trainer has said anything\n  fix: mend train.launch"
+    assert said in result.out
+
+
 def test_a_program_that_is_not_there(repo: Repo) -> None:
     launch(repo, "srunn")
     result = repo.doit("train:legal")
