@@ -83,8 +83,31 @@ class Server(FakeOllama):
 
     def __init__(self) -> None:
         self.known: dict[str, tuple[Any, str]] = {}
+        self.entries: dict[str, tuple[Any, bytes]] = {}
         super().__init__()
         self._http.process_request = lambda request, address: HTTPServer.process_request(self._http, request, address)
+        handler: Any = self._http.RequestHandlerClass
+        others = handler.do_GET
+
+        def do_get(asked: Any) -> None:
+            if asked.path != "/api/tags":
+                others(asked)
+                return
+            body = b'{"models":[' + b",".join(self.entry(asked, name) for name in self.models) + b"]}"
+            asked.send_response(200)
+            asked.send_header("Content-Length", str(len(body)))
+            asked.end_headers()
+            asked.wfile.write(body)
+
+        handler.do_GET = do_get
+
+    def entry(self, asked: Any, name: str) -> bytes:
+        """What is listed of a model, written when it was made."""
+        recipe, entry = self.entries.get(name, (None, b""))
+        if recipe is not self.models[name]:
+            entry = json.dumps(asked.listed(name)).encode()
+            self.entries[name] = self.models[name], entry
+        return entry
 
     def digest(self, name: str) -> str:
         """The digest of a model, computed when it was made."""

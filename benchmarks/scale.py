@@ -136,7 +136,7 @@ def _read(built: Built) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description="times trainings on a cluster, and large catalogs")
-    parser.add_argument("--trainings", type=int, default=1000, metavar="N")
+    parser.add_argument("--trainings", type=int, default=1000, metavar="N", help="0 leaves them out")
     parser.add_argument("--nodes", type=int, default=3, metavar="N")
     parser.add_argument("--models", type=int, nargs="+", default=[1000, 3000, 10000], metavar="N")
     parser.add_argument("--no-noop", action="store_true", help="leave out the runs with nothing to do")
@@ -144,9 +144,10 @@ def main() -> None:
     facts: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as temporary:
         folder = Path(temporary)
-        with cluster(asked.nodes) as address:
-            ray, plain = trained(folder / "ray", asked.trainings, address)
-        facts |= {"ray_ratio": round(ray / plain, 3), "ray_seconds": round(ray, 2), "plain_seconds": round(plain, 2)}
+        if asked.trainings:
+            with cluster(asked.nodes) as address:
+                ray, plain = trained(folder / "ray", asked.trainings, address)
+            facts |= {"ray_ratio": round(ray / plain, 3), "ray_seconds": round(ray, 2), "plain_seconds": round(plain, 2)}
         if not asked.no_noop:
             found = {models: nothing_to_do(folder / str(models), models) for models in asked.models}
             with_cache, without = found[asked.models[-1]]
