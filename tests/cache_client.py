@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ollamake.cache.key import ADAPTERS, Key
-from ollamake.cache.objects import Entry, Manifest, read_files, read_manifest, written
+from ollamake.cache.objects import Manifest, read_files, read_manifest, written
 from ollamake.cache.store import BLOCK, Store
+from ollamake.cache.verified import Entry
 from ollamake.digest import digest_bytes, digest_file
 
 KEYS = [Key(ADAPTERS, digest_bytes(bytes([number])).removeprefix("sha256:")) for number in range(12)]

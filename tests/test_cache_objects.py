@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollamake.cache.key import ADAPTERS, PACKED, Key, key_at, key_of, part_of
-from ollamake.cache.objects import NAMES, ChangedError, DamagedError, Entry, Manifest, read_files, read_manifest, written
+from ollamake.cache.objects import NAMES, Manifest, read_files, read_manifest, written
+from ollamake.cache.verified import ChangedError, DamagedError, Entry
 from ollamake.digest import canonical_json, digest_bytes, digest_value
 from ollamake.freshness import Record
 

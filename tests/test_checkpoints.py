@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from ollamake.cache.verified import ChangedError, DamagedError
 from ollamake.digest import canonical_json, digest_value
-from ollamake.engines.checkpoint_object import DamagedError, GoneError, head_of, read_files, read_head, written
+from ollamake.engines.checkpoint_object import head_of, read_files, read_head, written
 from ollamake.engines.checkpoints import Keeping, Kept, check_url
 from ollamake.errors import BuildError
 from ollamake.trainers.port import Event
@@ -158,8 +159,9 @@ def test_where_all_are_damaged_a_training_begins_anew(folder_url: str, tmp_path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ollamake.engines import checkpoint_object, checkpoints
-checkpoint_object.PIECE = 1000
+from ollamake.cache import verified
+from ollamake.engines import checkpoints
+verified.PIECE = 1000
 url, folder = sys.argv[1:]
 count = 0
 def goes_on():
@@ -647,5 +649,5 @@ def test_a_file_that_changes_while_it_is_written_is_found(tmp_path: Path) -> Non
     folder = checkpoint(tmp_path, 3)
     head = head_of(folder, job=KEY, name=folder.name, step=3)
     os.truncate(folder / "tensors.safetensors", 100)
-    with pytest.raises(GoneError):
+    with pytest.raises(ChangedError):
         list(written(head, folder))

@@ -6,16 +6,15 @@ header that may come, and takes no other: no path, no link, no second file of a 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ollamake.cache.key import Key
+from ollamake.cache.verified import DamagedError, Entry, Read, exactly, received, sent
 from ollamake.digest import canonical_json, digest_value
 
 FORMAT = 1
@@ -23,27 +22,8 @@ MANIFEST = "manifest.json"
 CONFIG, WEIGHTS, WHOLE, PRINTS, MERGED = "adapter_config.json", "adapter_model.safetensors", "model.gguf", "records.xxh3", "merged.gguf"
 NAMES = frozenset({CONFIG, WEIGHTS, WHOLE, PRINTS, MERGED})  # of files that may be in it
 LARGEST_MANIFEST = 4_000_000  # bytes
-BLOCK, PIECE = 512, 1 << 20
+BLOCK = 512
 END = bytes(2 * BLOCK)
-
-Read = Callable[[int], bytes]  # gives so many bytes at most; none at the end
-
-
-class DamagedError(Exception):
-    """What was read is no object of this key; str() says why."""
-
-
-class ChangedError(Exception):
-    """A file is another by now than the manifest says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A file of an object."""
-
-    name: str
-    size: int  # bytes
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,38 +53,14 @@ def written(manifest: Manifest, folder: Path) -> Iterator[bytes]:
     yield _header(MANIFEST, len(text)) + text + _padding(len(text))
     for entry in manifest.files:
         yield _header(entry.name, entry.size)
-        digest, left = hashlib.sha256(), entry.size
-        with ExitStack() as stack:
-            read = _reading(folder / entry.name, stack)
-            while piece := read():
-                digest.update(piece)
-                left -= len(piece)
-                yield piece
-        if left or f"sha256:{digest.hexdigest()}" != entry.digest:
-            raise ChangedError(entry.name)
+        yield from sent(entry, folder / entry.name)
         yield _padding(entry.size)
     yield END
 
 
-def _reading(path: Path, stack: ExitStack) -> Callable[[], bytes]:
-    """What gives the next piece of a file. Both raise ChangedError where it can't be read: it is the store that other errors are of."""
-    try:
-        file = stack.enter_context(path.open("rb"))
-    except OSError as error:
-        raise ChangedError(path.name) from error
-
-    def read() -> bytes:
-        try:
-            return file.read(PIECE)
-        except OSError as error:
-            raise ChangedError(path.name) from error
-
-    return read
-
-
 def read_manifest(read: Read, key: Key) -> Manifest:
     """The manifest that the object of this key begins with. Raises DamagedError."""
-    header = _exactly(read, BLOCK)
+    header = exactly(read, BLOCK)
     try:
         size = tarfile.TarInfo.frombuf(header, "ascii", "strict").size
     except (tarfile.HeaderError, UnicodeError, ValueError) as error:
@@ -113,8 +69,8 @@ def read_manifest(read: Read, key: Key) -> Manifest:
     if size > LARGEST_MANIFEST or size < 0 or header != _header(MANIFEST, size):
         msg = "it does not begin as one of ours does"
         raise DamagedError(msg)
-    text = _exactly(read, size)
-    _nothing(_exactly(read, _padded(size) - size))
+    text = exactly(read, size)
+    _nothing(exactly(read, _padded(size) - size))
     try:
         body = json.loads(text)["object"]
         files = tuple(Entry(name=entry["name"], size=entry["size"], digest=entry["digest"]) for entry in body["files"])
@@ -152,23 +108,12 @@ def _check(manifest: Manifest) -> None:
 def read_files(read: Read, manifest: Manifest, write: Callable[[Entry], Callable[[bytes], Any]]) -> None:
     """Read what comes behind the manifest, to the end. `write` opens what takes the bytes of a file. Raises DamagedError."""
     for entry in manifest.files:
-        if _exactly(read, BLOCK) != _header(entry.name, entry.size):
+        if exactly(read, BLOCK) != _header(entry.name, entry.size):
             msg = f"{entry.name} does not stand where its manifest has it"
             raise DamagedError(msg)
-        digest, left, take = hashlib.sha256(), entry.size, write(entry)
-        while left:
-            piece = read(min(left, PIECE))
-            if not piece:
-                msg = "it is cut off"
-                raise DamagedError(msg)
-            digest.update(piece)
-            take(piece)
-            left -= len(piece)
-        if f"sha256:{digest.hexdigest()}" != entry.digest:
-            msg = f"{entry.name} is not as it was written"
-            raise DamagedError(msg)
-        _nothing(_exactly(read, _padded(entry.size) - entry.size))
-    if _exactly(read, len(END)) != END or read(1):
+        received(entry, read, write(entry))
+        _nothing(exactly(read, _padded(entry.size) - entry.size))
+    if exactly(read, len(END)) != END or read(1):
         msg = "it does not end where it should"
         raise DamagedError(msg)
 
@@ -192,14 +137,3 @@ def _nothing(padding: bytes) -> None:
     if padding.strip(b"\0"):
         msg = "it has something where nothing belongs"
         raise DamagedError(msg)
-
-
-def _exactly(read: Read, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        piece = read(count - len(found))
-        if not piece:
-            msg = "it is cut off"
-            raise DamagedError(msg)
-        found += piece
-    return found

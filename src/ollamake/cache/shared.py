@@ -58,8 +58,8 @@ class SharedCache:
         """
         if not self.reads:
             return None
-        from ollamake.cache.objects import DamagedError
         from ollamake.cache.unpacking import NotHereError, unpacked
+        from ollamake.cache.verified import DamagedError
 
         path = key.path
         try:
@@ -85,7 +85,7 @@ class SharedCache:
         """
         if not self.writes:
             return False
-        from ollamake.cache.objects import ChangedError
+        from ollamake.cache.verified import ChangedError
 
         try:
             return self.put(key, folder, digests, facts) > 0
@@ -98,7 +98,8 @@ class SharedCache:
 
     def put(self, key: Key, folder: Path, digests: Mapping[str, str], facts: Mapping[str, Any]) -> int:
         """As `keep`; returns the bytes of the object, 0 where it is not there by us. Raises StoreError, ChangedError and OSError."""
-        from ollamake.cache.objects import Entry, Manifest, written
+        from ollamake.cache.objects import Manifest, written
+        from ollamake.cache.verified import Entry
 
         path = key.path
         files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest) for name, digest in digests.items())

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ollamake.cache.key import ADAPTERS, PACKED, Key, key_at
-from ollamake.cache.objects import DamagedError, Manifest, Read, read_files, read_manifest
+from ollamake.cache.objects import Manifest, read_files, read_manifest
 from ollamake.cache.store import ON_ITS_WAY, Listed, Store
+from ollamake.cache.verified import DamagedError, Read
 
 KINDS = (ADAPTERS, PACKED)
 DAY = 86_400.0  # seconds

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.cache.key import Key
-from ollamake.cache.objects import NAMES, DamagedError, Entry, Manifest, read_files, read_manifest
+from ollamake.cache.objects import NAMES, Manifest, read_files, read_manifest
 from ollamake.cache.said import said
+from ollamake.cache.verified import DamagedError, Entry
 
 
 class NotHereError(Exception):

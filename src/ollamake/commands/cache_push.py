@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ollamake.cache.objects import ChangedError
 from ollamake.cache.said import cleaned
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import listed
+from ollamake.cache.verified import ChangedError
 from ollamake.catalog import Model
 from ollamake.commands.prune import size_for_people
 from ollamake.errors import BuildError

@@ -6,42 +6,22 @@ when they are those that the same job has written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamake.cache.verified import ChangedError, DamagedError, Entry, Read, exactly, received, sent
 from ollamake.digest import canonical_json, digest_file, digest_value
 from ollamake.durable import sync_folder
 
 FORMAT = 1
 LARGEST_HEAD = 4_000_000  # bytes
-PIECE = 1 << 20  # bytes
 _LENGTH = 12  # digits before the head, and a line feed
 _PART = re.compile(r"(?!\.\.?(?:/|\Z))[^/\\\0:]{1,255}")  # of a name of a file: nothing that leads out of its folder, on any system
-
-Read = Callable[[int], bytes]  # gives so many bytes at most; none at the end
-
-
-class DamagedError(Exception):
-    """What was read is no checkpoint of this job; str() says why."""
-
-
-class GoneError(Exception):
-    """The trainer has removed the checkpoint, or changed it, while it was read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A file of a checkpoint."""
-
-    name: str  # path inside of its folder
-    size: int  # bytes
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,39 +47,29 @@ class Head:
 
 
 def head_of(folder: Path, *, job: str, name: str, step: int) -> Head:
-    """What is to be said of the checkpoint in this folder. Raises GoneError."""
+    """What is to be said of the checkpoint in this folder. Raises ChangedError."""
     try:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         files = tuple(Entry(name=name, size=(folder / name).stat().st_size, digest=digest_file(folder / name)) for name in names)
     except OSError as error:
-        raise GoneError(str(error)) from error
+        raise ChangedError(str(error)) from error
     return Head(job=job, name=name, step=step, files=files)
 
 
 def written(head: Head, folder: Path) -> Iterator[bytes]:
-    """The bytes of the object. Raises GoneError."""
+    """The bytes of the object. Raises ChangedError."""
     yield head.text
     for entry in head.files:
-        digest, left = hashlib.sha256(), entry.size
-        try:
-            with (folder / entry.name).open("rb") as file:
-                while piece := file.read(PIECE):
-                    digest.update(piece)
-                    left -= len(piece)
-                    yield piece
-        except OSError as error:
-            raise GoneError(str(error)) from error
-        if left or f"sha256:{digest.hexdigest()}" != entry.digest:
-            raise GoneError(entry.name)
+        yield from sent(entry, folder / entry.name)
 
 
 def read_head(read: Read, job: str) -> Head:
     """The head that the object begins with. Raises DamagedError."""
-    length = _exactly(read, _LENGTH + 1)
+    length = exactly(read, _LENGTH + 1)
     if not (length[:-1].isdigit() and length.endswith(b"\n") and int(length) <= LARGEST_HEAD):
         msg = "it does not begin as a checkpoint does"
         raise DamagedError(msg)
-    text = _exactly(read, int(length))
+    text = exactly(read, int(length))
     try:
         body: Any = json.loads(text)["checkpoint"]
         files = tuple(Entry(name=entry["name"], size=entry["size"], digest=entry["digest"]) for entry in body["files"])
@@ -140,33 +110,11 @@ def read_files(read: Read, head: Head, folder: Path) -> None:
     for entry in head.files:
         path = folder / entry.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        digest, left = hashlib.sha256(), entry.size
         with path.open("xb") as file:
-            while left:
-                piece = read(min(left, PIECE))
-                if not piece:
-                    msg = "it is cut off"
-                    raise DamagedError(msg)
-                digest.update(piece)
-                file.write(piece)
-                left -= len(piece)
+            received(entry, read, file.write)
             file.flush()
             os.fsync(file.fileno())
-        if f"sha256:{digest.hexdigest()}" != entry.digest:
-            msg = f"{entry.name} is not as it was written"
-            raise DamagedError(msg)
     if read(1):
         msg = "it does not end where it should"
         raise DamagedError(msg)
     sync_folder(folder)
-
-
-def _exactly(read: Read, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        piece = read(count - len(found))
-        if not piece:
-            msg = "it is cut off"
-            raise DamagedError(msg)
-        found += piece
-    return found

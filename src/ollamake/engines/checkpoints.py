@@ -21,8 +21,9 @@ from types import TracebackType
 
 from ollamake.cache.opening import StoreError, opened_kind
 from ollamake.cache.store import Listed, Store
+from ollamake.cache.verified import ChangedError, DamagedError, Read
 from ollamake.durable import sync_folder
-from ollamake.engines.checkpoint_object import DamagedError, GoneError, Read, head_of, read_files, read_head, written
+from ollamake.engines.checkpoint_object import head_of, read_files, read_head, written
 from ollamake.errors import BuildError, EngineError
 from ollamake.trainers.hf_checkpoints import stands_alone
 from ollamake.trainers.port import Event
@@ -78,7 +79,7 @@ class Kept:
 
         `is_whole` is asked when its files are held, whatever becomes of the folder then; `goes_on` with each piece. Raises BuildError where the store fails.
         """
-        with self._told("can't be kept"), suppress(GoneError), _held(folder) as held:
+        with self._told("can't be kept"), suppress(ChangedError), _held(folder) as held:
             if not is_whole():
                 return False
             if not stands_alone(held):
@@ -209,13 +210,13 @@ class Keeping:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[Path]:
-    """A folder with the same files, which stay when the trainer removes its own: it keeps the last one alone, and an upload may take longer. Raises GoneError."""
+    """A folder with the same files, which stay when the trainer removes its own: it keeps the last one alone, and an upload may take longer. Raises ChangedError."""
     held = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".keeping-"))
     try:
         try:
             shutil.copytree(folder, held, copy_function=_link, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
-            raise GoneError(str(error)) from error
+            raise ChangedError(str(error)) from error
         yield held
     finally:
         shutil.rmtree(held, ignore_errors=True)
@@ -236,9 +237,9 @@ def _fix(error: StoreError) -> str | None:
 
 
 def _while(goes_on: Callable[[], bool], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces; asks with each of them, and in the end, whether to go on. Raises GoneError where not."""
+    """The pieces; asks with each of them, and in the end, whether to go on. Raises ChangedError where not."""
     for piece in chain(pieces, (b"",)):
         if not goes_on():
             msg = "given up"
-            raise GoneError(msg)
+            raise ChangedError(msg)
         yield piece

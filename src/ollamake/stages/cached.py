@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.cache.key import ADAPTERS, Key, key_of
-from ollamake.cache.objects import PRINTS, DamagedError, Manifest
+from ollamake.cache.objects import PRINTS, Manifest
 from ollamake.cache.shared import SharedCache
+from ollamake.cache.verified import DamagedError
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.digest import digest_file, digest_value

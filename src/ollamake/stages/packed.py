@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.cache.key import PACKED, key_of
-from ollamake.cache.objects import MERGED, DamagedError, Manifest
+from ollamake.cache.objects import MERGED, Manifest
 from ollamake.cache.shared import SharedCache
+from ollamake.cache.verified import DamagedError
 from ollamake.digest import digest_value
 from ollamake.freshness import Record
 from ollamake.graph import Step
