@@ -188,4 +188,5 @@ def _ended(answer: Facts, job: Job, heard: _Heard, before: float) -> Ended:
     ended, lacks = answer["ended"], answer.get("lacks")
     failure = None if ended["failure"] is None else event_of(ended["failure"])
     found = BuildError(lacks) if lacks is not None else job.out if len(answer["files"]) != 1 else job.out / answer["files"][0]
-    return Ended(code=ended["code"], steps=ended["steps"], failure=failure, seconds_before=before, found=found)
+    ran_on = f"{RAY} {heard.where or answer['where']}"
+    return Ended(code=ended["code"], steps=ended["steps"], failure=failure, seconds_before=before, where=ran_on, found=found)
