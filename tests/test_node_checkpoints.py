@@ -115,3 +115,14 @@ def test_another_job_begins_anew(asked: dict[str, Any], resuming: Path, tmp_path
     events, notes, _ = train(asked, tmp_path / "node2", monkeypatch)
     assert notes == []
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_program_that_no_node_has_is_said_with_how_it_gets_there(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked["facts"]["recipe"]["command"] = ["nowhere/trainer"]
+    asked.update(trainer="command", checkpoints=None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    *_, last = trained(asked, [("text.jsonl", asked["facts"]["digests"]["text.jsonl"], b"{}\n")], [b"a base"], gpus=0, where="10.0.0.3")
+    assert last["refused"] == (
+        "the trainer can't be started: nowhere/trainer: No such file or directory\n"
+        "  fix: name one by a path that the nodes have, or send it: `engine: {runtime_env: {working_dir: .}}`"
+    )

@@ -26,6 +26,7 @@ from ollamake.trainers.port import Event, Job, Trainer, trainer
 if TYPE_CHECKING:
     from ollamake.engines.checkpoints import Keeping, Kept
 
+ON_NODES = "name one by a path that the nodes have, or send it: `engine: {runtime_env: {working_dir: .}}`"  # a program
 EVERY = 0.3  # seconds between two reports of a training that goes on
 PIECE = 64_000_000  # bytes of a result that travel at once
 MOST_LOG = 1_000_000  # bytes of a log that travel at once
@@ -199,7 +200,7 @@ class _Training:
         for name, content in command.files.items():
             (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (job.folder / name).write_text(content, encoding="utf-8")
-        check_program_file(command)
+        check_program_file(command, ON_NODES)
         process = begun(
             command.argv,
             cwd=job.folder if command.in_job else None,
