@@ -59,7 +59,7 @@ def trained(
     training = _Training(told, files, place, gpus=gpus)
     thread = threading.Thread(target=training.do, daemon=True)
     thread.start()
-    first: Facts = {"began": where, "version": version("ollamake")}
+    first: Facts = {"began": where, "version": _version()}
     while not training.over.wait(EVERY):
         news = {**first, **training.news()}
         if news:
@@ -217,6 +217,11 @@ class _Training:
                 return process.wait()
         finally:
             ended(process)
+
+
+@cache
+def _version() -> str:
+    return version("ollamake")  # reads the package's file each time
 
 
 @cache

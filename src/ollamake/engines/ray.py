@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -141,8 +142,8 @@ class _Heard:
         if "began" in told:
             self.where = told["began"]
             self.progress.begins(f"starting on {self.where}")
-            if told["version"] != version("ollamake"):
-                say(f"   {self.job.name}: node {self.where} has ollamake {told['version']}, and this machine {version('ollamake')}")
+            if told["version"] != _version():
+                say(f"   {self.job.name}: node {self.where} has ollamake {told['version']}, and this machine {_version()}")
         for facts in told.get("events", ()):
             self.events.write(json.dumps(facts) + "\n")
             event = event_of(facts)
@@ -163,6 +164,11 @@ class _Heard:
             self.progress.begins(WAITS)
             say(f"   {self.job.name}: {where}{behind}; begun again ({told['try']} of {told['of']})")
             self.log.write(f"{told['again']}\n")
+
+
+@cache
+def _version() -> str:
+    return version("ollamake")  # reads the package's file each time
 
 
 def event_of(facts: Facts) -> Event:
