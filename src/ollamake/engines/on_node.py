@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import shutil
 import threading
 import traceback
@@ -66,6 +68,9 @@ def trained(
             yield news
             first = {}
     thread.join()
+    while training.left():
+        yield {**first, **training.news()}
+        first = {}
     try:
         yield from _with_files({**first, **training.news(), **training.result}, training.made)
     finally:
@@ -101,6 +106,7 @@ class _Training:
         self._guard = threading.Lock()
         self._left = ExitStack()
         self._log: IO[bytes] | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def do(self) -> None:
         """Train; what came of it is in `result` and `made` then."""
@@ -120,9 +126,12 @@ class _Training:
             self._events, self._notes = [], []
         return {name: value for name, value in found.items() if value}
 
-    @staticmethod
-    def _read(log: IO[bytes]) -> str:
-        return log.read(MOST_LOG).decode(errors="replace")
+    def left(self) -> bool:
+        """Is there more of the log than the next news will have?"""
+        return self._log is not None and os.fstat(self._log.fileno()).st_size - self._log.tell() > MOST_LOG
+
+    def _read(self, log: IO[bytes]) -> str:
+        return self._decoder.decode(log.read(MOST_LOG))  # what ends within a character goes on with the next
 
     def close(self) -> None:
         """Remove the training's folder."""
