@@ -99,12 +99,13 @@ class Driver:
     def _hear(self) -> None:
         while told := self._line():
             if "waits" in told:
-                say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
-            elif told["id"] in self.answers:  # else nobody waits for it any more
-                self.answers[told["id"]].put(told)
+                with contextlib.suppress(OSError):  # who reads it may be gone, and all wait for this thread
+                    say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
+            elif (waiting := self.answers.get(told["id"])) is not None:  # else nobody waits for it any more
+                waiting.put(told)
         with self._one:
             self.end = EngineError(f"the Ray cluster at {self.address} was lost", fix=f"read {LOG}; look after the cluster, then run `doit` again")
-            for waiting in self.answers.values():
+            for waiting in list(self.answers.values()):  # each leaves when it likes
                 waiting.put({"gone": True})
 
     def asked(self, task: Facts, hear: Callable[[Facts], None]) -> Facts:
