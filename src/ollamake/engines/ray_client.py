@@ -25,6 +25,7 @@ INSTALL = "pip install 'ollamake[ray]'"
 LOG = Path(".ollamake", "ray.log")
 PATIENCE = 20.0  # seconds that a driver has to cancel what it has begun
 JOIN = 90.0  # seconds that it takes at most to join a cluster
+HURRY = 2.0  # seconds that the end of a run waits for who looks for a cluster
 KNOCK = 10.0  # seconds that its address has to answer
 LAST = {
     "ended",
@@ -77,7 +78,9 @@ class Driver:
         atexit.register(self.close)
         waited = threading.Timer(JOIN, self.process.kill)
         waited.start()
+        _joining.add(self.process)
         first = self._line()
+        _joining.discard(self.process)
         waited.cancel()
         if "joined" not in first:
             self.close()
@@ -227,13 +230,17 @@ class _Drivers:
                     driver.withdraw()
 
     def close(self) -> None:
-        with self.lock:
+        for process in list(_joining):  # nobody waits for a cluster that does not answer
+            process.kill()
+        if self.lock.acquire(timeout=HURRY):
             for driver in self.known.values():
                 if isinstance(driver, Driver):
                     driver.close()
             self.known.clear()
+            self.lock.release()
 
 
+_joining: set[subprocess.Popen[str]] = set()  # drivers of which it is not known yet whether they come to a cluster
 _drivers = _Drivers()
 driver_of = _drivers.of
 withdraw = _drivers.withdraw
