@@ -141,3 +141,11 @@ def test_all_of_a_long_log_comes(asked: dict[str, Any], tmp_path: Path, monkeypa
     text = ("text.jsonl", asked["facts"]["digests"]["text.jsonl"], b"{}\n")
     reports = list(trained(asked, [text], [b"a base"], gpus=0, where="10.0.0.3"))
     assert "".join(report.get("log", "") for report in reports) == f"{'é' * 5000}\nit ends\n"
+
+
+def test_a_folder_that_another_user_has_put_there_is_refused(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    *_, last = trained(asked, [], [b"a base"], gpus=0, where="10.0.0.3")
+    assert last["refused"].startswith(f"{tmp_path}/ollamake-4711 is another user's\n  fix: remove it, or set TMPDIR")
