@@ -155,3 +155,15 @@ def test_gemma3_is_served_merged_alone(repo: Repo) -> None:
         "\npackage:legal failed:\nbase.gguf: Ollama's engine for gemma3 takes no LoRA: it would create the model, and fail to load it\n"
         "  fix: write `weights: merged` into the model's `serve:`\n"
     ) in result.out
+
+
+def test_a_base_is_read_once_as_long_as_it_stays_the_same(tiny_base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "base.gguf"
+    path.write_bytes(tiny_base.read_bytes())
+    first = read_architecture(path)
+    assert read_architecture(path) is first
+    path.write_bytes(tiny_base.read_bytes())
+    assert read_architecture(path) is not first
+    path.unlink()
+    with pytest.raises(BuildError, match="can't be read"):
+        read_architecture(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -10,12 +11,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from conftest import DODO, HERE, Repo
+from ollamake.reporter import Reporter
+from ollamake.whole import Whole
 
 DOIT = [sys.executable, "-m", "doit"]
 # Notes when it begins and ends, what it sees of the machine, and how many run beside it.
@@ -435,3 +441,28 @@ def test_a_build_that_is_ended_by_hand_at_any_moment_is_taken_up(repo: Repo, par
     assert result.code == 0, result.out + result.err
     assert not finished & set(repo.trainings[len(before) :])
     assert repo.doit().ran == []
+
+
+def test_a_run_that_was_ended_reports_though_ctrl_c_comes_again_while_threads_are_there() -> None:
+    out, idle = io.StringIO(), threading.Event()
+    reporter = Reporter(out, {})
+    reporter.initialize({}, [])
+    reporter.states["legal"], reporter.waiting["legal"] = "fresh", {"train:legal"}
+
+    def end_again() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+    ended = SimpleNamespace(reporter=reporter, dep_manager=SimpleNamespace(close=lambda: None), teardown=end_again, final_result=0)
+    thread = threading.Thread(target=idle.wait)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit):
+            reporter.end(signal.SIGINT, None)
+        Whole.finish(cast("Whole", ended))
+    finally:
+        idle.set()
+        thread.join()
+        for number, handler in reporter.handlers.items():
+            signal.signal(number, handler)
+    assert out.getvalue().startswith("1 model: 1 unfinished in ")

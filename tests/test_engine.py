@@ -66,8 +66,18 @@ def test_what_an_engine_can_not_be_is_said_at_its_line(repo: Repo, said: str, fa
         ("{resources: {GPU: 1.5}}", "engine: GPU 1.5: more than one can't be shared\n  fix: write a whole number"),
         (
             "{checkpoints: 's3://me:secret@store/kept'}",
-            "engine: checkpoints: a password does not belong into a catalog\n"
-            "  fix: remove user and password: they come from the environment of the nodes, by their library's own names",
+            "engine.checkpoints: a password has no place in it\n"
+            "  fix: leave it out: credentials come from the environment, or where its library looks for them",
+        ),
+        (
+            "{checkpoints: 's3://store/kept?sig=secret'}",
+            "engine.checkpoints: it has `?` or `#` in it, and may hold a key\n"
+            "  fix: leave what begins there out: credentials come from the environment, or where its library looks for them",
+        ),
+        ("{checkpoints: 's3:store/kept'}", "engine.checkpoints: 's3:store/kept' is neither a folder nor a url\n  fix: write s3://..."),
+        (
+            "{checkpoints: ~/kept}",
+            "engine.checkpoints: '~/kept': `~` is no folder here\n  fix: write `${HOME}/...`, with `env: [HOME]`, or the whole path",
         ),
     ],
 )

@@ -139,6 +139,19 @@ def test_the_last_line_says_what_did_not_have_to_be_trained(built: Repo) -> None
     assert re.search(r"\n2 models: 1 fresh, 1 rebuilt in [0-9.]+ s; 3 h 10 min of training reused\n$", built.doit().out)
 
 
+def test_why_and_history_tell_which_machine_has_trained(repo: Repo) -> None:
+    assert repo.doit("train").code == 0
+    path = Path("adapters/legal/receipt.json")
+    receipt = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**receipt, "outcome": {**receipt["outcome"], "where": "ray 10.0.0.3"}}), encoding="utf-8")
+    assert [step for step in repo.doit().ran if step.startswith("train:")] == []
+    told = shown(repo.doit("why", "legal").out)
+    assert "train:legal\n    last  THEN, TIME on ray 10.0.0.3: not built yet\n    next  fresh\n" in told
+    assert "\n    trained   THEN on ray 10.0.0.3\n" in told
+    assert "; trained on ray 10.0.0.3" in repo.doit("history", "legal").out
+    assert "ray" not in repo.doit("why", "sales").out.partition("values\n")[0]
+
+
 def test_why_tells_the_last_run_the_next_and_where_a_model_comes_from(built: Repo) -> None:
     path = built.records("tone")
     path.write_text(path.read_text(encoding="utf-8").replace("Gladly not 1.", "No.") + jsonl({"instruction": "a", "output": "b"}), encoding="utf-8")

@@ -169,6 +169,7 @@ def test_trainings_run_on_all_nodes_at_once_and_make_what_is_made_here(many: Rep
     assert digests(many) == here
     assert sorted(name for name, _, _ in told(many, "ended")) == sorted(MODELS)
     assert (many.path / "build/model0/events.jsonl").read_text(encoding="utf-8").count('"event"') == 2
+    assert re.search(r'"where": "ray [0-9.]+"', (many.path / "adapters/model0/receipt.json").read_text(encoding="utf-8"))
     code, out = Build(many.path, "train").ended()
     assert (code, out.count(".  train")) == (0, 0)
 

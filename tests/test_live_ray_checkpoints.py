@@ -74,7 +74,7 @@ def test_a_training_whose_node_is_lost_goes_on_on_another_from_its_checkpoint(
     assert cluster.stdout.readline() == "killed\n"
     assert doit.wait(PATIENCE) == 0, (repo.path / "out").read_text(encoding="utf-8")
     said = (repo.path / "out").read_text(encoding="utf-8")
-    assert re.search(r"\n   legal: node \S+ was lost; begun again \(1 of 3\)\n", said), said
+    assert re.search(r"\n   legal: node \S+ was lost behind step \d+; begun again \(1 of 3\)\n", said), said
     assert "\n   legal: goes on from checkpoint-4 of a training that was lost\n" in said
     assert [step for node, step in steps_at(resuming) if node != lost] == [5, 6]
     assert list(kept.iterdir()) == []  # nothing is left when the adapter is there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from ollamake.digest import digest_file
-from ollamake.engines import watch
+from ollamake.engines import on_node, watch
 from ollamake.engines.checkpoints import Kept
 from ollamake.engines.node_files import wanted
 from ollamake.engines.on_node import trained
@@ -115,3 +116,36 @@ def test_another_job_begins_anew(asked: dict[str, Any], resuming: Path, tmp_path
     events, notes, _ = train(asked, tmp_path / "node2", monkeypatch)
     assert notes == []
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_program_that_no_node_has_is_said_with_how_it_gets_there(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked["facts"]["recipe"]["command"] = ["nowhere/trainer"]
+    asked.update(trainer="command", checkpoints=None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    *_, last = trained(asked, [("text.jsonl", asked["facts"]["digests"]["text.jsonl"], b"{}\n")], [b"a base"], gpus=0, where="10.0.0.3")
+    assert last["refused"] == (
+        "the trainer can't be started: nowhere/trainer: No such file or directory\n"
+        "  fix: name one by a path that the nodes have, or send it: `engine: {runtime_env: {working_dir: .}}`"
+    )
+
+
+def test_all_of_a_long_log_comes(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_node, "MOST_LOG", 1001)  # a character has two bytes
+    asked["facts"]["recipe"]["command"] = [
+        sys.executable,
+        "-c",
+        "import sys; sys.stdout.reconfigure(encoding='utf-8'); print('é' * 5000); print('it ends')",
+    ]
+    asked.update(trainer="command", checkpoints=None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = ("text.jsonl", asked["facts"]["digests"]["text.jsonl"], b"{}\n")
+    reports = list(trained(asked, [text], [b"a base"], gpus=0, where="10.0.0.3"))
+    assert "".join(report.get("log", "") for report in reports) == f"{'é' * 5000}\nit ends\n"
+
+
+def test_a_folder_that_another_user_has_put_there_is_refused(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    *_, last = trained(asked, [], [b"a base"], gpus=0, where="10.0.0.3")
+    assert last["refused"].startswith(f"{tmp_path}/ollamake-4711 is another user's\n  fix: remove it, or set TMPDIR")

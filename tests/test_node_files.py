@@ -161,6 +161,15 @@ def test_what_was_damaged_on_the_node_is_sent_again(base: Path, tmp_path: Path) 
     assert received(cache, what, chunks(base, what)).read_bytes() == base.read_bytes()
 
 
+def test_what_was_changed_on_the_node_is_sent_again(base: Path, tmp_path: Path) -> None:
+    what, cache = wanted(base), tmp_path / "cache"
+    place = received(cache, what, chunks(base, what))
+    with place.open("r+b") as file:  # of the same size
+        file.write(b"?")
+    assert place_of(cache, what) is None
+    assert received(cache, what, chunks(base, what)).read_bytes() == base.read_bytes()
+
+
 def test_a_disk_without_room_is_said_before_anything_is_written(base: Path, tmp_path: Path) -> None:
     what = Wanted(digest="sha256:1", parts=(Part(name="", digest="sha256:1", size=10**18),))
     with pytest.raises(BuildError) as caught:

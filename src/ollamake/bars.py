@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ollamake.say import screen
 
@@ -22,29 +22,42 @@ TRAINING, ASKING, SENDING, WAITING = "training", "asking", "sending", "waiting" 
 A_SECOND = 4  # times that the bars are drawn
 
 
+class Shows(Protocol):
+    """What shows bars."""
+
+    def add(self, kind: str, text: str, *, total: float | None, facts: str) -> Bar:
+        """Show one more."""
+
+    def update(self, of: Bar, **facts: Any) -> None:
+        """Show this of a bar."""
+
+    def remove(self, ended: Bar, *, stays: bool) -> None:
+        """Show one less; its last state `stays` on the screen."""
+
+
 @dataclass(slots=True, eq=False)
 class Bar:
     """A line of the display."""
 
+    of: Shows
     kind: str
-    task: TaskID
+    task: int  # of rich, or of a relay
     begun: bool = False  # one that waits gives way to those that have something to show
 
     def update(self, **facts: Any) -> None:
         """Show this from now on: `total`, `completed`, `facts`; as rich's own."""
         self.begun = True
-        _bars().kinds[self.kind].update(self.task, **facts)
+        self.of.update(self, **facts)
 
     def advance(self, count: int) -> None:
         """So many more are done."""
-        self.begun = True
-        _bars().kinds[self.kind].advance(self.task, count)
+        self.update(advance=count)
 
 
 @contextmanager
 def bar(kind: str, text: str, *, total: float | None, stays: bool = True, facts: str = "") -> Iterator[Bar]:
     """A bar of its own, while the block lasts; then its last state `stays` on the screen as a line, above those that are left."""
-    bars = _bars()
+    bars = shared()
     added = bars.add(kind, text, total=total, facts=facts)
     try:
         yield added
@@ -70,7 +83,7 @@ class Bars:
         from rich.live import Live
 
         with screen.lock:
-            added = Bar(kind, self.kinds[kind].add_task(text, total=total, facts=facts))
+            added = Bar(self, kind, self.kinds[kind].add_task(text, total=total, facts=facts))
             self.shown = (*self.shown, added)
             if self.live is None:
                 # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
@@ -81,6 +94,10 @@ class Bars:
                 screen.above = self.write
         return added
 
+    def update(self, of: Bar, **facts: Any) -> None:
+        """Show this of a bar."""
+        self.kinds[of.kind].update(_of_rich(of), **facts)
+
     def remove(self, ended: Bar, *, stays: bool) -> None:
         """Show one less."""
         with screen.lock:
@@ -88,7 +105,7 @@ class Bars:
                 self.live.refresh()  # as it was in the end
             last = self._table([ended])
             self.shown = tuple(one for one in self.shown if one is not ended)
-            self.kinds[ended.kind].remove_task(ended.task)
+            self.kinds[ended.kind].remove_task(_of_rich(ended))
             if stays:
                 self.console.print(last)
             if not self.shown:
@@ -148,10 +165,20 @@ def _kinds(console: Console) -> dict[str, Progress]:
     return {kind: Progress(*parts, console=console, auto_refresh=False) for kind, parts in columns.items()}
 
 
-_shared: list[Bars] = []  # none, or the one of this process
+def _of_rich(bar: Bar) -> TaskID:
+    return cast("TaskID", bar.task)
 
 
-def _bars() -> Bars:
+_shared: list[Shows] = []  # none, or what shows the bars of this process
+
+
+def use(shows: Shows) -> None:
+    """Have the bars of this process shown by this."""
+    _shared[:] = [shows]
+
+
+def shared() -> Shows:
+    """What shows the bars of this process."""
     with screen.lock:
         if not _shared:
             _shared.append(Bars())

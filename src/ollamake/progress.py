@@ -78,6 +78,12 @@ class TrainingProgress:
         """Show what the training tells."""
         self._shows.show(event)
 
+    def begins(self, text: str, *, is_begun: bool = True) -> None:
+        """Show how far it is before it tells anything, where there is a bar."""
+        if isinstance(self._shows, _LiveBar):
+            self._shows.bar.update(facts=text)
+            self._shows.bar.begun = is_begun
+
 
 class AskingProgress:
     """Shows on standard output how many of a model's questions are answered."""

@@ -60,6 +60,11 @@ class Reporter(ConsoleReporter):
         self.ended = True
         sys.exit(128 + number)
 
+    def end_no_more(self) -> None:
+        """The run ends: who presses Ctrl-C again waits for its report. Signals that are held back would not do: they come by other threads."""
+        for number in self.handlers:
+            signal.signal(number, lambda *_: None)
+
     def execute_task(self, task: Any) -> None:
         """A step runs; it says so itself, with its reasons."""
         if step_of(task) is None:
@@ -87,8 +92,8 @@ class Reporter(ConsoleReporter):
 
     def complete_run(self) -> None:
         """The end of the run."""
-        for number, handler in self.handlers.items():  # who is ended presses Ctrl-C again while all is done
-            signal.signal(number, (lambda *_: None) if self.ended else handler)
+        for number, handler in () if self.ended else self.handlers.items():
+            signal.signal(number, handler)
         digest_cache().save()
         self.tell_failures()
         for line in self.edited:

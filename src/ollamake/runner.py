@@ -18,6 +18,7 @@ from doit.task import DelayedLoaded
 
 from ollamake.engines.this_machine import most_at_once
 from ollamake.processes import end_with_child, end_with_parent, held_back
+from ollamake.relay import Relayed, relay
 from ollamake.reporter import ENDING
 from ollamake.talks import CLUSTER, HERE, Talks, lane_of, taken_by, training_of
 from ollamake.whole import HOLD_ON, OneByOne, Whole, end_servers
@@ -38,6 +39,7 @@ class _SideBySide(Whole):
         self.completed: deque[Any] = deque()  # doit's nodes of trainings on a cluster, of which its dispatcher is not told yet
         self.result_q = self.Queue()
         self.elsewhere = Talks(self.execute_task, lambda name: self.result_q.put({"elsewhere": name}))
+        self.relayed = Relayed()
         self.may_begin = False  # processes are not copied while threads run
 
     def run_tasks(self, task_dispatcher: Any) -> None:
@@ -66,6 +68,9 @@ class _SideBySide(Whole):
         """Take what a process or a thread has told. Returns whether something has ended, so that the next steps may begin."""
         if "exit" in result:
             raise result["exit"](result["exception"])
+        if "relayed" in result:
+            self.relayed.take(result["relayed"])
+            return False
         if "elsewhere" in result:
             node = self.taken(*self.elsewhere.next())
             self.completed.extend([] if node is None else [node])
@@ -196,6 +201,7 @@ class InProcesses(_SideBySide, MRunner):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         threading.Thread(target=end_with_parent, daemon=True).start()
+        relay(lambda told: result_q.put({"relayed": told}))
         try:
             super().execute_task_subprocess(job_q, result_q, reporter_class)
         finally:

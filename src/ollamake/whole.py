@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import nullcontext
 from typing import Any
 
 from doit.exceptions import InvalidDodoFile, UnmetDependency
@@ -48,18 +47,18 @@ class Whole(Runner):
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""
-        # Who ends a run presses Ctrl-C twice: the second one comes when all of this is done.
-        with held_back() if getattr(self.reporter, "ended", False) else nullcontext():
-            try:
-                with held_back():
-                    self.dep_manager.close()
-            except InvalidDodoFile as error:
-                self.reporter.runtime_error(str(error).strip())
-                self.final_result = 2
-            self.teardown()
-            end_servers()
-            engines.close()
-            self.reporter.complete_run()
+        if getattr(self.reporter, "ended", False):
+            self.reporter.end_no_more()
+        try:
+            with held_back():
+                self.dep_manager.close()
+        except InvalidDodoFile as error:
+            self.reporter.runtime_error(str(error).strip())
+            self.final_result = 2
+        self.teardown()
+        end_servers()
+        engines.close()
+        self.reporter.complete_run()
         return int(self.final_result)
 
 

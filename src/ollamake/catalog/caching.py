@@ -24,19 +24,24 @@ def cache_of(
     url = said.get("url")
     if url is None:  # the schema says so
         return None
-    for text, fix in _wrong_with(url):
+    for text, fix in wrong_with_url(url):
         fault(("cache", "url"), f"cache.url: {text}", fix)
     packed = None if "packed" not in said else size_of(said["packed"])
     if "packed" in said and packed is None:
         fault(("cache", "packed"), f"cache.packed: {said['packed']!r} is not a size", "write it as 500MB, 20GB or 1.5TB")
     return Cache(
-        url=url if is_remote(url) or _DRIVE.match(url) else below(url),
+        url=placed(url, below),
         read=said.get("read", True),
         write=said.get("write", True),
         timeout=float(said.get("timeout", 10)),
         packed=packed,
         mark=mark(("cache", "url")),
     )
+
+
+def placed(url: str, below: Callable[[str], str]) -> str:
+    """The url; of a folder, its path as `below` makes it. What can't be taken stays as it is written."""
+    return url if is_remote(url) or _DRIVE.match(url) or wrong_with_url(url) else below(url)
 
 
 def is_remote(url: str) -> bool:
@@ -50,7 +55,7 @@ def size_of(text: str) -> int | None:
     return None if found is None or not float(found[1]) else int(float(found[1]) * UNITS[found[2]])
 
 
-def _wrong_with(url: str) -> list[tuple[str, str]]:
+def wrong_with_url(url: str) -> list[tuple[str, str]]:
     """What can't be taken, without a word of what may be a secret."""
     if url.startswith("~"):
         return [(f"{written(url)!r}: `~` is no folder here", "write `${HOME}/...`, with `env: [HOME]`, or the whole path")]

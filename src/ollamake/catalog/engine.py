@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ollamake.catalog.caching import wrong_with_url
 from ollamake.catalog.layers import Layers
 from ollamake.catalog.places import Engine
 from ollamake.catalog.values import Catalog
 
 RESOURCES = ("CPU", "GPU", "memory")  # that Ray knows by itself
-_CREDENTIALS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
 
 
 def engine_of(layers: Layers) -> Engine:
@@ -34,9 +33,8 @@ def wrong_with_engine(engine: Engine) -> Iterator[tuple[str, str, str]]:
             yield f"engine.resources.{name}", f"engine: no node has a resource {name!r}: Ray's names differ by their case", f"write {known!r}"
         elif name == "GPU" and amount > 1 and amount != int(amount):
             yield f"engine.resources.{name}", f"engine: GPU {amount:g}: more than one can't be shared", "write a whole number"
-    if engine.checkpoints is not None and _CREDENTIALS.match(engine.checkpoints):
-        text = "engine: checkpoints: a password does not belong into a catalog"
-        yield "engine.checkpoints", text, "remove user and password: they come from the environment of the nodes, by their library's own names"
+    for text, fix in () if engine.checkpoints is None else wrong_with_url(engine.checkpoints):
+        yield "engine.checkpoints", f"engine.checkpoints: {text}", fix
 
 
 def with_engine(catalog: Catalog, kind: str | None) -> Catalog:

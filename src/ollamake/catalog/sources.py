@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ollamake.catalog.advice import Advice
+from ollamake.catalog.caching import placed
 from ollamake.catalog.environment import Environment, listed
 from ollamake.catalog.expanded import folder_of, joined, normal, written
 from ollamake.catalog.files import Files
@@ -68,8 +69,8 @@ class Source:
         """What this file says of an engine, its paths as seen from the working directory."""
         environment = said.get("runtime_env", {})
         found = dict(said)
-        if "checkpoints" in said and "://" not in said["checkpoints"]:
-            found["checkpoints"] = self.below(said["checkpoints"])
+        if "checkpoints" in said:
+            found["checkpoints"] = placed(said["checkpoints"], self.below)
         if "://" not in environment.get("working_dir", "://"):
             found["runtime_env"] = {**environment, "working_dir": self.below(environment["working_dir"])}
         return found

@@ -81,6 +81,7 @@ def _row(version: Mapping[str, Any]) -> tuple[str, ...]:
         version["tests"],
         data,
         "adapter from the cache" if "cache" in provenance else "",
+        f"trained on {provenance['where']}" if "where" in provenance else "",
         f"commit {version['commit'][:8]}{'+' if version['commit'].endswith('+') else ''}" if version["commit"] else "",
     ]
     where = "?" if tags is None else ", ".join(tags) or "gone"

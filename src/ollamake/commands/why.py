@@ -69,7 +69,7 @@ def _last(receipt: Receipt | None) -> dict[str, Any] | None:
     if receipt is None:
         return None
     facts = {"finished": receipt.finished, "seconds": receipt.seconds, "commit": receipt.commit, "reasons": receipt.reasons}
-    facts.update({"cache": receipt.outcome["cache"]} if "cache" in receipt.outcome else {})
+    facts.update({name: receipt.outcome[name] for name in ("cache", "where") if name in receipt.outcome})
     return facts if receipt.record.accepted is None else {**facts, "accepted": receipt.record.accepted}
 
 
@@ -150,7 +150,8 @@ def _said_last(last: Mapping[str, Any] | None) -> str:
     if "accepted" in last:
         return f"{_day(last['finished'])}: {'' if last['accepted'].startswith(ROLLED_BACK) else 'accepted: '}{last['accepted']}"
     taken = f", by others; taken from the cache {_day(last['cache']['taken'])}" if "cache" in last else ""
-    return f"{_day(last['finished'])}, {duration(last['seconds'])}{taken}: {'; '.join(last['reasons']) or 'asked for'}"
+    where = f" on {last['where']}" if "where" in last else ""
+    return f"{_day(last['finished'])}, {duration(last['seconds'])}{where}{taken}: {'; '.join(last['reasons']) or 'asked for'}"
 
 
 def _said_next(following: Mapping[str, Any] | None) -> str:
@@ -183,7 +184,8 @@ def _provenance(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _trained(facts: Mapping[str, Any]) -> str:
     if "finished" not in facts:
         return "elsewhere: the adapter has no receipt" if "base" in facts else ""
-    return f"{_day(facts['finished'])}{', by others: from the cache' if 'cache' in facts else ''}"
+    where = f" on {facts['where']}" if "where" in facts else ""
+    return f"{_day(facts['finished'])}{where}{', by others: from the cache' if 'cache' in facts else ''}"
 
 
 def _value(value: Any) -> str:

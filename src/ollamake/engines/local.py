@@ -25,6 +25,7 @@ from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
 
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
+BY_PATH = "mend train.command in the catalog; paths are relative to the folder of dodo.py"
 LAUNCHED = 25.0  # seconds that a program has to end which runs elsewhere; fewer than jobs.ORPHAN, which the next build waits
 
 
@@ -154,13 +155,12 @@ def _started(
     )
 
 
-def check_program_file(command: Command) -> None:
-    """Raise BuildError where the program is not there, or may not be run."""
+def check_program_file(command: Command, fix: str = BY_PATH) -> None:
+    """Raise BuildError where the program is not there, or may not be run; `fix`: what to do with one that the catalog names."""
     program = command.argv[0]
     if shutil.which(program) is None:
         msg = f"the trainer can't be started: {program}: {'Permission denied' if os.path.exists(program) else 'No such file or directory'}"
-        fix = "mend train.env in the catalog" if command.in_job else "mend train.command in the catalog; paths are relative to the folder of dodo.py"
-        raise BuildError(msg, fix=fix)
+        raise BuildError(msg, fix="mend train.env in the catalog" if command.in_job else fix)
 
 
 def modules() -> dict[str, str]:

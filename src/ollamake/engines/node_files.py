@@ -19,6 +19,7 @@ from ollamake.locks import try_lock, wait_for_lock
 
 CHUNK = 64 << 20  # bytes that are sent at once
 SLACK = 100_000_000  # bytes that stay free for others on a node's disk
+VERIFIED = 1_000_000_000  # when files were written, as they say: a time at which nobody writes into one
 ONE_FILE = "base.gguf"  # how a thing that is one file is called on the node
 
 
@@ -100,12 +101,13 @@ def chunks(path: Path, what: Wanted) -> Iterator[bytes]:
 
 
 def place_of(cache: Path, what: Wanted) -> Path | None:
-    """Where a node has it, whole; None where it has to be sent. It was verified when it came: here its files are there, of their sizes."""
+    """Where a node has it, whole; None where it has to be sent. It was verified when it came: its files are there, of their sizes, and not written since."""
     folder = _folder(cache, what)
     try:
-        if any((folder / _name(part)).stat().st_size != part.size for part in what.parts):
-            return None
+        found = [(folder / _name(part)).stat() for part in what.parts]
     except OSError:
+        return None
+    if any((facts.st_size, int(facts.st_mtime)) != (part.size, VERIFIED) for facts, part in zip(found, what.parts, strict=True)):
         return None
     return folder / ONE_FILE if _is_one_file(what) else folder
 
@@ -155,6 +157,7 @@ def _receive(folder: Path, what: Wanted, pieces: Iterable[bytes]) -> None:
             if left or f"sha256:{digest.hexdigest()}" != part.digest:
                 msg = f"{part.name or what.digest} came to this node damaged"
                 raise BuildError(msg, fix="run `doit` again; if it comes again, look at the network and the memory of this node")
+            os.utime(path, (VERIFIED, VERIFIED))
         for inside in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
             sync_folder(inside)
         partial.chmod(0o755)  # what mkdtemp makes is for its user alone

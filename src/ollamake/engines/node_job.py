@@ -24,7 +24,12 @@ from ollamake.trainers.port import FLOAT_GGUF, HF, Job
 
 def new_folder(name: str) -> tuple[Path, IO[str]]:
     """A folder for a training, and its lock, which its program inherits. Folders of trainings that are gone are removed."""
-    place = Path(tempfile.gettempdir(), f"ollamake-{os.getuid() if hasattr(os, 'getuid') else 0}")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    place = Path(tempfile.gettempdir(), f"ollamake-{user}")
+    place.mkdir(exist_ok=True, mode=0o700)
+    if place.lstat().st_uid != user:  # who owns it could put other texts and programs there
+        msg = f"{place} is another user's"
+        raise BuildError(msg, fix="remove it, or set TMPDIR on the node to a folder of your own")
     (place / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in place.glob("*/job-*/lock"):
         with contextlib.suppress(OSError), left.open("r+", encoding="utf-8") as lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import shutil
 import threading
 import traceback
@@ -26,6 +28,7 @@ from ollamake.trainers.port import Event, Job, Trainer, trainer
 if TYPE_CHECKING:
     from ollamake.engines.checkpoints import Keeping, Kept
 
+ON_NODES = "name one by a path that the nodes have, or send it: `engine: {runtime_env: {working_dir: .}}`"  # a program
 EVERY = 0.3  # seconds between two reports of a training that goes on
 PIECE = 64_000_000  # bytes of a result that travel at once
 MOST_LOG = 1_000_000  # bytes of a log that travel at once
@@ -58,13 +61,16 @@ def trained(
     training = _Training(told, files, place, gpus=gpus)
     thread = threading.Thread(target=training.do, daemon=True)
     thread.start()
-    first: Facts = {"began": where, "version": version("ollamake")}
+    first: Facts = {"began": where, "version": _version()}
     while not training.over.wait(EVERY):
         news = {**first, **training.news()}
         if news:
             yield news
             first = {}
     thread.join()
+    while training.left():
+        yield {**first, **training.news()}
+        first = {}
     try:
         yield from _with_files({**first, **training.news(), **training.result}, training.made)
     finally:
@@ -100,6 +106,7 @@ class _Training:
         self._guard = threading.Lock()
         self._left = ExitStack()
         self._log: IO[bytes] | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def do(self) -> None:
         """Train; what came of it is in `result` and `made` then."""
@@ -119,9 +126,12 @@ class _Training:
             self._events, self._notes = [], []
         return {name: value for name, value in found.items() if value}
 
-    @staticmethod
-    def _read(log: IO[bytes]) -> str:
-        return log.read(MOST_LOG).decode(errors="replace")
+    def left(self) -> bool:
+        """Is there more of the log than the next news will have?"""
+        return self._log is not None and os.fstat(self._log.fileno()).st_size - self._log.tell() > MOST_LOG
+
+    def _read(self, log: IO[bytes]) -> str:
+        return self._decoder.decode(log.read(MOST_LOG))  # what ends within a character goes on with the next
 
     def close(self) -> None:
         """Remove the training's folder."""
@@ -199,7 +209,7 @@ class _Training:
         for name, content in command.files.items():
             (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (job.folder / name).write_text(content, encoding="utf-8")
-        check_program_file(command)
+        check_program_file(command, ON_NODES)
         process = begun(
             command.argv,
             cwd=job.folder if command.in_job else None,
@@ -216,6 +226,11 @@ class _Training:
                 return process.wait()
         finally:
             ended(process)
+
+
+@cache
+def _version() -> str:
+    return version("ollamake")  # reads the package's file each time
 
 
 @cache

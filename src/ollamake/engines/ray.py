@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,9 @@ from ollamake.errors import BuildError, EngineError, WithdrawnError
 from ollamake.progress import TrainingProgress
 from ollamake.say import say
 from ollamake.trainers.port import ADAPTER, HF, Event, Job, Trainer
+
+WAITS = "waiting for a node"
+WORTH_TELLING = 1_000_000  # bytes of a base
 
 Facts = dict[str, Any]
 
@@ -61,6 +65,7 @@ class _There:
         how = "a" if job.checkpoint is not None else "w"
         before = seconds_in(events) if job.checkpoint is not None else 0.0
         with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
+            progress.begins(WAITS, is_begun=False)
             heard = _Heard(job, said, told, progress)
             task = self._task(program, job, url)
             self._kept = None if url is None else (url, task["told"]["key"])
@@ -136,8 +141,9 @@ class _Heard:
         """Take a report."""
         if "began" in told:
             self.where = told["began"]
-            if told["version"] != version("ollamake"):
-                say(f"   {self.job.name}: node {self.where} has ollamake {told['version']}, and this machine {version('ollamake')}")
+            self.progress.begins(f"starting on {self.where}")
+            if told["version"] != _version():
+                say(f"   {self.job.name}: node {self.where} has ollamake {told['version']}, and this machine {_version()}")
         for facts in told.get("events", ()):
             self.events.write(json.dumps(facts) + "\n")
             event = event_of(facts)
@@ -149,12 +155,20 @@ class _Heard:
             self.log.flush()
         for note in told.get("notes", ()):
             say(f"   {self.job.name}: {note}")
-        if "sends" in told:
+        if told.get("sends", 0) >= WORTH_TELLING:
             say(f"   {self.job.name}: the base is sent to the cluster, {told['sends'] / 1e6:.0f} MB")
         if "again" in told:
             where = f"node {self.where} was lost" if self.where else "its node was lost"
-            say(f"   {self.job.name}: {where}; begun again ({told['try']} of {told['of']})")
+            behind = f" behind step {self.step}" if self.step else ""
+            self.where, self.step = "", 0
+            self.progress.begins(WAITS)
+            say(f"   {self.job.name}: {where}{behind}; begun again ({told['try']} of {told['of']})")
             self.log.write(f"{told['again']}\n")
+
+
+@cache
+def _version() -> str:
+    return version("ollamake")  # reads the package's file each time
 
 
 def event_of(facts: Facts) -> Event:
@@ -164,7 +178,8 @@ def event_of(facts: Facts) -> Event:
 
 def _ended(answer: Facts, job: Job, heard: _Heard, before: float) -> Ended:
     """What came of the training. Raises BuildError where it did not end by itself."""
-    where = f"node {heard.where or answer.get('where') or '?'}"
+    address = heard.where or answer.get("where")
+    where = f"node {address}" if address else "its node"
     if "refused" in answer:
         msg = f"on {where}: {answer['refused']}"
         raise BuildError(msg)
@@ -188,4 +203,4 @@ def _ended(answer: Facts, job: Job, heard: _Heard, before: float) -> Ended:
     ended, lacks = answer["ended"], answer.get("lacks")
     failure = None if ended["failure"] is None else event_of(ended["failure"])
     found = BuildError(lacks) if lacks is not None else job.out if len(answer["files"]) != 1 else job.out / answer["files"][0]
-    return Ended(code=ended["code"], steps=ended["steps"], failure=failure, seconds_before=before, found=found)
+    return Ended(code=ended["code"], steps=ended["steps"], failure=failure, seconds_before=before, where=f"{RAY} {address}", found=found)

@@ -25,6 +25,7 @@ INSTALL = "pip install 'ollamake[ray]'"
 LOG = Path(".ollamake", "ray.log")
 PATIENCE = 20.0  # seconds that a driver has to cancel what it has begun
 JOIN = 90.0  # seconds that it takes at most to join a cluster
+HURRY = 2.0  # seconds that the end of a run waits for who looks for a cluster
 KNOCK = 10.0  # seconds that its address has to answer
 LAST = {
     "ended",
@@ -77,7 +78,9 @@ class Driver:
         atexit.register(self.close)
         waited = threading.Timer(JOIN, self.process.kill)
         waited.start()
+        _joining.add(self.process)
         first = self._line()
+        _joining.discard(self.process)
         waited.cancel()
         if "joined" not in first:
             self.close()
@@ -99,12 +102,13 @@ class Driver:
     def _hear(self) -> None:
         while told := self._line():
             if "waits" in told:
-                say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
-            elif told["id"] in self.answers:  # else nobody waits for it any more
-                self.answers[told["id"]].put(told)
+                with contextlib.suppress(OSError):  # who reads it may be gone, and all wait for this thread
+                    say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
+            elif (waiting := self.answers.get(told["id"])) is not None:  # else nobody waits for it any more
+                waiting.put(told)
         with self._one:
             self.end = EngineError(f"the Ray cluster at {self.address} was lost", fix=f"read {LOG}; look after the cluster, then run `doit` again")
-            for waiting in self.answers.values():
+            for waiting in list(self.answers.values()):  # each leaves when it likes
                 waiting.put({"gone": True})
 
     def asked(self, task: Facts, hear: Callable[[Facts], None]) -> Facts:
@@ -226,13 +230,17 @@ class _Drivers:
                     driver.withdraw()
 
     def close(self) -> None:
-        with self.lock:
+        for process in list(_joining):  # nobody waits for a cluster that does not answer
+            process.kill()
+        if self.lock.acquire(timeout=HURRY):
             for driver in self.known.values():
                 if isinstance(driver, Driver):
                     driver.close()
             self.known.clear()
+            self.lock.release()
 
 
+_joining: set[subprocess.Popen[str]] = set()  # drivers of which it is not known yet whether they come to a cluster
 _drivers = _Drivers()
 driver_of = _drivers.of
 withdraw = _drivers.withdraw

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -206,9 +208,18 @@ def _place(out: Path, name: str) -> Path:
     return out / name
 
 
+def _end_with_parent(has_joined: threading.Event) -> None:
+    """End with who started this process while it tries to join a cluster, which may take minutes; from then on its input says so."""
+    parent = os.getppid()
+    while not has_joined.wait(0.5):
+        if os.getppid() != parent:
+            os._exit(1)
+
+
 def main(address: str, runtime_env: Facts) -> None:
     """Join the cluster, say so, and do what is asked."""
-    lines = Lines()
+    lines, has_joined = Lines(), threading.Event()
+    threading.Thread(target=_end_with_parent, args=(has_joined,), daemon=True).start()
     try:
         # Of the whole job, not of each task: a folder of this machine is sent for a job alone.
         ray.init(address=address, runtime_env=runtime_env or None, log_to_driver=False, logging_level="ERROR")
@@ -216,6 +227,7 @@ def main(address: str, runtime_env: Facts) -> None:
         is_environment = runtime_env and isinstance(error, (ValueError, TypeError, RuntimeEnvSetupError))
         lines.tell({"environment" if is_environment else "refused": f"{type(error).__name__}: {first_line(error)}"})
         return
+    has_joined.set()
     lines.tell({"joined": ray.get_runtime_context().gcs_address})
     try:
         asyncio.run(Driver(lines.tell).serve(lines.asked()))

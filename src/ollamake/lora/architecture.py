@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,7 +123,16 @@ def _swapped(rows: NDArray[Number], heads: int, first: int, second: int) -> NDAr
 
 
 def read_architecture(path: Path) -> Architecture:
-    """The architecture of the base in this GGUF file. Raises BuildError."""
+    """The architecture of the base in this GGUF file, which is read once as long as it stays the same. Raises BuildError."""
+    try:
+        now = path.stat()
+    except OSError:  # reading it says so
+        return architecture_of(read_head(path), path)
+    return _read(path, now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, *_: int) -> Architecture:
     return architecture_of(read_head(path), path)
 
 

@@ -70,7 +70,7 @@ def _provenance(trained: Path) -> dict[str, Any]:
     receipt = read_receipt(trained / RECEIPT)
     if receipt is None:
         return {}
-    facts: dict[str, Any] = {key: receipt.outcome[key] for key in ("trainer", "recipe", "data", "start", "cache") if key in receipt.outcome}
+    facts: dict[str, Any] = {key: receipt.outcome[key] for key in ("trainer", "recipe", "data", "start", "cache", "where") if key in receipt.outcome}
     accepted = {} if receipt.record.accepted is None else {"accepted": receipt.record.accepted}
     return {
         **facts,

@@ -31,6 +31,7 @@ from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, write_receipt
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.port import ADAPTER, GGUF, Job, Trainer, trainer
 
+WHERE = "where"  # in the outcome of a training that was done on another machine: engine and address. Decides nothing
 LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 
 
@@ -88,6 +89,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
                 "steps": ended.steps,
                 "start": start.facts(),
                 "data": data_of(step),
+                **({WHERE: ended.where} if ended.where else {}),
             }
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
