@@ -111,6 +111,7 @@ def test_a_trainer_that_fails_is_shown_with_the_end_of_its_log(repo: Repo) -> No
         "    loading\n    CUDA out of memory\n"
         "  fix: read build/legal/train.log; then run `doit` again\n"
     )
+    assert "\nfailed: train:legal: models.yaml:10: model 'legal': trainer 'command' ended with exit code 1; see build/legal/train.log\n" in out
 
 
 def test_a_trainer_that_is_killed(repo: Repo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -115,7 +116,7 @@ class Reporter(ConsoleReporter):
                 skipped.extend([task.name] if task.actions else [])  # the others stand for several
             else:
                 said = str(fail.get_msg()).strip()
-                failed.append(f"failed: {task.name}: {said.partition(chr(10))[0]}\n")
+                failed.append(f"failed: {task.name}: {_first_line(said)}\n")
                 self.write(f"\n{task.name} failed:\n{said}\n")
         if skipped:
             more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
@@ -157,6 +158,11 @@ class Reporter(ConsoleReporter):
 def step_of(task: Any) -> Any:
     """The step behind a doit task, or None where it is not one of ours."""
     return (task.meta or {}).get("ollamake")
+
+
+def _first_line(said: str) -> str:
+    """What a failure says, without the lines of a log that it quotes."""
+    return re.sub(r"; (\S+) ends:$", r"; see \1", said.partition("\n")[0])
 
 
 def seconds_of_training(step: Any) -> float:
