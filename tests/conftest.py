@@ -57,13 +57,21 @@ models:
 """
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is plainly broken shows in seconds. In several processes, live ones are all for one of them: they train, with all cores."""
+    """Fast tests first: what is plainly broken shows in seconds."""
     items.sort(key=lambda item: (item.get_closest_marker("live") is not None, item.get_closest_marker("thorough") is not None))
-    for item in items:
-        if item.get_closest_marker("live"):
-            item.add_marker(pytest.mark.xdist_group("live"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In several processes, live tests are all for one of them: they train, with all cores. Its own groups do not reach xdist with this pytest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LiveInOne(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "live" if "/test_live_" in nodeid else nodeid
+
+    return LiveInOne(config, log)
 
 
 @pytest.fixture(autouse=True)
