@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -143,6 +144,19 @@ def is_there(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def programs_on(node: int) -> set[int]:
+    """The processes of the embedded trainer's program on this node."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (
+                b"ollamake.trainers.peft" in (folder / "cmdline").read_bytes()
+                and f"OLLAMAKE_NODE={node}\0".encode() in (folder / "environ").read_bytes()
+            ):
+                found.add(int(folder.name))
+    return found
 
 
 def digests(repo: Repo) -> dict[str, str]:
@@ -349,7 +363,9 @@ def test_twelve_trainings_of_the_embedded_trainer_are_whole_though_a_node_is_los
     on(many, own_nodes.address)
     build = Build(many.path, "train")
     until(lambda: len(list(many.path.glob("adapters/*/adapter_model.safetensors"))) >= 1)
-    own_nodes.kill(2)
+    before = programs_on(2)
+    until(lambda: programs_on(2) - before)
+    own_nodes.kill(2)  # in the middle of a training: what has ended there and is on its way to doit would be trained twice
     assert build.process.wait(600) == 0, build.out
     assert {name: digest_file(many.path / f"adapters/{name}/adapter_model.safetensors") for name in TWELVE} == here
     assert {name: digest_file(many.path / f"adapters/{name}/adapter_config.json") for name in TWELVE} == configs
