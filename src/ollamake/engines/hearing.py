@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from ollamake.trainers.port import Event, Trainer
+from ollamake.trainers.port import Command, Event, Trainer
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
 LOOK = 0.2  # seconds between two looks at a file that is followed
 
 
@@ -41,10 +43,26 @@ class Hearing:
             self.steps = max(self.steps, event.step)
             self.tell(event)
 
+    def until_end(self, process: subprocess.Popen[str], command: Command, folder: Path) -> int:
+        """Take all that the program of a job says, on its standard output and in the file that it follows. Returns its exit code."""
+        assert process.stdout is not None  # it is a pipe
+        read = process.stdout.readline
+        with followed(folder / command.follows if command.follows else None, self.hear):
+            for line in iter(lambda: read(LONGEST), ""):
+                self.hear(line)
+            return process.wait()
+
     @property
     def failure(self) -> Event | None:
         """What the program says is to be mended, if that was its last word."""
         return self.last if self.last is not None and self.last.kind == "failed" else None
+
+
+def write_files(command: Command, folder: Path) -> None:
+    """Write what a program reads into the folder of its job."""
+    for name, content in command.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 def facts_of(event: Event) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ollamake.engines.hearing import TIME, Hearing, facts_of, followed
+from ollamake.engines.hearing import TIME, Hearing, facts_of, write_files
 from ollamake.engines.overheard import Overheard
 from ollamake.engines.port import Ended
 from ollamake.engines.this_machine import Slots, training_slots
@@ -24,7 +24,6 @@ from ollamake.progress import TrainingProgress
 from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
 
-LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
 BY_PATH = "mend train.command in the catalog; paths are relative to the folder of dodo.py"
 LAUNCHED = 25.0  # seconds that a program has to end which runs elsewhere; fewer than jobs.ORPHAN, which the next build waits
 
@@ -64,9 +63,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
     `launch`: words before the program, which run it elsewhere. What these say themselves is shown until the program tells something.
     """
     command = program.plan(job)
-    for name, content in command.files.items():
-        (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (job.folder / name).write_text(content, encoding="utf-8")
+    write_files(command, job.folder)
     how = "a" if job.checkpoint is not None else "w"
     before = seconds_in(events) if job.checkpoint is not None else 0.0
     with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
@@ -84,13 +81,8 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
             overheard.shown(),
             _started(command, job.folder, said, (*slots.files, held), slots, launch=launch) as process,
         ):
-            assert process.stdout is not None  # it is a pipe
-            read = process.stdout.readline
             try:
-                with followed(job.folder / command.follows if command.follows else None, hearing.hear):
-                    for line in iter(lambda: read(LONGEST), ""):
-                        hearing.hear(line)
-                    code = process.wait()
+                code = hearing.until_end(process, command, job.folder)
             finally:
                 _end(process, LAUNCHED if launch else guard.PATIENCE)
     return Ended(code=code, steps=hearing.steps, failure=hearing.failure, seconds_before=before)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ollamake.digest import digest_bytes, digest_file
-from ollamake.engines.hearing import Hearing, facts_of, followed
-from ollamake.engines.local import LONGEST, check_program_file, modules
+from ollamake.engines.hearing import Hearing, facts_of, write_files
+from ollamake.engines.local import check_program_file, modules
 from ollamake.engines.node_files import Wanted, place_of, received
 from ollamake.engines.node_job import environment, job_in, named, new_folder, written
 from ollamake.engines.watch import begun, ended
@@ -206,9 +206,7 @@ class _Training:
     def _run(self, program: Trainer, job: Job, hearing: Hearing, log: IO[str], lock: int) -> int:
         """Run its program until it ends; with this worker, at the latest. Returns its exit code."""
         command = program.plan(job)
-        for name, content in command.files.items():
-            (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (job.folder / name).write_text(content, encoding="utf-8")
+        write_files(command, job.folder)
         check_program_file(command, ON_NODES)
         process = begun(
             command.argv,
@@ -217,13 +215,8 @@ class _Training:
             log=log,
             inherited=(lock,),
         )
-        assert process.stdout is not None  # it is a pipe
-        read = process.stdout.readline
         try:
-            with followed(job.folder / command.follows if command.follows else None, hearing.hear):
-                for line in iter(lambda: read(LONGEST), ""):
-                    hearing.hear(line)
-                return process.wait()
+            return hearing.until_end(process, command, job.folder)
         finally:
             ended(process)
 
