@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "graph": "catalog records",
     "freshness": "errors digest",
     "plan": "freshness graph",
+    "report": "",
     "lora": "errors digest",
     # edge
     "durable": "",
