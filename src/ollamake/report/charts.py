@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 from ollamake.report.facts import CatalogFacts, Curve, Growth, Lengths, ModelFacts
-from ollamake.report.texts import at, clean, counted, number, short, size
+from ollamake.report.texts import at, clean, counted, number, places, score, short, size
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -51,6 +51,19 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A curve in numbers, for those who don't see the plot."""
+
+    label: str
+    steps: str
+    first: str
+    last: str
+    least: str
+    held_out: str
+    rows: tuple[tuple[str, str, str], ...]  # step, loss, learning rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rise:
     """A dataset's growth as a line; `points` are of an SVG of 100 by 100."""
 
@@ -87,10 +100,33 @@ def plots(facts: ModelFacts) -> Markup | None:
     return _json([_curve(curve) for curve in told]) if told else None
 
 
+def _label(curve: Curve) -> str:
+    return "now" if curve.is_current else at(curve.trained) if curve.trained else curve.label
+
+
+def trainings(facts: ModelFacts) -> list[Training]:
+    """The curves in numbers: some of their steps, the first and the last among them."""
+    return [_training(curve, is_first=not place) for place, curve in enumerate(facts.curves) if curve.steps]
+
+
+def _training(curve: Curve, *, is_first: bool) -> Training:
+    known = [loss for loss in curve.loss if loss is not None]
+    return Training(
+        label=_label(curve),
+        steps=number(curve.steps[-1]),
+        first=score(known[0] if known else None),
+        last=score(known[-1] if known else None),
+        least=score(min(known, default=None)),
+        held_out=score(curve.held_out_loss[-1] if curve.held_out_loss else None),
+        rows=tuple(
+            (number(curve.steps[place]), score(curve.loss[place]), score(curve.learning_rate[place])) for place in places(curve.steps) if is_first
+        ),
+    )
+
+
 def _curve(curve: Curve) -> dict[str, Any]:
-    label = "now" if curve.is_current else at(curve.trained) if curve.trained else clean(curve.label)
     return {
-        "label": label,
+        "label": clean(_label(curve)),
         "current": curve.is_current,
         "steps": curve.steps,
         "loss": curve.loss,

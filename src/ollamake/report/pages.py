@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from ollamake.report import charts, texts
+from ollamake.report import charts, rows, texts
 from ollamake.report.facts import INDEX, CatalogFacts, DatasetFacts, ModelFacts, dataset_page, model_page
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ class About(Protocol):
 
 def catalog_page(facts: CatalogFacts) -> str:
     """The first page, `index.html`."""
-    return _page("catalog.html.j2", INDEX, facts, facts=facts, counts=charts.counts(facts), choices=charts.choices(facts))
+    values = {"counts": charts.counts(facts), "choices": charts.choices(facts), "models": rows.model_rows(facts.models)}
+    return _page("catalog.html.j2", INDEX, facts, facts=facts, datasets=rows.dataset_rows(facts.datasets), **values)
 
 
 def model_page_of(facts: ModelFacts, about: About) -> str:
     """A model's page; it belongs at `facts.model_page(name)`."""
-    plots, graph = charts.plots(facts), charts.graph(facts)
-    return _page("model.html.j2", model_page(facts.row.name), about, facts=facts, plots=plots, graph=graph, before=charts.before(facts))
+    values = {"plots": charts.plots(facts), "trainings": charts.trainings(facts), "graph": charts.graph(facts), "before": charts.before(facts)}
+    return _page("model.html.j2", model_page(facts.row.name), about, facts=facts, **values)
 
 
 def dataset_page_of(facts: DatasetFacts, about: About) -> str:
@@ -89,12 +90,13 @@ def _templates() -> Environment:
             "number": texts.number,
             "places": texts.places,
             "score": texts.score,
-            "servers": texts.servers,
+            "state": rows.state,
+            "there": rows.there,
             "short": texts.short,
             "short_text": texts.short_text,
             "size": texts.size,
-            "tests": texts.tests,
         }
     )
+    made.tests["digest"] = texts.is_digest
     made.globals.update(model_page=lambda name: quote(model_page(name)), dataset_page=lambda name: quote(dataset_page(name)))
     return made

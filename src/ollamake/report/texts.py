@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
-
-from ollamake.report.facts import Hosted
 
 MOST_SHOWN = 4000  # characters of one text: a page is for people
 MOST_OF_A_LINE = 600
-MOST_ROWS = 60
+MOST_ROWS = 24
 _SHORT = 12
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_WHOLE = re.compile("sha256:[0-9a-f]{64}")
 # What HTML can't hold or UTF-8 can't write: controls, halves of surrogate pairs, non-characters.
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -63,10 +61,7 @@ def at(time: str | None) -> str:
     """`2026-11-26 18:57`, in UTC, of an ISO time; one that is none is written as it is."""
     if time is None:
         return "-"
-    try:
-        return datetime.fromisoformat(time.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M")
-    except ValueError:
-        return time
+    return f"{time[:10]} {time[11:16]}" if _TIME.match(time) else time
 
 
 def counted(count: int, thing: str) -> str:
@@ -86,12 +81,6 @@ def places(steps: Sequence[object]) -> list[int]:
     return sorted({*range(0, len(steps), every), len(steps) - 1})
 
 
-def servers(hosts: Sequence[Hosted]) -> str:
-    """What of a model is on its servers: `latest`, or `2 latest, 1 no answer`."""
-    words = Counter(f"{host.there}, {host.candidate}" if host.candidate else host.there for host in hosts)
-    return next(iter(words), "-") if len(hosts) < 2 else "; ".join(f"{count} {word}" for word, count in words.items())
-
-
-def tests(hosts: Sequence[Hosted]) -> str:
-    """What its tests came to: once, where all servers say the same."""
-    return "; ".join(dict.fromkeys(host.tests for host in hosts if host.tests)) or "-"
+def is_digest(text: str) -> bool:
+    """Is it a whole digest, which a page writes in short?"""
+    return _WHOLE.fullmatch(text) is not None
