@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from ollamake.digest import digest_value
 from ollamake.errors import BuildError
+from ollamake.folders import cache_folder
 from ollamake.graph import Step
 from ollamake.locks import wait_for_lock
-from ollamake.plan import Planned, planned
 from ollamake.report import pages
-from ollamake.report.facts import INDEX, CatalogFacts, DatasetRow, Growth, Row, dataset_page, model_page
+from ollamake.report.facts import INDEX, CatalogFacts, Growth, dataset_page, model_page
 from ollamake.sights import Sights
 from ollamake.state.files import LOCAL, remedy
 from ollamake.state.receipts import moment
@@ -24,6 +25,8 @@ from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.growth import growths, head
 from ollamake.survey.kept import Kept, OfDataset, OfModel, digest_of, read_kept, write_kept
 from ollamake.survey.site import REPORT, Site
+
+_Line = TypeVar("_Line", OfModel, OfDataset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Reported:
 def write_report(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]]) -> Reported:
     """Write what has changed of the report of these catalogs. Raises BuildError and OSError."""
     with _alone():
+        _keep_templates()
         kept = read_kept()
         site = Site(kept.pages)
         try:
@@ -69,6 +73,15 @@ def _alone() -> Iterator[None]:
         raise BuildError(msg, fix=f"{remedy(error)}, then run `doit report` again") from error
 
 
+def _keep_templates() -> None:
+    """Have compiled templates kept for this user, where that can be done; in no repo: what a clone brings is not run."""
+    folder = cache_folder() / "templates"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            pages.keep_compiled(str(folder))
+
+
 def _leave(kept: Kept) -> None:
     try:
         write_kept(kept)
@@ -81,7 +94,6 @@ class _Writing:
         self.kept, self.site = kept, site
         self.looks = Looks()
         self.grounds = [Ground(sights=sights, steps=steps, looks=self.looks) for sights, steps in catalogs]
-        self.began = time.time_ns()
         self.about = CatalogFacts(
             title=Path.cwd().name,
             path=", ".join(ground.sights.catalog.path for ground in self.grounds),
@@ -93,25 +105,20 @@ class _Writing:
         )
 
     def report(self) -> Reported:
-        rows: list[Row] = []
-        tables: list[DatasetRow] = []
-        models, datasets = {}, {}
+        models: dict[str, OfModel] = {}
+        datasets: dict[str, OfDataset] = {}
         growth = self._growth()
         for ground in self.grounds:
-            for name, of_model, of_dataset in self._of(ground, growth):
-                if of_model is not None:
-                    models[name] = of_model
-                    rows.append(of_model.row)
-                if of_dataset is not None:
-                    datasets[name] = of_dataset
-                    tables.append(of_dataset.row)
+            shared = self._shared(ground)
+            models.update(self._models(ground, shared))
+            datasets.update(self._datasets(ground, models, growth, shared))
+        rows, tables = tuple(one.row for one in models.values()), tuple(one.row for one in datasets.values())
         self._assets()
-        facts = replace(self.about, models=tuple(rows), datasets=tuple(tables))
+        facts = replace(self.about, models=rows, datasets=tables)
         self.site.put(INDEX, digest_of(replace(facts, made="")), lambda: pages.catalog_page(facts))
         self.site.sweep()
         self.site.before.clear()
-        is_sure = self.looks.are_old(self.began)  # else a later change may not be seen by the signatures
-        self.kept.models, self.kept.datasets = (models, datasets) if is_sure else ({}, {})
+        self.kept.models, self.kept.datasets = models, datasets
         return Reported(
             path=str(self.site.folder / INDEX),
             models=len(rows),
@@ -121,60 +128,41 @@ class _Writing:
             removed=tuple(self.site.removed),
         )
 
-    def _of(self, ground: Ground, growth: Mapping[str, tuple[Growth, ...]]) -> Iterator[tuple[str, OfModel | None, OfDataset | None]]:
-        """The lines of one catalog, its pages written."""
-        shared = self._shared(ground)
+    def _models(self, ground: Ground, shared: str) -> dict[str, OfModel]:
+        """The models of one catalog, by their names, their pages written."""
         keys = {name: ground.key_of_model(name) + shared for name in ground.models}
-        anew = [name for name, key in keys.items() if not self._is_known(self.kept.models.get(name), key, model_page(name))]
-        rows = {name: self.kept.models[name].row for name in keys if name not in set(anew)}
-        states = {name: self._readers(ground, name, rows) for name in ground.datasets} if not anew else {}
-        plans = _plans(ground, anew, ()) if anew else {}
+        known = {name: one for name, key in keys.items() if (one := self._known(self.kept.models.get(name), key, model_page(name))) is not None}
+        anew = [name for name in keys if name not in known]
         if anew:
-            rows.update(self._models(ground, anew, plans))
-            states = {name: self._readers(ground, name, rows) for name in ground.datasets}
-        for name, key in keys.items():
-            if name not in anew:
-                self.site.keep(model_page(name))
-            yield name, OfModel(key, rows[name]), None
-        yield from self._datasets(ground, states, growth, shared)
+            from ollamake.survey.models import facts_of_models
 
-    def _is_known(self, known: OfModel | OfDataset | None, key: str, page: str) -> bool:
-        return known is not None and known.key == key and self.site.is_there(page)
+            for facts in facts_of_models(ground, anew):
+                name = facts.row.name
+                self.site.put(model_page(name), digest_of(facts), partial(pages.model_page_of, facts, self.about))
+                known[name] = OfModel(keys[name], facts.row)
+        return {name: known[name] for name in keys}
 
-    def _models(self, ground: Ground, names: Sequence[str], plans: Mapping[str, Planned]) -> Mapping[str, Row]:
-        from ollamake.standing import standings
-        from ollamake.survey.models import model_facts, row_of
+    def _datasets(self, ground: Ground, rows: Mapping[str, OfModel], growth: Mapping[str, tuple[Growth, ...]], shared: str) -> dict[str, OfDataset]:
+        """The datasets of one catalog, by their names, their pages written."""
+        readers = {name: {model.name: rows[model.name].row.state for model in ground.readers.get(name, ())} for name in ground.datasets}
+        keys = {name: ground.key_of_dataset(name, readers[name], growth.get(name)) + shared for name in ground.datasets}
+        known = {name: one for name, key in keys.items() if (one := self._known(self.kept.datasets.get(name), key, dataset_page(name))) is not None}
+        anew = [name for name in keys if name not in known]
+        if anew:
+            from ollamake.survey.datasets import facts_of_datasets
 
-        stands: dict[str, list] = {name: [] for name in names}
-        for one in standings(names, ground.foresight, ground.needed_by(names), list(plans.values())):
-            stands[one.model].append(one)
-        rows = {}
-        for name in names:
-            rows[name] = row_of(ground, name, stands[name])
-            own = {id_: plans[id_] for id_ in ground.needed(name) if id_ in plans}
-            facts = model_facts(ground, rows[name], stands[name], own)
-            self.site.put(model_page(name), digest_of(facts), lambda facts=facts: pages.model_page_of(facts, self.about))
-        return rows
+            for facts in facts_of_datasets(ground, anew, readers, growth):
+                name = facts.row.name
+                self.site.put(dataset_page(name), digest_of(facts), partial(pages.dataset_page_of, facts, self.about))
+                known[name] = OfDataset(keys[name], facts.row)
+        return {name: known[name] for name in keys}
 
-    def _datasets(
-        self, ground: Ground, states: Mapping[str, Mapping[str, str]], growth: Mapping[str, tuple[Growth, ...]], shared: str
-    ) -> Iterator[tuple[str, None, OfDataset]]:
-        keys = {name: ground.key_of_dataset(name, states[name], growth.get(name)) + shared for name in ground.datasets}
-        anew = [name for name, key in keys.items() if not self._is_known(self.kept.datasets.get(name), key, dataset_page(name))]
-        plans = _plans(ground, (), anew) if anew else {}
-        for name, key in keys.items():
-            if name not in anew:
-                self.site.keep(dataset_page(name))
-                yield name, None, OfDataset(key, self.kept.datasets[name].row)
-                continue
-            from ollamake.survey.datasets import dataset_facts
-
-            facts = dataset_facts(ground, name, plans.get(f"validate:{name}"), states[name], growth.get(name, ()))
-            self.site.put(dataset_page(name), digest_of(facts), lambda facts=facts: pages.dataset_page_of(facts, self.about))
-            yield name, None, OfDataset(key, facts.row)
-
-    def _readers(self, ground: Ground, name: str, rows: Mapping[str, Row]) -> Mapping[str, str]:
-        return {model.name: rows[model.name].state for model in ground.readers.get(name, ())}
+    def _known(self, before: _Line | None, key: str, page: str) -> _Line | None:
+        """What is known of a model or dataset, where nothing of it changed and its page is there; the page stays then."""
+        if before is None or before.key != key or not self.site.is_there(page):
+            return None
+        self.site.keep(page)
+        return before
 
     def _assets(self) -> None:
         """What the pages load. Their digests are not asked where they are there: `form` names another version of them."""
@@ -184,14 +172,14 @@ class _Writing:
                 self.site.keep(path)
             return
         for path, content in pages.assets():
-            self.site.put(path, digest_of(content), lambda content=content: content)
+            self.site.put(path, digest_of(content), partial(bytes, content))
 
     def _shared(self, ground: Ground) -> str:
         """What is another where something changed that each page may show."""
         catalog = ground.sights.catalog
-        facts = [catalog.digests, catalog.environment, catalog.policy, catalog.hosts, [host.name for host in ground.sights.hosts]]
-        facts += [[host.expected_version for host in ground.sights.hosts], self.about.title, _versions(ground)]
-        return digest_value([*map(_plain, facts)])[7:23]
+        said = [dict(catalog.digests), dict(catalog.environment), dict(catalog.policy), list(catalog.hosts), self.about.title, self.about.path]
+        servers = [[host.name, host.expected_version] for host in ground.sights.hosts]
+        return digest_value([said, servers, _versions(ground)])[7:23]
 
     def _growth(self) -> Mapping[str, tuple[Growth, ...]]:
         """How the datasets grew, which only another commit, or another catalog, can change."""
@@ -204,15 +192,7 @@ class _Writing:
         return self.kept.growth
 
 
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
-
-
 def _versions(ground: Ground) -> list[object]:
     """Those of trainers of which another one trains again."""
-    pinned = {step.subject.train.trainer: step for step in ground.steps if step.stage == "train" and ground.sights.pinned(step)}
+    pinned = {str(step.keys["train.trainer"]): step for step in ground.steps if step.stage == "train" and ground.sights.pinned(step)}
     return [[name, dict(ground.sights.pinned(step))] for name, step in sorted(pinned.items())]
-
-
-def _plans(ground: Ground, models: Iterable[str], datasets: Iterable[str]) -> dict[str, Planned]:
-    return {plan.step.id: plan for plan in planned(ground.needed_by(models, datasets), ground.foresight)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError
 from ollamake.foresight import checked_now
 from ollamake.graph import Step, index_path
-from ollamake.plan import Planned
+from ollamake.plan import Planned, planned
 from ollamake.records.rules import ERROR, WARNING
 from ollamake.records.verdict import Verdict
 from ollamake.report.facts import DatasetFacts, DatasetRow, File, Growth, Said
@@ -45,8 +45,16 @@ class _Checked:
     problem: str = ""  # why it can't be read
 
 
-def dataset_facts(ground: Ground, name: str, plan: Planned | None, readers: Mapping[str, str], growth: tuple[Growth, ...]) -> DatasetFacts:
-    """All of it. `plan`: why it is stale, where it is; `readers`: models and their states."""
+def facts_of_datasets(
+    ground: Ground, names: Sequence[str], readers: Mapping[str, Mapping[str, str]], growth: Mapping[str, tuple[Growth, ...]]
+) -> Iterator[DatasetFacts]:
+    """What is shown of these datasets, in their order. `readers`: of each, its models and their states."""
+    plans = {plan.step.name: plan for plan in planned(ground.needed_by((), names), ground.foresight)}
+    for name in names:
+        yield _facts(ground, name, plans.get(name), readers.get(name, {}), growth.get(name, ()))
+
+
+def _facts(ground: Ground, name: str, plan: Planned | None, readers: Mapping[str, str], growth: tuple[Growth, ...]) -> DatasetFacts:
     step = ground.datasets[name]
     dataset = step.subject
     assert isinstance(dataset, Dataset)

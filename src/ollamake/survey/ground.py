@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from xxhash import xxh3_128_hexdigest
+import msgspec
+from xxhash import xxh3_128
 
 from ollamake.catalog import Model
 from ollamake.catalog.values import MARKERS
@@ -28,7 +30,8 @@ class Looks:
 
     def __init__(self) -> None:
         self.known: dict[str, Signature] = {}
-        self.youngest = 0  # nanoseconds since 1970: when the last of them changed
+        self.began = time.time_ns()
+        self.young: set[str] = set()  # those that were written so shortly before that a later change may not be seen
 
     def at(self, path: str) -> Signature:
         """The file's, or the folder's: that is another one where a file in it was put in its place whole."""
@@ -42,7 +45,8 @@ class Looks:
             found = None
         else:
             found = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
-            self.youngest = max(self.youngest, stat.st_ctime_ns)
+            if stat.st_ctime_ns > self.began - JUST_NOW:
+                self.young.add(path)
         self.known[path] = found
         return found
 
@@ -55,10 +59,6 @@ class Looks:
         """The bytes of those that are there; None where none is."""
         found = [size for path in paths if (size := self.size(path)) is not None]
         return sum(found) if found else None
-
-    def are_old(self, now: int) -> bool:
-        """Is each of them so old that a later change is seen by its signature? `now`: nanoseconds since 1970."""
-        return now - self.youngest > JUST_NOW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,25 +138,51 @@ class Ground:
 
     def key_of_model(self, name: str) -> str:
         """What is another where anything is that a model's page shows."""
-        paths: list[str] = [f"{BUILD}/{name}/events.jsonl", f"{LOCAL}/curves/{name}"]
-        for host in self.sights.hosts:
-            kept = f"{LOCAL}/hosts/{host.file_name}"
-            paths += (f"{kept}/history/{name}.jsonl", f"{kept}/reports/{name}")
-        blocks = []
-        for step in self.needed(name).values():
-            paths += self._paths(step)
-            blocks.append(self._block(step, paths))
-        return self._key((self.models[name], blocks, self._tags(name)), paths)
+        if name not in self._keys:
+            self._keys[name] = ""  # of models that begin with one another there are none
+            paths: dict[str, None] = dict.fromkeys((f"{BUILD}/{name}/events.jsonl", f"{LOCAL}/curves/{name}"))
+            for host in self.sights.hosts:
+                kept = f"{LOCAL}/hosts/{host.file_name}"
+                paths[f"{kept}/history/{name}.jsonl"] = paths[f"{kept}/reports/{name}"] = None
+            blocks: list[object] = [None if tags is None else tags.get(name) for tags in self.tags]
+            makers = {}
+            for step in self.own[name]:
+                blocks.append(self._block(step, paths))
+                makers.update({made.id: made for path in step.reads if (made := self._makers.get(path)) is not None and made.name != name})
+            blocks += [self._key_of(step) for step in makers.values()]
+            self._keys[name] = self._key(self.models[name], blocks, paths)
+        return self._keys[name]
 
     def key_of_dataset(self, name: str, *more: object) -> str:
         """What is another where anything is that a dataset's page shows; `more`: that is not in its own files."""
         step = self.datasets[name]
-        paths = [*self._paths(step), *(path(step.writes[0]) for path in (index_path, rows_path))]
         bases = {model.base.gguf: model.train.max_tokens for model in self.readers.get(name, ())}
-        return self._key((step.subject, self._block(step, paths), bases, more), [*paths, *bases])
+        return self._key((bases, more), [self._key_of(step)], bases)
 
-    def _paths(self, step: Step) -> tuple[str, ...]:
-        return (*step.reads, *step.writes, self.receipt(step))
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {}
+
+    def _key_of(self, step: Step) -> str:
+        """That of the step of another: of a dataset, or of a model that a training begins with."""
+        if step.stage != "validate":
+            return self.key_of_model(step.name)
+        if step.id not in self._keys:
+            paths = dict.fromkeys(path(step.writes[0]) for path in (index_path, rows_path))
+            self._keys[step.id] = self._key(step.subject, [self._block(step, paths)], paths)
+        return self._keys[step.id]
+
+    def _block(self, step: Step, paths: dict[str, None]) -> object:
+        """What is remembered of a step; its files, and those that are remembered of it, are added to the paths."""
+        block = self.sights.database.record(step.record_id, self.sights.place(step))
+        for path in step.reads:
+            paths[path] = None
+        for path in step.writes:
+            paths[path] = None
+        paths[self.receipt(step)] = None
+        if block is not None and step.stage not in ON_A_SERVER:
+            paths.update(dict.fromkeys(block["targets"]))
+        return block
 
     def receipt(self, step: Step) -> str:
         """Where its receipt is, as Sights.receipt_path has it, without the objects that take most of a report's time in which nothing changed."""
@@ -170,16 +196,6 @@ class Ground:
     def _places(self) -> Mapping[str | None, str]:
         first = self.sights.hosts[0].file_name
         return {None: first, **{host.said: host.file_name for host in self.sights.hosts}}
-
-    def _block(self, step: Step, paths: list[str]) -> object:
-        """What is remembered of a step; the files that it names are added to the paths."""
-        block = self.sights.database.record(step.record_id, self.sights.place(step))
-        if block is not None and step.stage not in ON_A_SERVER:
-            paths += block["targets"]
-        return block
-
-    def _tags(self, name: str) -> list[object]:
-        return [None if tags is None else tags.get(name) for tags in self.tags]
 
     @cached_property
     def tags(self) -> list[Mapping[str, Mapping[str, str]] | None]:
@@ -196,5 +212,11 @@ class Ground:
             found.append(models)
         return found
 
-    def _key(self, facts: object, paths: Iterable[str]) -> str:
-        return xxh3_128_hexdigest(repr((facts, [self.looks.at(path) for path in paths])).encode(errors="surrogateescape"))
+    def _key(self, facts: object, more: list[object], paths: Iterable[str]) -> str:
+        """The digest of these facts, of JSON values, and of how these files look."""
+        at = self.looks.at
+        digest = xxh3_128(repr(facts).encode(errors="surrogateescape"))
+        digest.update(msgspec.msgpack.encode([more, [at(path) for path in paths]]))
+        if not self.looks.young.isdisjoint(paths):  # the next report looks again
+            digest.update(str(self.looks.began).encode())
+        return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -56,35 +56,49 @@ def growths(files: Mapping[str, Iterable[str]], locks: Iterable[str]) -> dict[st
 
 def _points(clone: Clone, places: Mapping[str, tuple[str, ...]], locks: set[str]) -> dict[str, list[_Point]]:
     """Of each dataset the commits of a lock at which it was another one, the oldest first."""
-    readers: dict[str, list[str]] = {}
-    for name, paths in places.items():
-        for path in paths:
-            readers.setdefault(path, []).append(name)
-    state = {path: id_ for path, id_ in commits.ids_at_head(clone).items() if path in readers}
-    found: dict[str, list[_Point]] = {name: [] for name in places}
-    moved = set(places)  # what may be another one at the next commit that is come to
-    seen = 0
+    walk = _Walk(places, commits.ids_at_head(clone))
     for change in commits.walked(clone, WALKED):
-        if not locks.isdisjoint(change.files):
-            seen += 1
-            for name in sorted(moved):
-                ids = tuple((path, state[path]) for path in places[name] if path in state)
-                if ids and len(found[name]) < NEWEST:
-                    found[name].append(_Point(commit=change.commit, at=change.at, subject=change.subject, files=ids))
-            moved.clear()
-        if seen == COMMITS:
+        walk.back_to(change, is_locked=not locks.isdisjoint(change.files))
+        if len(walk.locked) == COMMITS:
             break
-        for path, before in _undone(change, readers):
-            moved.update(readers[path])
+    walk.tell(places)
+    return {name: _distinct(points[::-1]) for name, points in walk.found.items()}
+
+
+class _Walk:
+    """Back through the history."""
+
+    def __init__(self, places: Mapping[str, tuple[str, ...]], ids: Mapping[str, str]) -> None:
+        self.places = places
+        self.readers: dict[str, list[str]] = {}
+        for name, paths in places.items():
+            for path in paths:
+                self.readers.setdefault(path, []).append(name)
+        self.state = {path: id_ for path, id_ in ids.items() if path in self.readers}
+        self.found: dict[str, list[_Point]] = {name: [] for name in places}
+        self.locked: list[Change] = []  # the commits of a lock that were come to
+        self.entered = dict.fromkeys(places, 0)  # how many of those there were when the dataset came to what it is now
+
+    def back_to(self, change: Change, *, is_locked: bool) -> None:
+        """Before this commit."""
+        if is_locked:
+            self.locked.append(change)
+        edited = {path: before for path, before in change.files.items() if path in self.readers}
+        self.tell(sorted({name for path in edited for name in self.readers[path]}))
+        for path, before in edited.items():
             if before is None:
-                state.pop(path, None)
+                self.state.pop(path, None)
             else:
-                state[path] = before
-    return {name: _distinct(points[::-1]) for name, points in found.items()}
+                self.state[path] = before
 
-
-def _undone(change: Change, readers: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
-    return ((path, before) for path, before in change.files.items() if path in readers)
+    def tell(self, names: Iterable[str]) -> None:
+        """These are about to be others: what they are now, they became with the last commit of a lock."""
+        for name in names:
+            ids = tuple((path, self.state[path]) for path in self.places[name] if path in self.state)
+            if len(self.locked) > self.entered[name] and ids and len(self.found[name]) < NEWEST:
+                last = self.locked[-1]
+                self.found[name].append(_Point(commit=last.commit, at=last.at, subject=last.subject, files=ids))
+            self.entered[name] = len(self.locked)
 
 
 def _distinct(points: list[_Point]) -> list[_Point]:

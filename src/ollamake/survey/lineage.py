@@ -12,7 +12,7 @@ from ollamake.graph import Step
 from ollamake.plan import Planned
 from ollamake.report.facts import ADAPTER, BASE, DATASET, MODEL, SERVED, TEXT, Hosted, Node, dataset_page, model_page
 from ollamake.stages.served import read_served
-from ollamake.stages.validate import read_marker
+from ollamake.state.files import read_object
 from ollamake.state.receipts import Receipt
 from ollamake.state.versions import short
 from ollamake.survey.ground import Ground
@@ -66,7 +66,7 @@ def made_by(step: Step) -> tuple[str, ...]:
 
 
 def _dataset(ground: Ground, step: Step, plans: Mapping[str, Planned]) -> Node:
-    dataset, marker = step.subject, read_marker(step.writes[0])
+    dataset, marker = step.subject, read_object(Path(step.writes[0]))
     assert isinstance(dataset, Dataset)
     records = marker.get("records")
     facts = said(
@@ -130,7 +130,7 @@ def _adapter(ground: Ground, model: Model, steps: Mapping[str, Step], plans: Map
             ("from the cache", "yes" if "cache" in outcome else ""),
             ("trained on", str(outcome.get("where") or "")),
             ("size", size(ground.looks.sizes(files)) or "it is not here"),
-            ("digest", short(next(reversed(receipt.record.targets.values()), "")) if receipt and receipt.record.targets else ""),
+            ("digest", short((receipt.record.targets if receipt else {}).get(files[-1], ""))),
             *receipt_facts(receipt),
         )
     )

@@ -11,11 +11,11 @@ from ollamake.catalog.expanded import told, written
 from ollamake.catalog.provenance import origins
 from ollamake.duration import duration
 from ollamake.graph import BUILD, Step, adapter_folder
-from ollamake.plan import Planned
-from ollamake.report.facts import Hosted, ModelFacts, RecipeValue, Row
+from ollamake.plan import Planned, planned
+from ollamake.report.facts import Hosted, ModelFacts, Promotion, RecipeValue, Row, TestsOnHost
 from ollamake.spelling import counted
 from ollamake.stages.served import read_served
-from ollamake.standing import MISSING, NEVER, NO_ANSWER, Standing
+from ollamake.standing import MISSING, NEVER, NO_ANSWER, Standing, standings
 from ollamake.state.receipts import Receipt
 from ollamake.survey.ground import Ground
 from ollamake.survey.lineage import lineage, made_by
@@ -24,7 +24,19 @@ from ollamake.survey.past import curves, promotions, tests_on
 from ollamake.survey.told import said, size, when
 
 
-def row_of(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
+def facts_of_models(ground: Ground, names: Sequence[str]) -> Iterator[ModelFacts]:
+    """What is shown of these models, in their order."""
+    needed = ground.needed_by(names)
+    plans = {plan.step.id: plan for plan in planned(needed, ground.foresight)}
+    stands: dict[str, list[Standing]] = {name: [] for name in names}
+    for one in standings(names, ground.foresight, needed, list(plans.values())):
+        stands[one.model].append(one)
+    for name in names:
+        own = {id_: plans[id_] for id_ in ground.needed(name) if id_ in plans}
+        yield _facts(ground, _row(ground, name, stands[name]), stands[name], own)
+
+
+def _row(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
     """A model in the table of the catalog. `stands`: one a server."""
     model = ground.models[name]
     package = next(step for step in ground.own[name] if step.stage == "package")
@@ -48,7 +60,7 @@ def _hosted(one: Standing) -> Hosted:
     return Hosted(host=one.host, there=one.is_there, digest=one.digest, candidate=one.candidate, tests=one.tests, notes=one.drift)
 
 
-def model_facts(ground: Ground, row: Row, stands: Sequence[Standing], plans: Mapping[str, Planned]) -> ModelFacts:
+def _facts(ground: Ground, row: Row, stands: Sequence[Standing], plans: Mapping[str, Planned]) -> ModelFacts:
     """All of it. `plans`: of the steps that will run or may, by their ids."""
     model = ground.models[row.name]
     own = ground.own[row.name]
@@ -57,8 +69,8 @@ def model_facts(ground: Ground, row: Row, stands: Sequence[Standing], plans: Map
     train = next((step for step in own if step.stage == "train"), None)
     receipt = ground.foresight.receipt(train) if train else None
     nodes, edges = lineage(ground, model, plans, list(zip(tests, row.hosts, strict=True)))
-    found = []
-    past = []
+    found: list[TestsOnHost] = []
+    past: list[Promotion] = []
     for test, one in zip(tests, stands, strict=True):
         host = ground.sights.host(test)
         tags = ground.tags[ground.sights.hosts.index(host)]
