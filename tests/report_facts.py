@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from ollamake.digest import digest_bytes
@@ -372,3 +372,31 @@ def bare_model(one: Row) -> ModelFacts:
 def bare_dataset(one: DatasetRow) -> DatasetFacts:
     """A dataset of which nothing is known yet."""
     return DatasetFacts(row=one, description=(), files=(), duplicates=None, said=(), more_said=0, lengths=(), samples=(), readers=(), growth=())
+
+
+ORDERLY = {"id", "page", "kind", "trained", "made", "state", "there"}  # what the surveyor writes, and no person
+
+
+def spoiled(value: object, text: str, *, keep: frozenset[str] = frozenset()) -> object:
+    """The same facts with this text wherever people could have written one; `keep`: fields that stay."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, tuple):
+        return tuple(spoiled(one, text, keep=keep) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = ORDERLY | keep
+        new = {one.name: spoiled(getattr(value, one.name), text, keep=keep) for one in fields(value) if one.name not in kept and one.name != "edges"}
+        return replace(value, **new)
+    return value
+
+
+def spoiled_site(text: str) -> Site:
+    """A small site whose names alone are as they should be."""
+    site = small()
+    orderly = frozenset({"row", "models", "datasets", "data", "name", "readers"})
+    rows = tuple(spoiled(one, text, keep=frozenset({"name", "data"})) for one in site.catalog.models)
+    return Site(
+        catalog=replace(spoiled(site.catalog, text, keep=orderly), models=rows),  # type: ignore[type-var,arg-type]
+        models=tuple(replace(spoiled(one, text, keep=orderly), row=row) for one, row in zip(site.models, rows, strict=True)),  # type: ignore[type-var]
+        datasets=tuple(spoiled(one, text, keep=orderly) for one in site.datasets),  # type: ignore[misc]
+    )

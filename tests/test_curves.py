@@ -89,6 +89,6 @@ def test_an_adapter_from_elsewhere_has_no_training_of_now(built: Repo, monkeypat
     receipt = Path("adapters/legal/receipt.json")
     facts = json.loads(receipt.read_text(encoding="utf-8"))
     facts["outcome"]["cache"] = "s3://bucket"
-    facts["record"]["targets"] = {path: "sha256:0" for path in facts["record"]["targets"]}
+    facts["record"]["targets"] = dict.fromkeys(facts["record"]["targets"], "sha256:0")
     receipt.write_text(json.dumps(facts), encoding="utf-8")
     assert [curve.is_current for curve in model("legal", monkeypatch).curves] == [False]

@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 from ollamake.report.facts import CatalogFacts, Curve, Growth, Lengths, ModelFacts
-from ollamake.report.texts import at, clean, counted, number, places, score, short, size
+from ollamake.report.texts import at, clean, counted, number, places, score, short, short_text, size
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -126,7 +126,7 @@ def _training(curve: Curve, *, is_first: bool) -> Training:
 
 def _curve(curve: Curve) -> dict[str, Any]:
     return {
-        "label": clean(_label(curve)),
+        "label": clean(short_text(_label(curve))),
         "current": curve.is_current,
         "steps": curve.steps,
         "loss": curve.loss,
@@ -147,7 +147,7 @@ def graph(facts: ModelFacts) -> Markup | None:
         return None
     known = anchors(facts)
     nodes = [
-        {"id": known[node.id], "kind": node.kind, "title": clean(node.title), "stale": bool(node.reasons), "page": node.page is not None}
+        {"id": known[node.id], "kind": node.kind, "title": clean(short_text(node.title)), "stale": bool(node.reasons), "page": node.page is not None}
         for node in facts.nodes
     ]
     return _json({"nodes": nodes, "edges": [[known[one], known[other]] for one, other in facts.edges if {one, other} <= known.keys()]})

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
 
 from ollamake.report import charts, rows, texts
 from ollamake.report.facts import INDEX, CatalogFacts, DatasetFacts, ModelFacts, dataset_page, model_page
@@ -90,9 +89,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
         bytecode_cache=FileSystemBytecodeCache(_compiled[0]) if _compiled else None,
+        finalize=texts.bounded,
     )
     made.filters.update(
         {
+            "address": texts.address,
             "at": texts.at,
             "counted": texts.counted,
             "cut": texts.cut,
@@ -107,5 +108,5 @@ def _templates() -> Environment:
         }
     )
     made.tests["digest"] = texts.is_digest
-    made.globals.update(model_page=lambda name: quote(model_page(name)), dataset_page=lambda name: quote(dataset_page(name)))
+    made.globals.update(model_page=lambda name: texts.address(model_page(name)), dataset_page=lambda name: texts.address(dataset_page(name)))
     return made

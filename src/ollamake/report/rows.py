@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from urllib.parse import quote
 
-from markupsafe import Markup
-from markupsafe import escape as e
+from markupsafe import Markup, escape
 
 from ollamake.report.facts import DatasetRow, Hosted, Row, dataset_page, model_page
-from ollamake.report.texts import at, number, short, size
+from ollamake.report.texts import MOST_OF_A_LINE, address, at, number, short, short_text, size
 
 FRESH, FAILED, STALE = "fresh", "failed", "stale"
 GOOD, BAD = "latest", {"missing", "replaced by hand"}
 NONE = '<span class="none">-</span>'
+
+
+def e(text: str) -> Markup:
+    """The text as HTML, its beginning if it is long."""
+    return escape(text if len(text) <= MOST_OF_A_LINE else short_text(text))
 
 
 def model_rows(rows: Iterable[Row]) -> Markup:
@@ -54,7 +57,7 @@ def _count(value: int | None, text: str) -> str:
 
 @lru_cache(1024)  # datasets are shared
 def _link(page: str, name: str) -> str:
-    return f'<a href="{quote(page)}">{e(name)}</a>'
+    return f'<a href="{address(page)}">{e(name)}</a>'
 
 
 @lru_cache(64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
 MOST_SHOWN = 4000  # characters of one text: a page is for people
 MOST_OF_A_LINE = 600
@@ -73,6 +74,16 @@ def short_text(text: str) -> str:
     """A text that should be a line: its beginning, with how much is left out."""
     shown, left = cut(text, MOST_OF_A_LINE)
     return f"{shown} … {left:,} more characters" if left else shown
+
+
+def bounded(value: object) -> object:
+    """What a template writes: a text that is too long is cut, wherever it stands; all else as it is."""
+    return short_text(value) if type(value) is str and len(value) > MOST_SHOWN else value
+
+
+def address(text: str) -> str:
+    """A text as it may stand in a link."""
+    return quote(clean(text))
 
 
 def places(steps: Sequence[object]) -> list[int]:

@@ -5,6 +5,7 @@
   let chosen = null;
   try { chosen = localStorage.getItem(KEY); } catch { /* a browser that keeps nothing for files */ }
   const root = document.documentElement;
+  root.classList.add("js");
   if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
