@@ -49,7 +49,7 @@
   ].filter((panel) => curves.some((curve) => curve[panel.key].some((value) => value !== null)));
   for (const panel of panels) {
     panel.figure = make("figure", "panel");
-    panel.figure.append(make("figcaption", "", panel.held ? "Loss; of held-out records as dots" : panel.title));
+    panel.figure.append(make("figcaption", "", panel.held ? "Loss; dots: of held-out records" : panel.title));
     panel.at = make("div");
     panel.at.setAttribute("role", "img");
     panel.at.setAttribute("aria-label", `${panel.title} over steps, one line a training; the numbers stand below`);
@@ -93,7 +93,7 @@
         }
         if (panel.held && curve.heldSteps.length) {
           tables.push([curve.heldSteps, curve.held]);
-          series.push({ label: `${curve.label}, held out`, stroke, width: 0.001, spanGaps: true, points: { show: true, size: i ? 6 : 8, stroke, fill: i ? colour("axis-paper") : stroke, width: 1.6 } });
+          series.push({ label: `${curve.label}, held out`, stroke, paths: () => null, points: { show: true, size: i ? 6 : 8, stroke, fill: i ? colour("axis-paper") : stroke, width: 1.6 } });
         }
       });
       panel.plot?.destroy();
