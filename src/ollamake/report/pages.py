@@ -69,9 +69,17 @@ def _page(template: str, page: str, about: About, **values: Any) -> str:
     return texts.clean(_templates().get_template(template).render(root=root, about=about, policy=POLICY, **values))
 
 
+_compiled: list[str] = []  # the folder of compiled templates, where there is one
+
+
+def keep_compiled(folder: str) -> None:
+    """Have the templates compiled once: what comes of it is kept in this folder, which is there. To compile them takes longer than to write some pages."""
+    _compiled[:] = [folder]
+
+
 @cache
 def _templates() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # slower to import than to use
+    from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined  # slower to import than to use
 
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -80,6 +88,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=FileSystemBytecodeCache(_compiled[0]) if _compiled else None,
         finalize=texts.bounded,
     )
     made.filters.update(
