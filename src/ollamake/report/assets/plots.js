@@ -4,6 +4,7 @@
   const place = document.getElementById("plots");
   const curves = JSON.parse(document.getElementById("plots-data").textContent);
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [4, 4], [1, 4]];
+  const WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap((size) => [size, 2 * size, 5 * size]); // there is no half of a step
   const shown = curves.map((_, i) => i < 6);
   const name = (i) => `s${Math.min(i, 5)}`;
   const dash = (i) => DASHES[Math.min(i, 5)];
@@ -71,7 +72,7 @@
     cursor: { sync: { key: "steps" }, y: false, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: (_, low, high) => (low === null ? [0, 1] : panel.key === "rate" ? [0, high * 1.08 || 1] : uPlot.rangeNum(low, high, 0.08, true)) } },
     axes: [
-      { stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 34, font: font },
+      { incrs: WHOLE, stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 34, font: font },
       { stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 64, font: font, values: (_, all) => all.map((value) => (value === null ? "" : short(value))) },
     ],
     series: [{}, ...series],
