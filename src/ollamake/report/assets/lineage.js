@@ -51,7 +51,7 @@
       const title = make("text", { x: left + 12, y: top + (words(node) ? 36 : 29) }, cut(node.title));
       const box = make("rect", { x: left, y: top, width: across, height: HEIGHT, rx: 7 });
       const name = isNamed(node) ? `${node.kind} ${node.title}` : node.title;
-      const label = `${name}, ${node.stale ? "stale" : "fresh"}`;
+      const label = node.stale || node.kind !== "base" ? `${name}, ${node.stale ? "stale" : "fresh"}` : name; // no step makes a base
       const link = make("a", { href: `#${node.id}`, "aria-label": label }, make("title", {}, name), box, kind, title);
       if (node.stale) link.setAttribute("class", "is-stale");
       link.addEventListener("click", () => setTimeout(() => document.getElementById(node.id).focus()));
