@@ -185,7 +185,16 @@ def test_no_script_of_a_page_writes_markup_or_asks_for_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(0, "0 B"), (999, "999 B"), (9_000_000, "9.0 MB"), (140_700_000, "141 MB"), (2_500_000_000, "2.5 GB"), (None, "-")]
+    ("count", "said"),
+    [
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (9_000_000, "9.0 MB"),
+        (999_600_000, "1.0 GB"),
+        (140_700_000, "141 MB"),
+        (2_500_000_000_000, "2,500 GB"),
+        (None, "-"),
+    ],
 )
 def test_sizes(count: int | None, said: str) -> None:
     assert texts.size(count) == said

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ollamake.report import charts, rows, texts
+from ollamake.report import texts
 from ollamake.report.facts import INDEX, CatalogFacts, DatasetFacts, ModelFacts, dataset_page, model_page
 
 if TYPE_CHECKING:
@@ -40,18 +40,24 @@ class About(Protocol):
 
 def catalog_page(facts: CatalogFacts) -> str:
     """The first page, `index.html`."""
+    from ollamake.report import charts, rows  # where no page is written, they are not needed
+
     values = {"counts": charts.counts(facts), "choices": charts.choices(facts), "models": rows.model_rows(facts.models)}
     return _page("catalog.html.j2", INDEX, facts, facts=facts, datasets=rows.dataset_rows(facts.datasets), **values)
 
 
 def model_page_of(facts: ModelFacts, about: About) -> str:
     """A model's page; it belongs at `facts.model_page(name)`."""
+    from ollamake.report import charts
+
     values = {"plots": charts.plots(facts), "trainings": charts.trainings(facts), "graph": charts.graph(facts), "before": charts.before(facts)}
     return _page("model.html.j2", model_page(facts.row.name), about, facts=facts, **values)
 
 
 def dataset_page_of(facts: DatasetFacts, about: About) -> str:
     """A dataset's page; it belongs at `facts.dataset_page(name)`."""
+    from ollamake.report import charts
+
     lengths, growth = [charts.histogram(one) for one in facts.lengths], charts.growth(facts.growth)
     return _page("dataset.html.j2", dataset_page(facts.row.name), about, facts=facts, lengths=lengths, growth=growth)
 
@@ -81,6 +87,8 @@ def keep_compiled(folder: str) -> None:
 def _templates() -> Environment:
     from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined  # slower to import than to use
 
+    from ollamake.report import rows
+
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -98,7 +106,6 @@ def _templates() -> Environment:
             "counted": texts.counted,
             "cut": texts.cut,
             "number": texts.number,
-            "places": texts.places,
             "score": texts.score,
             "state": rows.state,
             "there": rows.there,

@@ -32,15 +32,17 @@ def cut(text: str, most: int = MOST_SHOWN) -> tuple[str, int]:
 
 
 def size(count: int | None) -> str:
-    """`12.3 MB`."""
+    """Bytes for people: `3.5 KB`, `12 MB`."""
     if count is None:
         return "-"
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    if count < 1000:
+        return counted(count, "byte")
+    value = float(count)
+    for unit in ("KB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5 or unit == "GB":
+            break
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
 def number(count: float | None) -> str:

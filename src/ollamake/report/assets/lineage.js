@@ -17,7 +17,8 @@
   const width = (text, font) => { measure.font = font; return measure.measureText(text).width; };
   const family = getComputedStyle(document.body).fontFamily;
   const wide = (node) => Math.ceil(Math.max(96, 30 + Math.max(width(cut(node.title), `500 13px ${family}`), width(words(node), `11px ${family}`))));
-  const words = (node) => (node.stale ? `▲ ${node.kind}, stale` : node.kind);
+  const isNamed = (node) => node.title !== node.kind;
+  const words = (node) => (node.stale ? `▲ ${isNamed(node) ? `${node.kind}, ` : ""}stale` : isNamed(node) ? node.kind : "");
 
   const draw = () => {
     const room = place.parentElement.clientWidth;
@@ -47,10 +48,11 @@
       const left = x - across / 2;
       const top = y - HEIGHT / 2;
       const kind = make("text", { x: left + 12, y: top + 18, class: "kind" }, words(node));
-      const title = make("text", { x: left + 12, y: top + 36 }, cut(node.title));
+      const title = make("text", { x: left + 12, y: top + (words(node) ? 36 : 29) }, cut(node.title));
       const box = make("rect", { x: left, y: top, width: across, height: HEIGHT, rx: 7 });
-      const label = `${node.kind} ${node.title}, ${node.stale ? "stale" : "fresh"}`;
-      const link = make("a", { href: `#${node.id}`, "aria-label": label }, make("title", {}, `${node.kind} ${node.title}`), box, kind, title);
+      const name = isNamed(node) ? `${node.kind} ${node.title}` : node.title;
+      const label = node.stale || node.kind !== "base" ? `${name}, ${node.stale ? "stale" : "fresh"}` : name; // no step makes a base
+      const link = make("a", { href: `#${node.id}`, "aria-label": label }, make("title", {}, name), box, kind, title);
       if (node.stale) link.setAttribute("class", "is-stale");
       link.addEventListener("click", () => setTimeout(() => document.getElementById(node.id).focus()));
       svg.append(link);

@@ -4,6 +4,7 @@
   const place = document.getElementById("plots");
   const curves = JSON.parse(document.getElementById("plots-data").textContent);
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [4, 4], [1, 4]];
+  const WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap((size) => [size, 2 * size, 5 * size]); // there is no half of a step
   const shown = curves.map((_, i) => i < 6);
   const name = (i) => `s${Math.min(i, 5)}`;
   const dash = (i) => DASHES[Math.min(i, 5)];
@@ -49,7 +50,7 @@
   ].filter((panel) => curves.some((curve) => curve[panel.key].some((value) => value !== null)));
   for (const panel of panels) {
     panel.figure = make("figure", "panel");
-    panel.figure.append(make("figcaption", "", panel.held ? "Loss; of held-out records as dots" : panel.title));
+    panel.figure.append(make("figcaption", "", panel.held ? "Loss; dots: of held-out records" : panel.title));
     panel.at = make("div");
     panel.at.setAttribute("role", "img");
     panel.at.setAttribute("aria-label", `${panel.title} over steps, one line a training; the numbers stand below`);
@@ -71,7 +72,7 @@
     cursor: { sync: { key: "steps" }, y: false, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: (_, low, high) => (low === null ? [0, 1] : panel.key === "rate" ? [0, high * 1.08 || 1] : uPlot.rangeNum(low, high, 0.08, true)) } },
     axes: [
-      { stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 34, font: font },
+      { incrs: WHOLE, stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 34, font: font },
       { stroke: colour("axis"), grid: { stroke: colour("grid-line"), width: 1 }, ticks: { stroke: colour("grid-line") }, size: 64, font: font, values: (_, all) => all.map((value) => (value === null ? "" : short(value))) },
     ],
     series: [{}, ...series],
@@ -93,7 +94,7 @@
         }
         if (panel.held && curve.heldSteps.length) {
           tables.push([curve.heldSteps, curve.held]);
-          series.push({ label: `${curve.label}, held out`, stroke, width: 0.001, spanGaps: true, points: { show: true, size: i ? 6 : 8, stroke, fill: i ? colour("axis-paper") : stroke, width: 1.6 } });
+          series.push({ label: `${curve.label}, held out`, stroke, paths: () => null, points: { show: true, size: i ? 6 : 8, stroke, fill: i ? colour("axis-paper") : stroke, width: 1.6 } });
         }
       });
       panel.plot?.destroy();
