@@ -65,7 +65,8 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks git since",
+    "survey": "errors digest duration spelling folders locks catalog records gate graph freshness plan report state git ollama stages sights foresight standing",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks git since survey",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")

@@ -19,6 +19,7 @@ class Call:
     is_whole: bool = False  # is everything asked for, so that a seal may answer for a whole catalog?
     typed: tuple[str, ...] = ()  # the words behind `doit`
     only_looks: bool = False  # does it run nothing, so that files may be missing?
+    makes_tasks: bool = True  # are there doit tasks of the steps? Else they are looked at alone
     always: bool = False  # are steps to be done however fresh they are?
     engine: str | None = None  # where all trainings run, whatever the catalog says
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it

@@ -1,4 +1,7 @@
-"""What the plan is told: how steps look, what the cheap ones would make, how long things took. Reads files; changes nothing."""
+"""What the plan is told: how steps look, what the cheap ones would make, how long things took. Reads files; changes nothing.
+
+What reads records is imported where a dataset changed: numpy and tokenizers take longer to be imported than all else takes where none did.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ollamake import freshness
 from ollamake.catalog import Dataset, Model
@@ -17,17 +21,16 @@ from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
-from ollamake.records.block import Rows
-from ollamake.records.index import difference
 from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
 from ollamake.spelling import counted
-from ollamake.stages.checking import Checked, check
-from ollamake.stages.convert import holdout_of, leaks_of, lengths_of, text_of
-from ollamake.stages.index_file import KnownIndex, RowFile
-from ollamake.stages.validate import read_marker
 from ollamake.state.digests import file_digest
+from ollamake.state.files import read_object
 from ollamake.state.receipts import Receipt, read_receipt
+
+if TYPE_CHECKING:
+    from ollamake.records.block import Rows
+    from ollamake.stages.checking import Checked
 
 
 class Foresight:
@@ -92,6 +95,8 @@ class Foresight:
             {**step.keys, "system": model.train.system, "files": [dataset.files for dataset in model.data], "base": file_digest(model.base.gguf)}
         )
         if known not in self._texts:
+            from ollamake.stages.convert import holdout_of, leaks_of, lengths_of, text_of
+
             leaks_of(model)
             pieces = (text_of(step, model, lengths_of(model), {}), holdout_of(step, model))
             self._texts[known] = tuple(_digest(some) for some in pieces[: len(step.writes)])
@@ -118,7 +123,7 @@ class Foresight:
     def _read_by(self, step: Step) -> int | None:
         """How many records a training reads in all its epochs."""
         assert isinstance(step.subject, Model)
-        counts = [self._counts.get(dataset.name, read_marker(marker_of(dataset)).get("records")) for dataset in step.subject.data]
+        counts = [self._counts.get(dataset.name, read_object(Path(marker_of(dataset))).get("records")) for dataset in step.subject.data]
         return sum(filter(None, counts)) * step.subject.train.epochs if all(isinstance(count, int) for count in counts) else None
 
     @cached_property
@@ -161,6 +166,9 @@ def _explained(sights: Sights, step: Step, reason: Reason) -> Reason:
 
 def _what_changed(dataset: Dataset, marker: str, path: str) -> str:
     """What became of the records of this file since the dataset was last validated; empty where that is not known."""
+    from ollamake.records.index import difference
+    from ollamake.stages.index_file import KnownIndex
+
     known = KnownIndex(marker)
     try:
         before = known.rows_of(path)
@@ -178,6 +186,9 @@ def _what_changed(dataset: Dataset, marker: str, path: str) -> str:
 
 def checked_now(dataset: Dataset, marker: str) -> tuple[Checked, Rows]:
     """What a check of the dataset finds, and the rows of its records. Nothing is written. Raises BuildError and OSError."""
+    from ollamake.stages.checking import check
+    from ollamake.stages.index_file import KnownIndex, RowFile
+
     known = KnownIndex(marker)
     try:
         with tempfile.TemporaryFile() as file:

@@ -43,6 +43,10 @@ class Clone:
                 return door, below.replace(os.sep, "/")
         return "", path.replace(os.sep, "/")
 
+    def said(self, *arguments: str, told: bytes = b"") -> bytes:
+        """What git says to these arguments. Raises BuildError."""
+        return _said(_git(self.root, *arguments, told=told))
+
     def common_commit(self, rev: str) -> str:
         """The last commit that this one and HEAD have in common. Raises BuildError."""
         found = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")

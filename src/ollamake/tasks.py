@@ -61,6 +61,8 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     current().catalogs[path] = run, steps
     run.sights.database.know(step.record_id for step in steps)
     yield from groups(path, groups_of(steps))
+    if not current().makes_tasks:
+        return
     for step in steps:
         yield task_of(step, run)
     yield from tasks_of_hosts(steps)

@@ -11,6 +11,7 @@ from typing import Any
 from ollamake.digest import digest_bytes
 
 _SHOWN = 16  # hex digits of a digest
+_PLAIN = frozenset({str, int, float, bool, type(None)})  # kept as they are
 _PIECE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)  # of a pattern
 _WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -108,6 +109,8 @@ def written(text: str) -> str:
 
 def told(value: Any) -> Any:
     """A value of the catalog as it is kept: texts with values of the environment as they are written, and a digest by which another value is seen."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Expanded):
         return f"{value.written} [{_short(value)}]"
     if isinstance(value, Mapping):

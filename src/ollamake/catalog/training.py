@@ -26,8 +26,8 @@ def wrong_with_trainer(train: Train, trainers: Iterable[str], advice: Advice) ->
         yield "train", text, "write `trainer: command` and `command: [PROGRAM, ARGUMENT, ...]`"
     for word in train.command:
         for place in re.findall(r"\{([a-z]+)\}", word):
-            meant = closest(place, COMMAND_PLACES)
-            if place not in COMMAND_PLACES and meant is not None:
+            meant = None if place in COMMAND_PLACES else closest(place, COMMAND_PLACES)
+            if meant is not None:
                 yield "train", f"command: {{{place}}} stands for nothing", f"write {{{meant}}}"
 
 

@@ -49,11 +49,12 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     task_list: list[Any]
     sel_tasks: list[str]
+    makes_tasks = True
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
         take_any_text()
-        begin(Call(only_looks=True))
+        begin(Call(only_looks=True, makes_tasks=self.makes_tasks))
         try:
             return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:

@@ -28,6 +28,7 @@ class Result:
     warning: bool = False  # it passed, and `why` is to be seen all the same
     seconds: float = 0.0
     at: str | None = None  # where it stands: `models.yaml:14`
+    of_base: str | None = None  # what the base has answered to the question, where it was asked
 
     @property
     def identity(self) -> tuple[str, str, str]:

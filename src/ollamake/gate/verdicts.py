@@ -96,6 +96,7 @@ def keeps_result(keeps: Keeps, asked: Sequence[Ask], mine: Sequence[Answer], bas
         why=why,
         seconds=_seconds((*mine, *bases)),
         at=str(keeps.mark),
+        of_base=bases[worst].text,
     )
 
 
@@ -104,12 +105,13 @@ def effect_result(asked: Sequence[Ask], mine: Sequence[Answer], bases: Sequence[
     other = next((place for place, (own, base) in enumerate(zip(mine, bases, strict=True)) if own.text != base.text), None)
     result = Result(name=EFFECT_NAME, kind=EFFECT, passed=other is not None, seconds=_seconds((*mine, *bases)), at=str(at))
     if other is not None:
-        return replace(result, question=asked[other].question, answer=mine[other].text, why=f"the base answers {shown(bases[other].text)}")
+        why = f"the base answers {shown(bases[other].text)}"
+        return replace(result, question=asked[other].question, answer=mine[other].text, why=why, of_base=bases[other].text)
     fix = "raise `learning_rate` or `epochs`, or give it more records; `doit show` tells what of them is learnt"
     if given:
         fix = "look whether it is the adapter that is meant, and whether it was trained on this base"
     why = f"all of {counted(len(asked), 'answer')} are those of the base: the model is the base under another name"
-    return replace(result, question=asked[0].question, answer=mine[0].text, why=why, fix=fix)
+    return replace(result, question=asked[0].question, answer=mine[0].text, why=why, fix=fix, of_base=bases[0].text)
 
 
 def _with_cut(reason: str | None, answer: Answer) -> str | None:

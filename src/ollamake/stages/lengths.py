@@ -82,6 +82,10 @@ class Lengths:
             self.refused = self.refused or str(error)
             return None
 
+    def tokens(self, record: Record) -> int | None:
+        """The same of a record that may be endless: of one that is surely too long, so many that it is."""
+        return self.count(self._capped(record))
+
     @cached_property
     def quantiles(self) -> dict[str, int]:
         """Of the tokens, by the records of the sample, when all have been told; empty where they can't be counted."""

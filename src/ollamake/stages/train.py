@@ -22,6 +22,7 @@ from ollamake.lora.architecture import Architecture, read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
+from ollamake.stages.curves import keep_curve
 from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import Held, clear_jobs, held_job
 from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_request, check_room, check_source
@@ -66,6 +67,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
         start = beginning(step, model, place, base["digest"], architecture)
         holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
+        keep_curve(step.name, text.parent / EVENTS)  # of the training before: its events are written anew
         with held_job(step, model, program, base, gpus=where.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
             job = held.job
             ended = _run(program, held, where, model, mark_of)
@@ -94,6 +96,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             receipt = sealed(targets, {**outcome, READ: {step.reads[0]: digest_file(job.text)}, BEFORE: ended.seconds_before})
             write_receipt(result / RECEIPT, receipt, durable=True)
             deliver(result, place, step)
+            keep_curve(step.name, text.parent / EVENTS, targets[step.writes[-1]])
             _forget(job, where)
     return receipt
 

@@ -15,7 +15,7 @@ from ollamake.errors import Fault, FaultyFileError, Mark
 
 FORMAT = 1
 CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\||=======)( |$)")
-MAPPINGS = ("inputs", "targets", "versions")
+_TEXTS = frozenset({str})
 TAKE_A_SIDE = (
     "take one side: `git checkout --ours models.lock` or `--theirs`; then `doit` builds what differs, and repeats no training whose adapter is there"
 )
@@ -67,8 +67,11 @@ def is_block(block: Any) -> bool:
     return (
         isinstance(block, dict)
         and isinstance(block.get("keys"), str)
-        and all(isinstance(block.get(name), dict) for name in MAPPINGS)
-        and all(isinstance(digest, str) for name in MAPPINGS[:2] for digest in block[name].values())
+        and isinstance(block.get("inputs"), dict)
+        and isinstance(block.get("targets"), dict)
+        and isinstance(block.get("versions"), dict)
+        and _TEXTS.issuperset(map(type, block["inputs"].values()))
+        and _TEXTS.issuperset(map(type, block["targets"].values()))
         and isinstance(block.get("edited", []), list)
         and isinstance(block.get("accepted", ""), str)
     )

@@ -1,0 +1,77 @@
+"""What a report has left for the next one: what each page was made from, and the lines of the tables. Local, and safe to delete: all is looked at then."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from xxhash import xxh3_128_hexdigest
+
+from ollamake import report
+from ollamake.report.facts import DatasetRow, Growth, Row
+from ollamake.state.files import LOCAL, write_whole
+
+FORMAT = 1
+KEPT = Path(LOCAL, "report.msgpack")
+
+
+class Page(msgspec.Struct, array_like=True):
+    """A page that was written."""
+
+    facts: str  # digest of what it shows
+    size: int  # of its file
+    modified: int  # nanoseconds since 1970
+
+
+class OfModel(msgspec.Struct, array_like=True):
+    """A model, as it was when its page was last thought about."""
+
+    key: str
+    row: Row
+
+
+class OfDataset(msgspec.Struct, array_like=True):
+    """The same of a dataset."""
+
+    key: str
+    row: DatasetRow
+
+
+class Kept(msgspec.Struct):
+    """All of it."""
+
+    form: str = ""
+    head: str | None = None  # commit that `growth` is of
+    growing: str = ""  # digest of what else it is of
+    growth: dict[str, tuple[Growth, ...]] = {}
+    models: dict[str, OfModel] = {}
+    datasets: dict[str, OfDataset] = {}
+    pages: dict[str, Page] = {}  # path in the report -> what is there
+
+
+def read_kept() -> Kept:
+    """What the last report has left; nothing, where that is of another ollamake, or can't be read."""
+    try:
+        kept = msgspec.msgpack.decode(KEPT.read_bytes(), type=Kept)
+    except (OSError, msgspec.DecodeError):
+        return Kept(form=form())
+    return kept if kept.form == form() else Kept(form=form())
+
+
+def write_kept(kept: Kept) -> None:
+    """Leave it for the next one. Raises OSError."""
+    write_whole(KEPT, msgspec.msgpack.encode(kept))
+
+
+def digest_of(facts: object) -> str:
+    """What is another where anything of the facts is."""
+    return xxh3_128_hexdigest(msgspec.msgpack.encode(facts))
+
+
+def form() -> str:
+    """Names what is good for this ollamake: its version, and the files by which pages are made."""
+    rooms = (Path(report.__file__).parent, Path(__file__).parent)
+    files = (path for room in rooms for path in sorted(room.rglob("*")) if path.suffix not in {".pyc", ""})
+    parts = [(path.name, stat.st_size, stat.st_mtime_ns) for path in files for stat in (path.stat(),)]
+    return f"{FORMAT} {version('ollamake')} {xxh3_128_hexdigest(repr(parts).encode())}"

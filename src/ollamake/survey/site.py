@@ -1,0 +1,81 @@
+"""The folder of a report: pages that are written whole, or not at all, and only where what they show is another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from ollamake.errors import BuildError
+from ollamake.graph import BUILD
+from ollamake.state.files import remedy, write_whole
+from ollamake.survey.kept import Page
+
+REPORT = Path(BUILD, "report")
+FOLDERS = ("models", "datasets")  # in which there are pages alone
+
+
+class Site:
+    """What is there, and what is done to it."""
+
+    def __init__(self, pages: dict[str, Page], folder: Path = REPORT) -> None:
+        """`pages`: those that the last report has left, by their paths in this one."""
+        self.folder = folder
+        self.before = pages
+        self.pages: dict[str, Page] = {}
+        self.written: list[str] = []
+        self.removed: list[str] = []
+
+    def is_there(self, path: str) -> bool:
+        """Is the page as the last report has left it?"""
+        before = self.before.get(path)
+        if before is None:
+            return False
+        try:
+            stat = os.stat(f"{self.folder}/{path}")
+        except OSError:
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (before.size, before.modified)
+
+    def keep(self, path: str) -> None:
+        """The page stays as it is."""
+        self.pages[path] = self.before[path]
+
+    def put(self, path: str, facts: str, page: Callable[[], str | bytes]) -> None:
+        """Write the page, unless it is there and shows the facts with this digest already. Raises BuildError."""
+        if self.is_there(path) and self.before[path].facts == facts:
+            self.keep(path)
+            return
+        content = page()
+        content = content if isinstance(content, bytes) else content.encode(errors="replace")
+        place = self.folder / path
+        try:
+            write_whole(place, content)
+            stat = place.stat()
+        except OSError as error:
+            msg = f"{place}: {error.strerror or error}"
+            raise BuildError(msg, fix=f"{remedy(error)}, then run `doit report` again") from error
+        self.pages[path] = Page(facts, stat.st_size, stat.st_mtime_ns)
+        self.before[path] = self.pages[path]  # of a report that is cut off, this much is known
+        self.written.append(path)
+
+    def sweep(self) -> None:
+        """Remove the pages of what left the catalog. Raises BuildError."""
+        for folder in FOLDERS:
+            wanted = {path.partition("/")[2] for path in self.pages if path.startswith(f"{folder}/")}
+            self._sweep(folder, wanted)
+
+    def _sweep(self, folder: str, wanted: Collection[str]) -> None:
+        try:
+            names = os.listdir(self.folder / folder)
+        except FileNotFoundError:
+            return
+        for name in sorted(names):
+            if name not in wanted and name.endswith((".html", ".partial")):
+                try:
+                    os.unlink(self.folder / folder / name)
+                except OSError as error:
+                    msg = f"{self.folder / folder / name}: {error.strerror}"
+                    raise BuildError(msg, fix=f"{remedy(error)}, then run `doit report` again") from error
+                if name.endswith(".html"):
+                    self.removed.append(f"{folder}/{name}")
