@@ -227,7 +227,7 @@ def task_models():
 def task_tone():
     return {"actions": ["cp tone.txt datasets/tone.jsonl", "echo made >> made.log"], "file_dep": ["tone.txt"], "targets": ["datasets/tone.jsonl"]}
 
-def task_report():
+def task_tally():
     return {"actions": ["echo reported >> made.log"], "file_dep": ["adapters/legal/adapter_config.json"], "task_dep": [%s]}
 """
 
@@ -241,8 +241,8 @@ def test_tasks_of_the_users_own_live_beside_the_steps(built: Repo, named: str, t
     # As doit has it: what another task makes comes first where its name is the same, else in the order of the file.
     if target != "datasets/tone.jsonl":
         head, models, tone = text.partition('def task_models():\n    yield from tasks_from("models.yaml")\n\n')
-        first, report, rest = tone.partition("def task_report")
-        text = head + first + models + report + rest
+        first, tally, rest = tone.partition("def task_tally")
+        text = head + first + models + tally + rest
     Path("dodo.py").write_text(text, encoding="utf-8")
     shutil.copyfile("datasets/tone.jsonl", "tone.txt")
 
