@@ -21,6 +21,7 @@ NUMBERS = (
     (re.compile(r"\b\d+(\.\d+)? (s|min|h|d|days?)\b( \d+ (s|min|h)\b)?"), "TIME"),
     (re.compile(r"\b\d+ tokens/s"), "SPEED"),
     (re.compile(r"\bloss \d+\.\d+"), "LOSS"),
+    (re.compile(r"\bstep \d+/"), "step N/"),  # which ones are told depends on the time that they take
     (re.compile(r" {2,}"), "  "),  # columns are as wide as what stands in them
 )
 
@@ -50,6 +51,12 @@ def steps(page: str) -> Iterator[File | Command]:
             for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
                 typed, _, shown = part.partition("\n")
                 yield Command(typed, tuple(shown.splitlines()))
+
+
+def shown_in_text(page: str) -> Iterator[Command]:
+    """The sessions of a page that shows them indented, as README.md does: one for each block that begins with a command of `.venv/bin`."""
+    for typed, shown in re.findall(r"^    \$ \.venv/bin/(.*)\n((?:    .*\n|\n(?=    ))*)", page, flags=re.MULTILINE):
+        yield Command(typed, tuple(line.removeprefix("    ") for line in shown.splitlines()))
 
 
 def plain(line: str) -> str:
