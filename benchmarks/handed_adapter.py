@@ -128,12 +128,17 @@ def served(handed: Handed, adapter: Path, facts: Sequence[Fact], folder: Path) -
     yield whole, handed.answers("whole", facts)
 
 
-def order(rows: Any, trained: Any, permuted: Any) -> str:
-    """How a matrix in a file is to the trained one."""
+def order(rows: Any, trained: Any, tensor: str, architecture: Architecture) -> str:
+    """How a matrix in a file, `blk.0.attn_q.weight.lora_a`, is to the trained one."""
+    layer, _, side = tensor.rpartition(".")
     if np.array_equal(rows, trained):
         return "as trained"
-    if np.array_equal(rows, permuted):
+    if side == "lora_b" and np.array_equal(rows, architecture.in_file_order(layer, trained)):
         return "rows permuted"
+    across = trained.reshape(trained.shape[::-1])  # the same numbers, taken for a matrix of as many rows as this one has columns
+    for heads, whose in ((layer, "its own"), (layer.replace("attn_k", "attn_q"), "q's")):
+        if np.array_equal(rows.reshape(-1), architecture.in_file_order(heads, across).reshape(-1)):
+            return f"permuted as {across.shape[0]} x {across.shape[1]}, by {whose} heads"
     return "the same numbers in another order" if np.array_equal(np.sort(rows, axis=None), np.sort(trained, axis=None)) else "other numbers"
 
 
@@ -147,9 +152,8 @@ def orders(written: Path, adapter: Path, architecture: Architecture) -> dict[str
         trained = weights[
             f"base_model.model.model.layers.{block}.self_attn.{projection}.{side.replace('lora_a', 'lora_A').replace('lora_b', 'lora_B')}.weight"
         ]
-        rows = np.asarray(tensor.data, np.float32).reshape(trained.shape)
-        swapped = architecture.in_file_order(f"blk.{block}.{layer}.weight", trained) if side == "lora_b" else trained
-        found.setdefault(f"{projection} {side[-1].upper()}", set()).add(order(rows, trained.astype(np.float32), swapped))
+        rows, trained = np.asarray(tensor.data).reshape(trained.shape), trained.astype(tensor.data.dtype)  # Ollama writes float16
+        found.setdefault(f"{projection} {side[-1].upper()}", set()).add(order(rows, trained, tensor.name, architecture))
     return {name: ", ".join(sorted(ways)) for name, ways in sorted(found.items())}
 
 
@@ -192,7 +196,7 @@ def said_by_ollamake(folder: Path, architecture: Architecture) -> str:
     try:
         read_peft_adapter(folder, architecture)
     except BuildError as error:
-        return f"refused: {str(error).splitlines()[0].rpartition('/')[2]}"
+        return f"refused: {str(error).splitlines()[0].rpartition('/')[2].partition(': ')[2]}"
     return "carried, with the scale that peft gives it"
 
 
@@ -300,10 +304,10 @@ def told(handed: Handed, adapter: Path, right: Sequence[str], facts: Sequence[Fa
     architecture = read_architecture(handed.base)
     files = {"Ollama's import": orders(handed.written_adapter("imported"), adapter, architecture)}
     files["ollamake's GGUF LoRA"] = orders(folder / "lora.gguf", adapter, architecture)
-    print(f"\n{'matrix':9}  {'in the file that Ollama writes':34}  in the one of ollamake")
+    print(f"\n{'matrix':9}  {'in the file that Ollama writes':42}  in the one of ollamake")
     ours = files["ollamake's GGUF LoRA"]
     for matrix, ollamas in files["Ollama's import"].items():
-        print(f"{matrix:9}  {ollamas:34}  {ours[matrix]}")
+        print(f"{matrix:9}  {ollamas:42}  {ours[matrix]}")
     print()
     malformed_ones = {}
     for name, ollamas, ours in broken(handed, adapter, facts[0], folder):

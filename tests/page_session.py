@@ -18,7 +18,7 @@ NUMBERS = (
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?"), "DATE"),
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "DIGEST"),
     (re.compile(r"127\.0\.0\.1:\d+"), "SERVER"),
-    (re.compile(r"\b\d+(\.\d+)? (s|min|h|d|days?)\b( \d+ (s|min|h)\b)?"), "TIME"),
+    (re.compile(r"\b(\d+(\.\d+)? (s|min|h|minutes?|hours?|days?)( \d+ (s|min|h))?|just now)\b"), "TIME"),
     (re.compile(r"\b\d+ tokens/s"), "SPEED"),
     (re.compile(r"\bloss \d+\.\d+"), "LOSS"),
     (re.compile(r"\bstep \d+/"), "step N/"),  # which ones are told depends on the time that they take
