@@ -161,14 +161,16 @@ EDITS: dict[str, Callable[[Repo], None]] = {
     "a key of `train`": lambda repo: legal(repo, "train: {rank: 3}"),
     "a key of `train` that comes to the same adapter": lambda repo: legal(repo, "train: {learning_rate: 1e-5}"),
     "`train.max_tokens`, and the text stays the same": lambda repo: legal(repo, "train: {max_tokens: 99}"),
-    "`train.launch`, `train.resources`": lambda repo: legal(repo, "train: {resources: {gpu: 0}}"),
+    "`train.launch`, `train.resources`": lambda repo: legal(repo, "train: {resources: {gpu: 0}, launch: [env]}"),
     "`weight` or `limit` of a portion, where the text becomes another": lambda repo: (
         legal(repo) or repo.replace("data: [shared]\n", "data: [{dataset: shared, limit: 2}]\n")
     ),
     "`shuffle`, where the text becomes another": lambda repo: legal(repo, "shuffle: true"),
     "rename a model": lambda repo: repo.replace("  legal:", "  law:"),
-    "`serve.parameters`, `system`, `template`": lambda repo: legal(repo, "serve: {parameters: {temperature: 0.3}}"),
-    "`serve.weights`, `weights_type`": lambda repo: legal(repo, "serve: {weights: merged}"),
+    "`serve.parameters`, `system`, `template`": lambda repo: legal(
+        repo, "serve: {parameters: {temperature: 0.3}, system: Hi., template: '{{ .Prompt }}'}"
+    ),
+    "`serve.weights`, `weights_type`": lambda repo: legal(repo, "serve: {weights: merged, weights_type: f16}"),
     "`tests`": asked,
     "a file or dataset that `tests` names": asked_from_a_file,
     "replace the base's GGUF": new_base,
