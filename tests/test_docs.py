@@ -183,7 +183,84 @@ def test_every_option_of_a_command_is_named() -> None:
                     assert f"--{option['long']}" in text
 
 
+def headings(page: Path) -> list[str]:
+    """The headings of a page, without those in its blocks of code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """What GitHub, and the site, call a heading."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", plain.lower()).strip().replace(" ", "-")
+
+
+def links(page: Path) -> Iterator[str]:
+    """The links of a page, without those that are shown as code."""
+    text = re.sub(r"^```.*?^```$|^(?: {4}|\t).*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"\]\((?!https?:|mailto:)([^)]+)\)", text)
+
+
+PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    """What `mkdocs build --strict` says of the docs, and of README.md, which is not among them; by the names that GitHub gives."""
+    broken = []
+    for page in PAGES:
+        for link in links(page):
+            path, _, fragment = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (fragment and fragment not in map(anchor, headings(target))):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
+def test_the_check_of_links_sees_what_is_broken(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `two`: three\n\n[a](other.md#x) `[b](c.md)` [d](#one-two-three)\n\n    [e](f.md)\n\n```\n# g\n[h](i.md)\n```\n", encoding="utf-8"
+    )
+    assert list(links(page)) == ["other.md#x", "#one-two-three"]
+    assert [anchor(heading) for heading in headings(page)] == ["one-two-three"]
+    assert anchor("datasets.NAME.start_from") == "datasetsnamestart_from"
+
+
+def test_every_exit_code_has_its_heading() -> None:
+    from ollamake.commands.check import FAULTY
+    from ollamake.commands.look import INTERRUPTED
+    from ollamake.commands.plan import STALE
+    from ollamake.say import NOBODY_READS
+
+    doits = (0, 1, 2, 3)
+    assert FAULTY in doits
+    wanted = [str(code) for code in (*doits, STALE, INTERRUPTED, NOBODY_READS)]
+    assert headings(ROOT / "docs/exit-codes.md") == ["Exit codes", *wanted]
+    for source in (ROOT / "src/ollamake/commands").glob("*.py"):  # and no command ends with any other
+        for code in re.findall(r"^ +return (\d+)$", source.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            assert code in wanted, source
+
+
+def test_every_method_of_a_trainer_has_its_heading_and_every_capability_its_row() -> None:
+    from dataclasses import fields
+
+    from ollamake.trainers.port import KINDS, PARTS, Capabilities
+
+    page = ROOT / "docs/trainers/write-one.md"
+    text = page.read_text(encoding="utf-8")
+    assert sorted(set(headings(page)) & set(PARTS)) == sorted(PARTS)
+    assert re.findall(r"^### (.+)$", text, flags=re.MULTILINE) == list(PARTS)
+    assert re.findall(r"^\| `(\w+)` \| `", text, flags=re.MULTILINE) == [field.name for field in fields(Capabilities)]
+    for kind in KINDS:
+        assert f"`{kind}`" in text
+
+
+def test_the_site_has_a_place_for_every_page() -> None:
+    """Pages that the merge of another part brings are there as comments until then; `mkdocs build --strict` looks at the rest."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert re.search(rf"^ +- (.*: )?{re.escape(page.relative_to(ROOT / 'docs').as_posix())}$", text, flags=re.MULTILINE), page
+
+
+def test_ci_builds_the_site_as_it_has_to_be() -> None:
+    assert "mkdocs build --strict" in (ROOT / ".ci/run").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from ollamake.digest import digest_file
 from ollamake.ollama.address import Address
 from ollamake.ollama.client import NewModel, OllamaServer
 from ollamake.ollama.server import use_server
+from page_session import is_as_shown, shown_in_text
 
 pytestmark = pytest.mark.live
 
@@ -115,6 +116,36 @@ def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
     base = demo.path / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
     server.create(NewModel(name="smol", files=((base, digest_file(base)),), adapter=None, system=None, template=None, parameters={}))
     assert right(server, "smol", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return (done.stdout + done.stderr).splitlines()
+
+
+def edited(path: Path, line: int, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert old in text[line - 1]
+    text[line - 1] = text[line - 1].replace(old, new)
+    path.write_text("".join(text), encoding="utf-8")
+
+
+def test_the_tour_of_the_readme_is_as_it_was_seen(demo: Demo) -> None:
+    """But for what trains once more; tests/test_docs.py holds the report of the failing test against its own form, test_rebuild_page.py the edits."""
+    first, again, _, plan, broken, _ = shown_in_text((ROOT / "README.md").read_text(encoding="utf-8"))
+    at = first.shown.index(".  base")  # the base was there already
+    assert is_as_shown(lines(demo.first), (*first.shown[:at], "-- base", *first.shown[at + 2 :])), demo.first.stdout
+    assert is_as_shown(lines(demo.doit()), again.shown)
+    edited(demo.path / "datasets/errors.jsonl", 9, '"output": "', '"output": "Now: ')
+    planned = demo.doit(*plan.typed.split()[1:])
+    assert planned.returncode == 4
+    assert is_as_shown(lines(planned), plan.shown), planned.stdout
+    edited(demo.path / "datasets/errors.jsonl", 9, "Now: ", "")
+    edited(demo.path / "datasets/helpdesk.jsonl", 47, '"output"', '"ouput"')
+    failed = demo.doit()
+    assert failed.returncode == 1
+    assert is_as_shown(lines(failed), broken.shown), failed.stdout + failed.stderr
+    edited(demo.path / "datasets/helpdesk.jsonl", 47, '"ouput"', '"output"')
+    assert "train:" not in demo.doit().stdout
 
 
 def test_nothing_of_this_machine_is_in_the_adapter(demo: Demo) -> None:
