@@ -20,6 +20,7 @@ class Call:
     typed: tuple[str, ...] = ()  # the words behind `doit`
     only_looks: bool = False  # does it run nothing, so that files may be missing?
     always: bool = False  # are steps to be done however fresh they are?
+    pushes: bool = False  # may models be published? They are by no other call
     engine: str | None = None  # where all trainings run, whatever the catalog says
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it
     catalogs: dict[str, tuple[Run, tuple[Step, ...]]] = field(default_factory=dict)  # catalog -> its run and its steps, where its tasks were made
