@@ -55,4 +55,4 @@ def _table(first: str, second: str, rows: Any) -> list[str]:
 def _text(value: object) -> str:
     """As it stands, whatever Markdown or HTML would make of it."""
     text = " ".join(str(value).split())
-    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|!~" else "&amp;" if char == "&" else char for char in text)
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()<>#|!~" else "&amp;" if char == "&" else char for char in text)
