@@ -19,6 +19,8 @@ from ollamake.hub.card import About, card
 
 pytest.importorskip("huggingface_hub", reason="pip install 'ollamake[hub]'")
 
+AWAY, AGAIN = "the Hub can't be reached, or broke off: ", "look after the network, then run `doit` again; what is there already stays"
+
 
 @dataclass
 class Fetching:
@@ -124,8 +126,8 @@ def test_a_pickle_is_never_fetched(fetching: Fetching) -> None:
         ("no repo", "there is no someone/gone, or it is not for everybody", "mend the name; or, where it is private: `hf auth login`, or $HF_TOKEN"),
         ("gated", "someone/gated is gated", "ask for access at https://huggingface.co/someone/gated; then `hf auth login`, or $HF_TOKEN"),
         ("no commit", "someone/pirate has no such commit", "take one of https://huggingface.co/someone/pirate/commits/main"),
-        ("cut off", "the Hub can't be reached, or broke off: ", "look after the network, then run `doit` again; what is there already stays"),
-        ("away", "the Hub can't be reached, or broke off: ", "look after the network, then run `doit` again; what is there already stays"),
+        pytest.param("cut off", AWAY, AGAIN, marks=pytest.mark.thorough),  # its library tries again for a while
+        pytest.param("away", AWAY, AGAIN, marks=pytest.mark.thorough),
         ("offline", "it is not here yet, and $HF_HUB_OFFLINE is set", "unset it, then run `doit` again; what was fetched once stays"),
     ],
 )
