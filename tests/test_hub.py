@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import DODO, Repo, Result
+from fake_ollama import Refusal
 from hub_server import HubServer
 from ollamake.hub.card import About, card
 
@@ -202,6 +203,18 @@ def test_an_adapter_is_pushed_with_its_card_once(pushing: Fetching) -> None:
     pushing.hub.requests.clear()
     again = pushing.doit("push", HF_TOKEN="hf_writes")
     assert (again.code, again.ran, pushing.hub.requests) == (0, [], [])
+
+
+def test_a_target_that_fails_keeps_no_other_from_it(pushing: Fetching) -> None:
+    pushing.repo.replace("{hub: our-team/legal-lora}", "{hub: our-team/legal-lora, ollama: our-team/legal}")
+    pushing.repo.server.refusals.append(Refusal("/api/push", 500, "no such host"))
+    result = pushing.doit("push", HF_TOKEN="hf_writes")
+    assert result.code == 1
+    assert "can't push our-team/legal:latest" in result.out
+    assert "our-team/legal-lora" in pushing.hub.repos
+    pushing.hub.requests.clear()
+    assert pushing.doit("push", HF_TOKEN="hf_writes").code == 0
+    assert (list(pushing.repo.server.pushed), pushing.hub.requests) == (["our-team/legal:latest"], [])
 
 
 def test_a_public_repo_is_made_where_the_catalog_says_so(pushing: Fetching) -> None:

@@ -100,19 +100,21 @@ class Pushing:
         return adapter_files(folder) if self.model.adapter is None else given_files(folder)
 
     def push(self) -> TaskFailed | None:
-        """Send what is due. A BuildError becomes doit's failure, without a traceback."""
+        """Send what is due; a target that fails keeps no other from it. A BuildError becomes doit's failure, without a traceback."""
+        wrong = [said for said in map(self.sent, self.due()) if said is not None]
+        return TaskFailed("\n".join(wrong)) if wrong else None
+
+    def sent(self, due: Due) -> str | None:
+        """Send it, and remember that. Returns what is to be said where that fails."""
+        say(f"   {self.model.name}: to {due.kind} {due.target}  ({due.reason})")
         try:
-            for due in self.due():
-                say(f"   {self.model.name}: to {due.kind} {due.target}  ({due.reason})")
-                digest = self.to_ollama(due) if due.kind == OLLAMA else self.to_hub(due)
-                known = {**read_object(self.memory), due.kind: {"target": due.target, "digest": digest, "at": moment()}}
-                write_whole(
-                    self.memory, json.dumps(known, indent=2, sort_keys=True) + "\n"
-                )  # of each at once: where the next one fails, this one is not sent again
+            digest = self.to_ollama(due) if due.kind == OLLAMA else self.to_hub(due)
+            known = {**read_object(self.memory), due.kind: {"target": due.target, "digest": digest, "at": moment()}}
+            write_whole(self.memory, json.dumps(known, indent=2, sort_keys=True) + "\n")
         except BuildError as error:
-            return TaskFailed(str(error))
+            return str(error)
         except OSError as error:
-            return TaskFailed(with_fix(f"{error.filename or self.model.name}: {error.strerror or error}", f"{remedy(error)}, then push again"))
+            return with_fix(f"{error.filename or self.model.name}: {error.strerror or error}", f"{remedy(error)}, then push again")
         return None
 
     def to_ollama(self, due: Due) -> str:
