@@ -68,6 +68,7 @@ class FakeOllama:
         self.counts: Counter[str] = Counter()
         self.requests: list[tuple[str, str, Any]] = []  # method, path, JSON
         self.rewrites = False  # weights are kept under another digest than they were sent with, as 0.30 does
+        self.pushed: dict[str, dict[str, Any]] = {}  # what a registry has: name -> what was pushed
         self.unloadable = False  # models are made, and fail when they are loaded
         self.refusals: list[Refusal] = []
         self.says: Callable[[dict[str, Any]], str] | None = None  # what is asked (model, messages, options) -> the answer
@@ -261,6 +262,14 @@ def _handler(server: FakeOllama) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
                 server.torn.discard(target)
             server.models[target] = server.models[source]
             self.say(200, {})
+
+        def do_push(self, asked: dict[str, Any]) -> None:
+            name = _tagged(asked["model"])
+            if self.is_lost(name):
+                return
+            server.pushed[name] = server.models[name]
+            layers = [{"status": f"pushing {digest[7:19]}", "digest": digest, "total": 10, "completed": 10} for digest in server.weights(name)]
+            self.say(200, {"status": "retrieving manifest"}, *layers, {"status": "pushing manifest"}, {"status": "success"})
 
         def do_show(self, asked: dict[str, Any]) -> None:
             name = _tagged(asked["model"])

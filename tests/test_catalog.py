@@ -75,7 +75,7 @@ def test_a_catalog_becomes_values_with_every_default_in_its_place() -> None:
 FAULTS = {
     "unknown key": (
         ("    base: small\n    data", "    bsae: small\n    base: small\n    data"),
-        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, engine, matrix, name, serve, shuffle, tags, tests, train)",
+        "models.yaml:11: models.legal: unknown key 'bsae'\n  fix: write 'base' (known: adapter, base, data, engine, matrix, name, push, serve, shuffle, tags, tests, train)",
     ),
     "missing key": (("    base: small\n    data", "    data"), "models.yaml:10: models.legal: missing key 'base'\n  fix: add 'base'"),
     "unknown base": (

@@ -152,7 +152,7 @@ def test_the_faults_of_all_files_are_said_at_once_in_the_order_of_the_files() ->
         "shared/models.yaml:12: the server is one for all catalogs\n  fix: move it to models.yaml\n"
         "teams/a/models.yaml:8: models.desk: missing key 'base'\n  fix: add 'base'\n"
         "teams/a/models.yaml:9: models.desk: unknown key 'bsae'\n"
-        "  fix: write 'base' (known: adapter, base, data, engine, matrix, name, serve, shuffle, tags, tests, train)\n"
+        "  fix: write 'base' (known: adapter, base, data, engine, matrix, name, push, serve, shuffle, tags, tests, train)\n"
         "teams/b/models.yaml:1: not YAML: while parsing a flow node did not find expected node content"
     )
 

@@ -47,7 +47,9 @@ MAY_IMPORT = {
     "progress": "duration spelling say bars trainers",
     "engines": "errors digest spelling catalog durable bases say folders locks cache trainers progress",
     "ollama": "errors digest catalog state logs say folders locks progress",
-    "stages": "errors digest duration spelling catalog records gate graph freshness lora bases durable logs say folders locks state cache trainers progress engines ollama",
+    "sinks": "errors spelling catalog say state",
+    "stages": "errors digest duration spelling catalog records gate graph freshness lora bases durable logs say folders locks state cache trainers progress engines ollama sinks",
+    "hub": "errors catalog graph say",
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "drift": "errors catalog graph freshness state sights",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights drift",
@@ -55,18 +57,19 @@ MAY_IMPORT = {
     "seal": "errors catalog graph state trainers ollama sights drift",
     "recipes": "errors catalog lora trainers",
     "fallback": "drift freshness locks say stages state",
-    "run": "errors digest catalog graph freshness say call state cache ollama stages sights drift foresight fallback",
+    "run": "errors digest catalog graph freshness say call state cache ollama hub stages sights drift foresight fallback",
+    "pushing": "errors catalog graph say call state ollama hub run",
     "reporter": "duration spelling say call state",
     "processes": "reporter",
     "talks": "catalog graph engines reporter",
-    "whole": "call engines run reporter processes talks",
-    "runner": "engines processes relay reporter talks whole",
-    "tasks": "errors catalog graph recipes call state cache trainers ollama stages sights drift run",
+    "whole": "call engines run reporter processes sinks talks",
+    "runner": "engines processes relay reporter sinks talks whole",
+    "tasks": "errors catalog graph recipes call state cache trainers ollama sinks stages sights drift run pushing",
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
     "survey": "errors digest duration spelling folders locks catalog records gate graph freshness plan report state git ollama stages sights foresight standing",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks git since survey",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run pushing reporter runner tasks git since survey",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")
@@ -113,7 +116,7 @@ def test_the_core_knows_no_clock_no_network_and_no_doit() -> None:
 
 
 def test_a_run_without_work_imports_nothing_heavy(built: Repo) -> None:
-    heavy = ("torch", "transformers", "peft", "httpx", "pydantic", "ollama", "numpy", "gguf", "rich", "jinja2")
+    heavy = ("torch", "transformers", "peft", "httpx", "pydantic", "ollama", "numpy", "gguf", "rich", "jinja2", "mlflow", "wandb", "huggingface_hub")
     program = f"""
 import sys
 from doit.cmd_base import ModuleTaskLoader

@@ -21,6 +21,7 @@ class Call:
     only_looks: bool = False  # does it run nothing, so that files may be missing?
     makes_tasks: bool = True  # are there doit tasks of the steps? Else they are looked at alone
     always: bool = False  # are steps to be done however fresh they are?
+    pushes: bool = False  # may models be published? They are by no other call
     engine: str | None = None  # where all trainings run, whatever the catalog says
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it
     catalogs: dict[str, tuple[Run, tuple[Step, ...]]] = field(default_factory=dict)  # catalog -> its run and its steps, where its tasks were made

@@ -16,7 +16,7 @@ ADAPTERS = "adapters"
 WEIGHTS = "weights"  # of models that were trained whole; no part of build/, which may be deleted
 TEXT_FORMATS = {"chat": "jsonl", "alpaca": "jsonl", "templated": "jsonl", "text": "txt"}  # what a trainer may read -> how the file ends
 # Raised when a stage comes to write something else from the same inputs: all of its steps run again then.
-VERSIONS = {"validate": 2, "convert": 3, "train": 1, "package": 2, "register": 2, "test": 1}
+VERSIONS = {"validate": 2, "fetch": 1, "convert": 3, "train": 1, "package": 2, "register": 2, "test": 1}
 ON_A_SERVER = ("register", "test")  # stages whose target is a server
 CANDIDATE, LATEST, PREVIOUS = "candidate", "latest", "previous"  # tags: of a model that is tried, the one that is used, and the one before
 
@@ -169,6 +169,8 @@ def model_steps(
             },
             subject=model,
         )
+    elif model.hub is not None:
+        yield Step(stage="fetch", name=model.name, reads=(), writes=made, keys={"adapter": model.hub.said}, subject=model)
     served = f"{folder}/served.json"
     yield Step(
         stage="package",

@@ -11,8 +11,8 @@ from ollamake.graph import Step
 
 YES, PERHAPS, UNKNOWN, FAILS, BLOCKED = "yes", "perhaps", "unknown", "fails", "blocked"
 # What a step makes, and what the next one does unless that comes out the same.
-MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "package": "GGUF", "register": "model"}
-DOES = {"convert": "converts", "train": "trains", "package": "packages", "register": "registers", "test": "tests"}
+MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "fetch": "adapter", "package": "GGUF", "register": "model"}
+DOES = {"convert": "converts", "train": "trains", "fetch": "fetches", "package": "packages", "register": "registers", "test": "tests"}
 CANT_TELL = ("input missing", "no server")  # kinds of reasons that say that something could not be looked at
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from ollamake.ollama.address import Address
 from ollamake.say import say
 from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
+from ollamake.state.commit import commit_here
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy
 from ollamake.state.receipts import ACCEPTED, BEFORE, READ, Receipt, Sealed, moment, read_receipt, receipt_path, write_receipt
@@ -55,12 +55,7 @@ class Run:
     @cached_property
     def commit(self) -> str | None:
         """The repo's commit, with `+` behind it where tracked files differ from it; None where there is none."""
-        git = ("git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
-        try:
-            done = subprocess.run(git, capture_output=True, text=True, check=False)
-        except OSError:
-            return None
-        return done.stdout.strip() or None
+        return commit_here()
 
     def is_fresh(self, task: Any, step: Step) -> bool:
         """For doit's `uptodate`, which passes the task."""
@@ -123,8 +118,7 @@ class Run:
 
     def begun(self, step: Step, why: list[str]) -> Sealed:
         """A step begins: what it will read is digested now. Returns what makes its receipt when it has ended."""
-        begun, commit = time.monotonic(), self.commit
-        files = step.named_reads
+        begun, commit, files = time.monotonic(), self.commit, step.named_reads
         inputs = {**{name: file_digest(path) for name, path in files.items()}, **self.sights.made_before(step, now=True)}
         keys, versions = self.sights.keys(step), self.sights.versions(step)
 
@@ -171,13 +165,13 @@ class Run:
             return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
 
         assert isinstance(step.subject, Model)
-        model = step.subject
+        model, catalog = step.subject, self.sights.catalog
 
         def mark_of(key: str) -> Mark:
-            return self.sights.catalog.mark_of(model.name, key) or model.mark
+            return catalog.mark_of(model.name, key) or model.mark
 
         cache, pinned = self.cache, self.sights.pinned(step)
-        return trained(step, model, lambda: self.begun(step, why), is_current, mark_of, cache=cache, pinned=pinned, again=again)
+        return trained(step, model, lambda: self.begun(step, why), is_current, mark_of, cache=cache, pinned=pinned, again=again, sinks=catalog.sinks)
 
     def stage(self, step: Step, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""
@@ -187,6 +181,10 @@ class Run:
             return validate(step)
         model = step.subject
         assert isinstance(model, Model)
+        if step.stage == "fetch":
+            from ollamake.hub.source import fetch
+
+            return fetch(step, model)
         if step.stage == "convert":
             from ollamake.stages.convert import convert
 
@@ -202,6 +200,7 @@ class Run:
         """Do a step whose target is a server."""
         from ollamake.ollama.client import OllamaServer
         from ollamake.stages.register import register
+        from ollamake.stages.telling import tests_told
         from ollamake.stages.test import test
 
         host = self.sights.host(step)
@@ -213,7 +212,9 @@ class Run:
             with OllamaServer(host.address) as server:
                 if step.stage == "register":
                     return {**register(step, model, server), "host": host.name}
-                return test(step, model, server, self.candidate(step, reasons))
+                candidate = self.candidate(step, reasons)
+                with tests_told(self.sights.catalog.sinks, model, host.file_name, candidate.digest):
+                    return test(step, model, server, candidate)
         finally:
             with self._guard:
                 self._users -= 1

@@ -20,6 +20,7 @@ from ollamake.engines.this_machine import most_at_once
 from ollamake.processes import end_with_child, end_with_parent, held_back
 from ollamake.relay import Relayed, relay
 from ollamake.reporter import ENDING
+from ollamake.sinks import feed as sinks
 from ollamake.talks import CLUSTER, HERE, Talks, lane_of, taken_by, training_of
 from ollamake.whole import HOLD_ON, OneByOne, Whole, end_servers
 
@@ -206,6 +207,7 @@ class InProcesses(_SideBySide, MRunner):
             super().execute_task_subprocess(job_q, result_q, reporter_class)
         finally:
             end_servers()
+            sinks.close()
 
 
 class InThreads(_SideBySide, MThreadRunner):

@@ -25,6 +25,7 @@ from ollamake.ollama.hosts import hosts_of
 from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
 from ollamake.sights import Sights
+from ollamake.sinks.port import refuse_unknown_sink
 from ollamake.state.backend import LockBackend
 from ollamake.state.readings import kept_reading
 from ollamake.state.receipts import receipt_path
@@ -34,6 +35,7 @@ PURPOSES = {
     "validate": "check every record of {}",
     "convert": "write the text that {} is trained on",
     "train": "train the adapter of {}",
+    "fetch": "fetch the adapter of {} from the Hugging Face Hub",
     "package": "write the weights that {} is served from",
     "register": "make {} in Ollama as a candidate, and have it load",
     "test": "ask {} what its tests ask; if it answers well, it is the one that is used",
@@ -50,6 +52,8 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
             catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
         if catalog.cache is not None:
             refuse_unknown(catalog.cache)
+        for place in catalog.sinks:
+            refuse_unknown_sink(place)
         catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
         steps = steps_in(catalog)
         run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)
@@ -66,6 +70,10 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     for step in steps:
         yield task_of(step, run)
     yield from tasks_of_hosts(steps)
+    if current().pushes:
+        from ollamake.pushing import pushings
+
+        yield from (pushing.task for pushing in pushings(run, steps))
 
 
 def steps_in(catalog: Catalog) -> tuple[Step, ...]:

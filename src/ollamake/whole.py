@@ -13,6 +13,7 @@ from ollamake.engines import chosen as engines
 from ollamake.processes import held_back
 from ollamake.reporter import step_of
 from ollamake.run import Withdrawn
+from ollamake.sinks import feed as sinks
 from ollamake.talks import CLUSTER, HERE, Talks, lane_of
 
 HOLD_ON = "hold on"  # doit's dispatcher: all that is left waits for something
@@ -58,6 +59,7 @@ class Whole(Runner):
         self.teardown()
         end_servers()
         engines.close()
+        sinks.close()
         self.reporter.complete_run()
         return int(self.final_result)
 

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ollamake.catalog.adapters import wrong_with_adapter
+from ollamake.catalog.adapters import adapter_of, wrong_with_adapter
 from ollamake.catalog.advice import TOO_LONG, is_too_long, shown
 from ollamake.catalog.caching import cache_of
 from ollamake.catalog.engine import engine_of, wrong_with_engine
@@ -22,12 +22,14 @@ from ollamake.catalog.launching import wrong_with_launch
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
+from ollamake.catalog.pushing import push_of, pushed_twice
 from ollamake.catalog.shared import Shared
+from ollamake.catalog.sinks import sinks_of
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.testing import Tests
-from ollamake.catalog.training import with_starts, wrong_with_holdout, wrong_with_trainer
+from ollamake.catalog.training import share_of, with_starts, wrong_with_holdout, wrong_with_trainer
 from ollamake.catalog.unused import unused, unused_types
-from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion, share_of
+from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion
 from ollamake.errors import Fault, FaultyFileError, Mark
 
 
@@ -86,18 +88,19 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
         shared.faults.append(Fault(mark=mark, text=f"model {model!r}: {key}: {text}", fix=fix))
 
     whole = with_starts(models, shared.advice, fault)
+    shared.faults.extend(pushed_twice(whole.values()))
     first = sources.found[0]
     if not models and not shared.faults:
-        fix = "write models, or include a catalog that has some"
-        shared.faults.append(Fault(mark=first.mark(("include",)), text="no model in this catalog, nor in those that it includes", fix=fix))
+        readings[0].fault(("include",), "no model in this catalog, nor in those that it includes", "write models, or include a catalog that has some")
     libraries = {source.mark(()).path for source in sources.found[1:] if "models" not in source.value}
     return Catalog(
         path=first.path,
-        hosts=_texts(first.value.get("ollama", {}).get("host", ())),
+        hosts=(said,) if isinstance(said := first.value.get("ollama", {}).get("host", ()), str) else tuple(said),
         kept_versions=int(first.value.get("ollama", {}).get("keep", 1)),
         datasets=tuple(datasets.values()),
         models=tuple(whole.values()),
         cache=cache_of(first.value.get("cache", {}), first.below, first.mark, readings[0].fault),
+        sinks=sinks_of(first.value.get("sinks", {}), first.mark, readings[0].fault),
         policy=first.value.get("policy", {}),
         warnings=(*unused(models.values(), bases.values(), datasets.values(), libraries), *unused_types(layers)),
         layers=layers,
@@ -105,10 +108,6 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
         patterns=shared.patterns,
         environment={name: digest_of(sources.environ.get(name)) for source in sources.found for name in source.variables},
     )
-
-
-def _texts(said: str | Iterable[str]) -> tuple[str, ...]:
-    return (said,) if isinstance(said, str) else tuple(said)
 
 
 @dataclass(kw_only=True)
@@ -129,8 +128,7 @@ class _Reading:
 
     def entries(self, kind: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
         """Those of this file, by the names that they have in it."""
-        entries: Mapping[str, Mapping[str, Any]] = self.source.value.get(kind, {})
-        return entries.items()
+        return dict[str, Mapping[str, Any]](self.source.value.get(kind, {})).items()
 
     def whole(self, name: str) -> str:
         """The name that an entry of this file has everywhere."""
@@ -138,8 +136,7 @@ class _Reading:
 
     def layer_of_base(self, name: str, entry: Mapping[str, Any]) -> Layer:
         """What a base says of the models on it."""
-        moved: dict[KeyPath, KeyPath] = {(part,): ("defaults", part) for part in ("train", "serve", "tests")}
-        moved["base", "hf"] = ("hf",)
+        moved: dict[KeyPath, KeyPath] = {**{(part,): ("defaults", part) for part in ("train", "serve", "tests")}, ("base", "hf"): ("hf",)}
         return self.source.layer(("bases", name), entry.get("defaults", {}), moved)
 
     def models(self, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Model, Layers]]:
@@ -150,7 +147,7 @@ class _Reading:
                 name = self.whole(variant.name)
                 if name == MARKERS:
                     self.fault(own.at, *FAULT_OF_MARKERS)
-                yield name, *self.model(label, own, bases, datasets)
+                yield name, *self.model(label, name, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
         at, hf, held = ("bases", name), entry.get("hf"), entry.get("ollama")
@@ -195,13 +192,14 @@ class _Reading:
             mark=self.mark(("datasets", name)),
         )
 
-    def model(self, name: str, own: Layer, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> tuple[Model, Layers]:
-        """A model, and what its keys are said by; `name` is that of its entry."""
+    def model(self, name: str, whole: str, own: Layer, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> tuple[Model, Layers]:
+        """A model, and what its keys are said by; `name` is that of its entry, `whole` its own."""
         entry = own.value
+        adapter, hub = adapter_of(entry, whole, lambda: self.path(own.at, "adapter", entry, f"model {name!r}: adapter"))
         if entry["base"] not in bases:
             self.fault(own.place(("base",)), f"model {name!r}: unknown base {entry['base']!r}", self.shared.advice.name("base", entry["base"], bases))
         for key, text, fix in wrong_with_adapter(entry):
-            self.fault(own.place((key,)) if key else own.at, f"model {name!r}: {text}", fix)
+            self.fault(own.place(tuple(key.split("."))) if key else own.at, f"model {name!r}: {text}", fix)
         base = bases.get(entry["base"]) or Base(name="", gguf="", hf=None, mark=self.mark(own.at))
         layers = (own, *filter(None, (self.shared.layers.get(base.name),)), *self.defaults)
         train, engine = train_of(layers), engine_of(layers)
@@ -220,7 +218,9 @@ class _Reading:
             shuffle=entry.get("shuffle", False),
             train=train,
             engine=engine,
-            adapter=self.path(own.at, "adapter", entry, f"model {name!r}: adapter") if "adapter" in entry else None,
+            adapter=adapter,
+            hub=hub,
+            push=push_of(entry.get("push", {}), whole, self.mark(own.place(("push",)))),
             serve=serve_of(layers, train),
             tags=tuple(entry.get("tags", ())),
             tests=tests.found(portions, entry.get("adapter")),

@@ -55,7 +55,7 @@ def _values(model: Model) -> Mapping[str, Any]:
     }
     return {
         "base": model.base.name,
-        **({"adapter": written(model.adapter)} if model.adapter is not None else trained),
+        **({"adapter": model.hub.said if model.hub else written(model.adapter)} if model.adapter is not None else trained),
         "serve.system": serve.system,
         "serve.template": serve.template,
         **{f"serve.parameters.{key}": value for key, value in sorted(serve.parameters.items())},

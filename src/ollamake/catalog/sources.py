@@ -19,7 +19,13 @@ from ollamake.catalog.values import KeyPath, Layer, mark_of
 from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError, Fault, FaultyFileError, Mark
 
-ONE_FOR_ALL = {"ollama": "server", "policy": "policy", "cache": "cache", "engine": "engine"}  # keys of the first catalog alone -> what they say
+ONE_FOR_ALL = {
+    "ollama": "server",
+    "policy": "policy",
+    "cache": "cache",
+    "sinks": "list of sinks",
+    "engine": "engine",
+}  # keys of the first catalog alone -> what they say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,3 +85,8 @@ def _in_circles(models: Mapping[str, Model]) -> Iterator[str]:
             at = start.model if start else None
         if at in walk:
             yield from walk[walk.index(at) :]
+
+
+def share_of(value: str | float) -> float:
+    """The share that `5%` or 0.05 says."""
+    return float(value.removesuffix("%")) / 100 if isinstance(value, str) else float(value)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ollamake.catalog.outside import HubAdapter, Push, SinkPlace
 from ollamake.catalog.places import Engine
 from ollamake.errors import BuildError, Fault, Mark
 
@@ -172,6 +173,8 @@ class Model:
     train: Train
     engine: Engine = field(default_factory=Engine)
     adapter: str | None  # folder, or GGUF LoRA, of an adapter that is there already; then nothing is trained
+    hub: HubAdapter | None = None  # where `adapter` is fetched from
+    push: Push | None = None  # where it is published, when that is asked for; no part of any step that builds
     serve: Serve
     tags: tuple[str, ...]  # by which models are selected; no part of any step
     tests: tuple[Test, ...] = ()  # what it is asked before it gets its name: its own, then those that are said of all models
@@ -226,6 +229,7 @@ class Catalog:
     datasets: tuple[Dataset, ...]
     models: tuple[Model, ...]
     cache: Cache | None = None
+    sinks: tuple[SinkPlace, ...] = ()  # that are told of trainings
     policy: Mapping[str, str]  # "qlora" -> "allow", "warn" or "refuse"
     warnings: tuple[Fault, ...]  # entries and keys that nothing uses, and recipes that are better otherwise
     layers: Mapping[str, tuple[Layer, ...]]  # model -> what its keys are said by, the last word first
@@ -242,8 +246,3 @@ class Catalog:
         """Where the value of a model's key comes from (`train.rank`): its own entry, or else the defaults; None where none of them has it."""
         marks = (layer.mark(tuple(key.split("."))) for layer in self.layers.get(model, ()))
         return next(filter(None, marks), None)
-
-
-def share_of(value: str | float) -> float:
-    """The share that `5%` or 0.05 says."""
-    return float(value.removesuffix("%")) / 100 if isinstance(value, str) else float(value)

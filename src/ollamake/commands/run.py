@@ -55,8 +55,9 @@ class RunCommand(cmd_run.Run):
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
         self.options = params
         take_any_text()
-        is_part = args or params.get("exclude") or params["always"] or params["single"]
-        begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"], engine=params["engine"] or None))
+        pushes = self.name == "push" or any(str(arg).startswith("push:") for arg in args)
+        is_part = args or params.get("exclude") or params["always"] or params["single"] or pushes
+        begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"], pushes=pushes, engine=params["engine"] or None))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)

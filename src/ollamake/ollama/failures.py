@@ -19,6 +19,17 @@ _LENGTH = 300  # characters of what a server says: a proxy's page of HTML is lon
 _BLOB_GONE = re.compile(r"sha256[-:][0-9a-f]{64}.*(no such file|cannot find the file|not found)", re.DOTALL)
 # What the server says, and what to do then; the first that is in it counts.
 _FIXES = (
+    (
+        "not authorized to push",
+        "push to a name of your own, USER/MODEL; the server's own key has to be in your account: https://ollama.com/settings/keys",
+    ),
+    ("unauthorized", "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"),
+    ("is denied", "push to a name of your own; what the registry lets in is the server's own key: https://ollama.com/settings/keys"),
+    ("access denied", "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"),
+    ("gave HTTP response to HTTPS", "write `push: {ollama: {name: NAME, insecure: true}}`: this registry is spoken to by http"),
+    ("does not look like a TLS handshake", "write `push: {ollama: {name: NAME, insecure: true}}`: this registry is spoken to by http"),
+    ("no such host", "mend the registry's address in push.ollama, or the network of the server"),
+    ("connection refused", "look whether the registry runs, and its address in push.ollama"),
     ("no space left", "make room on the server's disk, then run `doit` again"),
     ("page not found", "look what listens there: $OLLAMA_HOST, or ollama.host in the catalog"),
     ("not found", "build the model first: `doit`"),

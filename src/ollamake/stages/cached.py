@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ollamake.cache.shared import SharedCache
 from ollamake.cache.verified import DamagedError
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
+from ollamake.catalog.outside import SinkPlace
 from ollamake.digest import digest_file, digest_value
 from ollamake.duration import duration
 from ollamake.errors import BuildError
@@ -48,8 +49,12 @@ def trained(
     cache: SharedCache | None,
     pinned: Mapping[str, Any],
     again: bool,
+    sinks: Sequence[SinkPlace] = (),
 ) -> Receipt:
-    """What `train` makes, or what the cache has of it. Raises BuildError. `pinned`: versions of which another trains again; `again`: nothing is taken."""
+    """What `train` makes, or what the cache has of it. Raises BuildError. `pinned`: versions of which another trains again; `again`: nothing is taken.
+
+    `sinks` are told of what is trained here, and of nothing that was trained elsewhere.
+    """
     if cache is not None and is_shared(model) and not again:
         taken = _taken(step, model, begin, is_current, cache=cache, pinned=pinned)
         if taken is not None:
@@ -58,7 +63,7 @@ def trained(
             return taken
     from ollamake.stages.train import train
 
-    receipt = train(step, model, begin, is_current, mark_of)
+    receipt = train(step, model, begin, is_current, mark_of, sinks=sinks)
     keep(step, model, receipt, cache=cache, pinned=pinned)
     return receipt
 

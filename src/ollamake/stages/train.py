@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.catalog.launching import launched_by
+from ollamake.catalog.outside import SinkPlace
 from ollamake.digest import digest_file
 from ollamake.engines.chosen import engine_of
 from ollamake.engines.launched import NO_MEMORY, SIGNALS, said_alone
@@ -27,6 +28,7 @@ from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import Held, clear_jobs, held_job
 from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_request, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
+from ollamake.stages.telling import telling
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import BEFORE, READ, Receipt, Sealed, write_receipt
 from ollamake.trainers.environment import Environment
@@ -36,11 +38,13 @@ WHERE = "where"  # in the outcome of a training that was done on another machine
 LOG, EVENTS = "train.log", "events.jsonl"  # beside the text
 
 
-def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool], mark_of: MarkOf) -> Receipt:
+def train(
+    step: Step, model: Model, begin: Callable[[], Sealed], is_current: Callable[[Receipt], bool], mark_of: MarkOf, *, sinks: Sequence[SinkPlace] = ()
+) -> Receipt:
     """Train the model; the folder of what it makes appears whole, with its receipt, or not at all. Raises BuildError.
 
     `begin` is called when the place to train in is ours. A training that a build before this one has finished is taken up where `is_current` says that its
-    receipt is that of now; one that was killed goes on from its last checkpoint.
+    receipt is that of now; one that was killed goes on from its last checkpoint. `sinks` are told of what is trained here.
     """
     program = trainer(model.train.trainer)
     engine = engine_of(model.engine, launched_by(model))
@@ -68,7 +72,10 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
         holdout = _holdout(step, model, mark_of) if holds_out(model) and program.capabilities.evaluates else None
         versions = dict(program.versions(Environment(model.train.env)))
         keep_curve(step.name, text.parent / EVENTS)  # of the training before: its events are written anew
-        with held_job(step, model, program, base, gpus=where.gpus, versions=versions, start=start.folder, holdout=holdout) as held:
+        with (
+            held_job(step, model, program, base, gpus=where.gpus, versions=versions, start=start.folder, holdout=holdout) as held,
+            telling(sinks, step, model, sealed, held.job.folder.parent / EVENTS, goes_on=held.job.checkpoint is not None) as ended_well,
+        ):
             job = held.job
             ended = _run(program, held, where, model, mark_of)
             try:
@@ -98,6 +105,7 @@ def train(step: Step, model: Model, begin: Callable[[], Sealed], is_current: Cal
             deliver(result, place, step)
             keep_curve(step.name, text.parent / EVENTS, targets[step.writes[-1]])
             _forget(job, where)
+            ended_well(receipt)
     return receipt
 
 

@@ -1,0 +1,58 @@
+"""The README.md of an adapter on the Hub: what it was made of. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is to be said of an adapter."""
+
+    name: str  # of the model
+    base: str  # as the catalog calls it
+    base_model: str | None  # its id on the Hub
+    base_digest: str | None
+    weights: str  # digest of the adapter's weights
+    recipe: Mapping[str, Any]  # by the catalog's keys
+    data: Sequence[Mapping[str, Any]]  # name, digest and records of each dataset
+    tests: str  # what they came to: `5 tests passed`; empty: not known
+    commit: str | None  # of the repo that it was made in
+    version: str  # of ollamake
+
+
+def card(about: About) -> str:
+    """The text. Values of JSON are values of YAML: nothing in a name can be anything else than a name."""
+    head: dict[str, Any] = {"library_name": "peft", "tags": ["lora", "ollamake"]}
+    if about.base_model is not None:
+        head["base_model"] = about.base_model
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "", f"# {_text(about.name)}", ""]
+    lines += ["A LoRA adapter, made by ollamake from a catalog of datasets.", ""]
+    facts = {
+        "base": about.base,
+        "digest of the base": about.base_digest,
+        "digest of the weights": about.weights,
+        "tests": about.tests,
+        "commit": about.commit,
+        "made by": f"ollamake {about.version}",
+    }
+    lines += _table("", "", ((key, value) for key, value in facts.items() if value))
+    if about.data:
+        lines += ["", "## Data", ""]
+        lines += _table("dataset", "records", ((str(entry.get("name")), entry.get("records")) for entry in about.data))
+    if about.recipe:
+        lines += ["", "## Recipe", "", *_table("key", "value", ((key, json.dumps(value)) for key, value in sorted(about.recipe.items())))]
+    return "\n".join(lines) + "\n"
+
+
+def _table(first: str, second: str, rows: Any) -> list[str]:
+    return [f"| {first} | {second} |", "|---|---|", *(f"| {_text(key)} | {_text(value)} |" for key, value in rows)]
+
+
+def _text(value: object) -> str:
+    """As it stands, whatever Markdown or HTML would make of it."""
+    text = " ".join(str(value).split())
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()<>#|!~" else "&amp;" if char == "&" else char for char in text)

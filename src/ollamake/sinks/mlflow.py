@@ -1,0 +1,88 @@
+"""MLflow, by its own client: a run for each training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ollamake.sinks.port import FAILED, FINISHED, Outcome, Point, TrainingRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "ollamake"
+MOST_PARAMS, MOST_METRICS = 100, 1000  # that the server takes at once
+LONGEST = 500  # characters of a param, of which older servers take no more
+_STATES = {FINISHED: "FINISHED", FAILED: "FAILED"}
+# A server that is away is given up soon; the library's own would try for minutes.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+class MlflowSink:
+    """A run of MLflow."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+        self.id = ""
+
+    def begin(self, run: TrainingRun) -> str:
+        """Begin a run in the experiment, which is made where it is not there."""
+        for name, value in _IMPATIENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        self.client = client = MlflowClient(tracking_uri=self.options.get("uri"))
+        if run.id is not None:
+            client.update_run(run.id, status="RUNNING")
+            self.id = run.id
+            return self.id
+        experiment = _experiment(client, self.options.get("experiment", EXPERIMENT))
+        tags = {**{f"ollamake.{name}": value for name, value in run.tags.items()}, **self.options.get("tags", {})}
+        self.id = str(client.create_run(experiment, run_name=run.name, tags=tags).info.run_id)
+        from mlflow.entities import Param
+
+        params = [Param(name, str(value)[:LONGEST]) for name, value in run.params.items()]
+        for some in _pieces(params, MOST_PARAMS):
+            client.log_batch(self.id, params=some)
+        return self.id
+
+    def points(self, points: Sequence[Point]) -> None:
+        """As metrics, by step."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, int(point.time * 1000), point.step) for point in points for name, value in point.values.items()]
+        for some in _pieces(metrics, MOST_METRICS):
+            self.client.log_batch(self.id, metrics=some)
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Numbers as metrics, the rest as tags."""
+        for name, value in facts.items():
+            if isinstance(value, int | float):
+                self.client.log_metric(self.id, name, float(value))
+            else:
+                self.client.set_tag(self.id, f"ollamake.{name}", str(value))
+
+    def end(self, outcome: Outcome | None) -> None:
+        """With its state, and why it failed."""
+        if outcome is not None:
+            self.note({**outcome.facts, **({"reason": outcome.reason} if outcome.reason else {})})
+        self.client.set_terminated(self.id, status=_STATES.get(outcome.state, "KILLED") if outcome else "FINISHED")
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """The id of the experiment. Two trainings that begin at once may both find that it is not there."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except Exception:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _pieces(values: Sequence[Any], most: int) -> Iterator[Iterable[Any]]:
+    for begin in range(0, len(values), most):
+        yield values[begin : begin + most]

@@ -1,0 +1,246 @@
+"""Trainings are told to MLflow, to Weights & Biases and to what other packages provide; none of it slows or fails a build."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import DODO, Repo
+from ollamake.sinks import feed, port
+from stepping_repo import steps
+
+PLUGIN = '''\
+import json, os, time
+
+class Diary:
+    """Writes down what it is told; behaves as its options say."""
+
+    def __init__(self, options):
+        self.options = options
+
+    def write(self, what, *facts):
+        with open("diary", "a") as file:
+            file.write(json.dumps([what, *facts]) + "\\n")
+
+    def begin(self, run):
+        if self.options.get("fails") == "begin":
+            raise RuntimeError("nobody at home: " + os.environ["DIARY_TOKEN"])
+        self.id = run.id or "run of " + run.name
+        self.write("begin", run.name, run.id, dict(run.params), dict(run.tags))
+        return self.id
+
+    def points(self, points):
+        if self.options.get("hangs"):
+            time.sleep(600)
+        self.write("points", [[point.step, dict(point.values)] for point in points])
+
+    def note(self, facts):
+        self.write("note", self.id, dict(facts))
+
+    def end(self, outcome):
+        self.write("end", outcome and [outcome.state, outcome.reason, dict(outcome.facts)])
+'''
+
+
+def with_diary(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    plugins = repo.path / "sink-plugins"
+    info = plugins / "diary-1.0.dist-info"
+    info.mkdir(parents=True)
+    (plugins / "diary_plugin.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: diary\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[ollamake.sinks]\ndiary = diary_plugin:Diary\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(plugins))
+    monkeypatch.setenv("PYTHONPATH", str(plugins), prepend=os.pathsep)
+    port.sink_names.cache_clear()
+    told_to(repo, "{diary: {}}")
+    return repo
+
+
+def told_to(repo: Repo, sinks: str) -> None:
+    path = repo.path / "models.yaml"
+    text = re.sub(r"^sinks: .*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    path.write_text(text.replace("version: 1\n", f"version: 1\nsinks: {sinks}\n", 1), encoding="utf-8")
+
+
+@pytest.fixture
+def diary(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
+    yield with_diary(repo, monkeypatch)
+    port.sink_names.cache_clear()
+
+
+def written(repo: Repo, what: str = "") -> list[list[Any]]:
+    path = repo.path / "diary"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [line[1:] if what else line for line in lines if line[0] == what or not what]
+
+
+def test_a_sink_is_told_of_a_training_and_of_its_tests(diary: Repo) -> None:
+    assert diary.doit("test:legal").code == 0
+    assert [line[0] for line in written(diary)] == ["begin", "points", "end", "begin", "note", "end"]
+    ((name, before, params, tags), (_, again, *_)) = written(diary, "begin")
+    assert (name, before, again) == ("legal", None, "run of legal")
+    assert (params["base"], params["data"], params["train.rank"], params["train.trainer"]) == ("tiny", "shared (5)", 2, "command")
+    assert set(tags) == {"model", "base digest", "text digest"}
+    assert written(diary, "points") == [[[[2, {"loss": 0.5, "tokens_per_second": 10.0}]]]]
+    ((state, reason, facts),) = [line[0] for line in written(diary, "end")][:1]
+    receipt = json.loads((diary.path / "adapters/legal/receipt.json").read_text(encoding="utf-8"))
+    assert (state, reason) == ("finished", "")
+    assert facts == {"seconds": receipt["seconds"], "adapter": receipt["record"]["targets"]["adapters/legal/adapter_model.safetensors"]}
+    ((run, found),) = written(diary, "note")
+    assert (run, found["tests"], found["tests_failed"]) == ("run of legal", "passed", 0)
+
+
+def test_a_sink_decides_nothing(diary: Repo) -> None:
+    assert diary.doit().code == 0
+    told_to(diary, "{diary: {other: value}}")
+    result = diary.doit()
+    assert (result.code, result.ran) == (0, [])
+
+
+def test_nothing_is_told_of_a_model_that_is_not_trained(diary: Repo) -> None:
+    assert diary.doit("test:legal").code == 0
+    (diary.path / "diary").unlink()
+    diary.replace("data: [shared]\n", "data: [shared]\n    serve: {parameters: {top_k: 3}}\n")
+    assert diary.doit("test:legal").code == 0
+    assert [line[0] for line in written(diary)] == ["begin", "note", "end"]  # of the tests, in the run of the training
+    assert written(diary, "end") == [[None]]
+
+
+def test_a_training_that_fails_is_told_with_its_reason(diary: Repo) -> None:
+    diary.replace("counting_trainer.py", "no_trainer.py")
+    assert diary.doit("train:legal").code == 1
+    ((state, reason, _),) = (line[0] for line in written(diary, "end"))
+    assert state == "failed"
+    assert reason == "models.yaml:11: model 'legal': trainer 'command' ended with exit code 2; build/legal/train.log ends:"
+
+
+def test_a_training_that_goes_on_goes_on_in_its_run(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_diary(stepping, monkeypatch)
+    (stepping.path / "die").write_text("3 fail", encoding="utf-8")
+    assert stepping.doit("train:legal").code == 1
+    assert stepping.doit("train:legal").code == 0
+    steps()
+    assert [line[1] for line in written(stepping, "begin")] == [None, "run of legal"]
+    assert [point[0] for line in written(stepping, "points") for point in line[0]] == [1, 2, 3, 4]
+    assert [line[0][0] for line in written(stepping, "end")] == ["failed", "finished"]
+
+
+def test_a_killed_build_ends_its_sink_and_the_run_is_gone_on_with(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_diary(stepping, monkeypatch)
+    (stepping.path / "die").write_text("2 build", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "train:legal"], cwd=stepping.path, check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while not written(stepping, "end") and time.monotonic() < end:
+        time.sleep(0.05)
+    assert [line[0][0] for line in written(stepping, "end")] == ["killed"]
+    assert stepping.doit("train:legal").code == 0
+    assert [line[1] for line in written(stepping, "begin")] == [None, "run of legal"]
+
+
+def test_a_sink_that_fails_is_warned_of_once_without_what_is_secret(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARY_TOKEN", "hf_very_secret")
+    told_to(diary, "{diary: {fails: begin}}")
+    result = diary.doit()
+    assert result.code == 0
+    assert diary.trainings == ["legal", "sales"]
+    assert result.out.count("sink diary") == 1
+    assert (
+        "   sink diary: nobody at home: ***\n  fix: look after it, or remove sinks.diary from the catalog; the training goes on without it\n"
+        in result.out
+    )
+
+
+def test_a_sink_that_hangs_is_not_waited_for(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "WAIT", 0.5)
+    told_to(diary, "{diary: {hangs: true}}")
+    result = diary.doit("train:legal")
+    assert (result.code, diary.trainings) == (0, ["legal"])
+    assert result.out.count("sink diary: it did not take all within 0.5 s") == 1
+
+
+def test_a_library_that_is_not_installed_is_said_once(diary: Repo) -> None:
+    (diary.path / "sink-plugins/diary_plugin.py").write_text("import no_such_library\n", encoding="utf-8")
+    result = diary.doit()
+    assert result.code == 0
+    what = "   sink diary: its library is not installed (No module named 'no_such_library')\n  fix: pip install 'ollamake[diary]', or remove sinks.diary\n"
+    assert result.out.count(what) == 1
+
+
+def test_several_processes_tell_each_for_itself(diary: Repo) -> None:
+    (diary.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "-n", "2"], cwd=diary.path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended = [line[0][0] for line in written(diary, "end") if line[0]]
+    assert ended == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("sinks", "said"),
+    [
+        ("{mlflw: {}}", "models.yaml:2: sinks: unknown sink 'mlflw'\n  fix: write 'mlflow'"),
+        (
+            "{mlflow: {uri: 'https://me:secret@tracking.example'}}",
+            "models.yaml:2: sinks.mlflow.uri: a password has no place in it\n"
+            "  fix: leave it out: credentials come from the environment, or where its library looks for them\n",
+        ),
+        ("{mlflow: {url: 'http://a.example/x'}}", "models.yaml:2: sinks.mlflow: unknown key 'url'\n  fix: write 'uri'"),
+    ],
+)
+def test_what_is_wrong_with_sinks_is_said_at_its_line(repo: Repo, sinks: str, said: str) -> None:
+    told_to(repo, sinks)
+    result = repo.doit()
+    assert result.code == 3
+    assert said in result.err
+    assert "secret" not in result.err
+
+
+def test_sinks_are_those_of_the_first_catalog(repo: Repo) -> None:
+    (repo.path / "more.yaml").write_text("version: 1\nsinks: {mlflow: {}}\n", encoding="utf-8")
+    repo.replace("version: 1\n", "version: 1\ninclude: [more.yaml]\n")
+    result = repo.doit()
+    assert "more.yaml:2: the list of sinks is one for all catalogs\n  fix: move it to models.yaml\n" in result.err
+
+
+def test_mlflow_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'ollamake[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("SOME_TOKEN", "hf_very_secret")
+    store = repo.path / "mlruns"
+    told_to(repo, f"{{mlflow: {{uri: 'file://{store}', experiment: bots, tags: {{team: law}}}}}}")
+    result = repo.doit("test:legal")
+    assert (result.code, result.out.count("sink")) == (0, 0), result.out
+    client = mlflow.MlflowClient(tracking_uri=f"file://{store}")
+    (run,) = client.search_runs([client.get_experiment_by_name("bots").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("legal", "FINISHED")
+    assert {run.data.params[key] for key in ("train.rank", "base", "data")} == {"2", "tiny", "shared (5)"}
+    assert (run.data.metrics["loss"], run.data.metrics["tests_failed"]) == (0.5, 0.0)
+    assert [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss")] == [(2, 0.5)]
+    assert run.data.tags["team"] == "law"
+    assert run.data.tags["ollamake.tests"] == "passed"
+    assert run.data.tags["ollamake.adapter"].startswith("sha256:")
+    assert not [path for path in store.rglob("*") if path.is_file() and "hf_very_secret" in path.read_text(encoding="utf-8")]
+
+
+def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="pip install 'ollamake[wandb]'")
+    monkeypatch.setenv("SOME_TOKEN", "hf_very_secret")
+    told_to(repo, "{wandb: {project: bots, mode: offline}}")
+    result = repo.doit("train:legal")
+    assert (result.code, result.out.count("sink")) == (0, 0), result.out
+    (folder,) = (repo.path / "build/legal/wandb").glob("offline-run-*")
+    (records,) = folder.glob("*.wandb")
+    found = records.read_bytes()
+    for text in (b"bots", b"legal", b"train.rank", b"text digest", b"loss", b"sha256:"):
+        assert text in found
+    assert not [path for path in folder.rglob("*") if path.is_file() and b"hf_very_secret" in path.read_bytes()]
+    assert not list(folder.rglob("requirements.txt"))
