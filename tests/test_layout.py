@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "since": "errors digest catalog graph freshness plan state sights git past",
     "completion": "catalog folders state trainers",
     "watching": "digest catalog",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter event_reporter events runner tasks git since completion watching",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter event_reporter events bars runner tasks git since completion watching",
     "__init__": "call state seal tasks",
 }
 CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")

@@ -102,9 +102,10 @@ def test_what_is_fresh_is_counted_apart(built: Repo) -> None:
         assert terminal.ends() == 0
 
 
-def test_ctrl_c_leaves_a_cursor_and_the_summary(on_disk: Repo) -> None:
+@pytest.mark.parametrize("parallel", [(), ("-n", "2"), ("-n", "2", "-P", "thread")])
+def test_ctrl_c_leaves_a_cursor_and_the_summary(on_disk: Repo, parallel: tuple[str, ...]) -> None:
     slow(on_disk)
-    with doit_on(SCREEN) as terminal:
+    with doit_on(SCREEN, *parallel) as terminal:
         terminal.until("step 1/2")
         assert terminal.cursor_is_hidden
         terminal.type("\x03")

@@ -41,6 +41,9 @@ class Shows(Protocol):
     def stand(self, foot: Foot | None) -> None:
         """Show these lines below the bars, whether there are some or not; None: no more."""
 
+    def end(self) -> None:
+        """The run is over: take all off the screen, and show nothing of what still goes on."""
+
 
 @dataclass(slots=True, eq=False)
 class Bar:
@@ -83,6 +86,7 @@ class Bars:
         self.kinds = _kinds(self.console)
         self.shown: tuple[Bar, ...] = ()  # replaced, never changed: it is drawn by another thread, which must not wait for the screen
         self.foot: Foot | None = None
+        self.is_over = False
         self.live: Live | None = None
         atexit.register(self.stop)  # trainings in threads that nobody waits for may leave their bars, and no cursor
 
@@ -97,7 +101,7 @@ class Bars:
     def stand(self, foot: Foot | None) -> None:
         """Show these lines below the bars."""
         with screen.lock:
-            self.foot = foot
+            self.foot, self.is_over = foot, False
             if foot is not None:
                 self._draw()
             elif not self.shown:
@@ -106,7 +110,7 @@ class Bars:
     def _draw(self) -> None:
         from rich.live import Live
 
-        if self.live is None:
+        if self.live is None and not self.is_over:
             # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
             self.live = Live(self, console=self.console, refresh_per_second=A_SECOND, redirect_stdout=False, redirect_stderr=False, transient=True)
             self.live.start(refresh=True)
@@ -124,7 +128,7 @@ class Bars:
             last = self._table([ended])
             self.shown = tuple(one for one in self.shown if one is not ended)
             self.kinds[ended.kind].remove_task(_of_rich(ended))
-            if stays:
+            if stays and not self.is_over:
                 self.console.print(last)
             if not self.shown and self.foot is None:
                 self.stop()
@@ -132,6 +136,12 @@ class Bars:
     def write(self, lines: str) -> None:
         """Write lines above the bars."""
         self.console.out(lines.removesuffix("\n"), highlight=False)
+
+    def end(self) -> None:
+        """The run is over, whoever still trains: threads, or processes that were ended and told no more."""
+        with screen.lock:
+            self.is_over = True
+            self.stop()
 
     def stop(self) -> None:
         """Take the bars off the screen."""
@@ -204,6 +214,12 @@ def shared() -> Shows:
         if not _shared:
             _shared.append(Bars())
         return _shared[0]
+
+
+def end() -> None:
+    """The run of this process is over: its terminal has its cursor again."""
+    for shows in _shared:
+        shows.end()
 
 
 if hasattr(os, "register_at_fork"):

@@ -59,6 +59,9 @@ class Relay:
     def stand(self, foot: Foot | None) -> None:
         """Only the process that reports knows how the run stands."""
 
+    def end(self) -> None:
+        """The process that draws knows when the run is over."""
+
     def _tell_what_is_left(self, of: Bar) -> None:
         with self._one:
             self._tell_state(of)

@@ -30,7 +30,7 @@ class View:
         self.queue: dict[str, None] = {}  # trainings whose turn has come, and that have not begun
         self.begun = time.monotonic()
         self.has_begun = False  # has anything run, and is the run not over?
-        self.shown = False
+        self.shown = self.was_shown = False
 
     def looks_at(self, name: str) -> None:
         """The turn of a step has come: it is fresh, or runs as soon as there is room."""
@@ -56,14 +56,17 @@ class View:
     def close(self) -> None:
         """The run is over: take it off the screen."""
         self.has_begun = False
-        self._show()
+        if self.was_shown:
+            from ollamake.bars import end
+
+            end()
 
     def _show(self) -> None:
         wanted = self.has_begun and all(name in self.of_run for name in list(self.running))
         if wanted != self.shown:
             from ollamake.bars import shared
 
-            self.shown = wanted
+            self.shown, self.was_shown = wanted, True
             shared().stand(self.lines if wanted else None)
 
     def lines(self, width: int) -> list[Text]:

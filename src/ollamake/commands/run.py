@@ -78,6 +78,9 @@ class RunCommand(cmd_run.Run):
             return self.run_steps(params, args)
         except SystemExit as error:  # by a signal. What multiprocessing would clean up may be what the signal has left locked
             if self.is_ours and params["num_process"] and isinstance(error.code, int):
+                from ollamake.bars import end
+
+                end()
                 sys.stdout.flush()
                 os._exit(error.code)
             raise

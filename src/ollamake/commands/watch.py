@@ -178,7 +178,7 @@ class Watch:
         else:
             facts = {"check": _object(check.stdout)} if check is not None else {}
             plan = self.ask("plan", "--json", *self.selection)
-            error = plan.stderr.removeprefix("ERROR:").strip() or None
+            error = _without_error(plan.stderr) or None
             self.lines.write({"event": "saved", "files": sorted(paths), **facts, "plan": _object(plan.stdout), "error": error})
         if self.builds and self.is_sound and (check is None or check.returncode == 0):
             self.build_what_is_cheap()
@@ -189,7 +189,7 @@ class Watch:
             return
         told = self.ask("plan", *self.selection)
         if told.returncode not in {0, STALE}:
-            show(told.stderr.removeprefix("ERROR: \n"), lambda _: RED)
+            show(_without_error(told.stderr), lambda _: RED)
             return
         show(told.stderr + told.stdout, lambda line: COLOURS.get(line[:1], ""))
 
@@ -227,6 +227,11 @@ def show(text: str, colour: Callable[[str], str]) -> None:
         lines = [*lines[: MOST - 2], f"   ... and {len(lines) - MOST + 1} more", lines[-1]]
     for line in lines:
         print(f"  {coloured(line, colour(line), sys.stdout) if colour(line) else line}", flush=True)
+
+
+def _without_error(text: str) -> str:
+    """What doit prints behind `ERROR: `."""
+    return text.removeprefix("ERROR:").strip()
 
 
 def _object(text: str) -> Any:
