@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from ollamake.say import screen
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
     from rich.table import Table
+    from rich.text import Text
 
 TRAINING, ASKING, SENDING, WAITING = "training", "asking", "sending", "waiting"  # kinds of bars, in their order on the screen
 A_SECOND = 4  # times that the bars are drawn
+
+
+Foot: TypeAlias = "Callable[[int], list[Text]]"  # the columns of a terminal -> lines
 
 
 class Shows(Protocol):
@@ -33,6 +37,12 @@ class Shows(Protocol):
 
     def remove(self, ended: Bar, *, stays: bool) -> None:
         """Show one less; its last state `stays` on the screen."""
+
+    def stand(self, foot: Foot | None) -> None:
+        """Show these lines below the bars, whether there are some or not; None: no more."""
+
+    def end(self) -> None:
+        """The run is over: take all off the screen, and show nothing of what still goes on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,24 +85,36 @@ class Bars:
         self.console = Console(file=sys.__stdout__)
         self.kinds = _kinds(self.console)
         self.shown: tuple[Bar, ...] = ()  # replaced, never changed: it is drawn by another thread, which must not wait for the screen
+        self.foot: Foot | None = None
+        self.is_over = False
         self.live: Live | None = None
         atexit.register(self.stop)  # trainings in threads that nobody waits for may leave their bars, and no cursor
 
     def add(self, kind: str, text: str, *, total: float | None, facts: str) -> Bar:
         """Show one more."""
-        from rich.live import Live
-
         with screen.lock:
             added = Bar(self, kind, self.kinds[kind].add_task(text, total=total, facts=facts))
             self.shown = (*self.shown, added)
-            if self.live is None:
-                # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
-                self.live = Live(
-                    self, console=self.console, refresh_per_second=A_SECOND, redirect_stdout=False, redirect_stderr=False, transient=True
-                )
-                self.live.start(refresh=True)
-                screen.above = self.write
+            self._draw()
         return added
+
+    def stand(self, foot: Foot | None) -> None:
+        """Show these lines below the bars."""
+        with screen.lock:
+            self.foot, self.is_over = foot, False
+            if foot is not None:
+                self._draw()
+            elif not self.shown:
+                self.stop()
+
+    def _draw(self) -> None:
+        from rich.live import Live
+
+        if self.live is None and not self.is_over:
+            # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
+            self.live = Live(self, console=self.console, refresh_per_second=A_SECOND, redirect_stdout=False, redirect_stderr=False, transient=True)
+            self.live.start(refresh=True)
+            screen.above = self.write
 
     def update(self, of: Bar, **facts: Any) -> None:
         """Show this of a bar."""
@@ -106,14 +128,20 @@ class Bars:
             last = self._table([ended])
             self.shown = tuple(one for one in self.shown if one is not ended)
             self.kinds[ended.kind].remove_task(_of_rich(ended))
-            if stays:
+            if stays and not self.is_over:
                 self.console.print(last)
-            if not self.shown:
+            if not self.shown and self.foot is None:
                 self.stop()
 
     def write(self, lines: str) -> None:
         """Write lines above the bars."""
         self.console.out(lines.removesuffix("\n"), highlight=False)
+
+    def end(self) -> None:
+        """The run is over, whoever still trains: threads, or processes that were ended and told no more."""
+        with screen.lock:
+            self.is_over = True
+            self.stop()
 
     def stop(self) -> None:
         """Take the bars off the screen."""
@@ -124,15 +152,18 @@ class Bars:
 
     def __rich_console__(self, console: Console, _: ConsoleOptions) -> Iterator[Any]:
         shown = sorted(self.shown, key=lambda one: not one.begun)
-        room = max(1, console.height - 1)
-        more = shown[room - 1 :] if len(shown) > room else []
+        foot = self.foot(console.width) if self.foot is not None else []
+        foot = foot[-max(1, console.height - 2) :]  # the last line says most
+        room = max(0 if foot else 1, console.height - 1 - len(foot))
+        more = shown[max(0, room - 1) :] if len(shown) > room else []
         fit = shown[: len(shown) - len(more)]
         for kind in self.kinds:
             if of_kind := [one for one in fit if one.kind == kind]:
                 yield self._table(of_kind)
-        if more:
+        if more and room:
             waiting = sum(not one.begun for one in more)
             yield f"   and {len(more)} more" + (f", {waiting} of them not begun" if waiting else "")
+        yield from foot
 
     def _table(self, bars: list[Bar]) -> Table:
         progress, wanted = self.kinds[bars[0].kind], {one.task for one in bars}
@@ -183,6 +214,12 @@ def shared() -> Shows:
         if not _shared:
             _shared.append(Bars())
         return _shared[0]
+
+
+def end() -> None:
+    """The run of this process is over: its terminal has its cursor again."""
+    for shows in _shared:
+        shows.end()
 
 
 if hasattr(os, "register_at_fork"):

@@ -34,6 +34,12 @@ def with_fix(text: str, fix: str | None) -> str:
     return text if fix is None else f"{text}\n  fix: {fix}"
 
 
+def without_fix(text: str) -> tuple[str, str | None]:
+    """A text as `with_fix` has made it, in its two parts; one with several of them stays whole."""
+    said, _, fix = text.partition("\n  fix: ")
+    return (said, fix) if fix and "\n" not in fix else (text, None)
+
+
 def as_printed(error: object) -> str:
     """An error's text for doit, which writes `ERROR: ` before it: on a line of its own."""
     return f"\n{error}"

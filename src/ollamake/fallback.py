@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ollamake.drift import refused_mixture
+from ollamake.events import begins
 from ollamake.freshness import Reason
 from ollamake.locks import wait_for_lock
-from ollamake.say import say
 from ollamake.stages.served import read_served
 from ollamake.state.backend import OURS
 from ollamake.state.files import LOCAL
@@ -32,7 +32,7 @@ def done_with_merged(run: Run, step: Step) -> dict[str, Any]:
         served = read_served(Path(package.writes[0]))
         why = Reason(kind="key", what="served weights", old="adapter", new="merged")
         if served is None or served.kind == "adapter":
-            say(f".  {package.id}  ({why})")
+            begins(package.id, [str(why)])
             packaged = run.done(package, (why,))
             also = [{"step": package.id, "place": run.sights.place(package), "block": packaged.record.as_json()}]
     told = run.told(step, run.done(step, (why,)))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from types import TracebackType
 
 from ollamake.bars import ASKING, SENDING, TRAINING, WAITING, Bar, bar
 from ollamake.duration import duration
-from ollamake.say import say
+from ollamake.say import EVENTS, has_bars, say, screen
 from ollamake.spelling import counted
 from ollamake.trainers.port import Event
 
@@ -23,7 +23,7 @@ LARGE = 50_000_000  # bytes from which on sending is worth a bar
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
     """Say what is waited for; on a terminal, with the time that it takes."""
-    if not sys.stdout.isatty():
+    if not has_bars():
         say(text)
         yield
         return
@@ -34,7 +34,7 @@ def waiting(text: str) -> Iterator[None]:
 @contextmanager
 def transferring(text: str, size: int) -> Iterator[Callable[[int], None]]:
     """A function that is told how many bytes more have gone. Shows a bar for what is large, and lines where there is no terminal and it takes long."""
-    if not sys.stdout.isatty():
+    if not has_bars():
         yield _lines(text, size)
     elif size < LARGE:
         yield lambda _: None
@@ -63,11 +63,11 @@ class TrainingProgress:
     def __init__(self, name: str) -> None:
         self.name = name
         self._open = ExitStack()
-        self._shows: _LiveBar | _PlainLines = _PlainLines(name)
+        self._shows: _LiveBar | _PlainLines | _Events = _Events(name) if screen.way == EVENTS else _PlainLines(name)
 
     def __enter__(self) -> TrainingProgress:
         self._open.enter_context(_at_once.one_more())
-        if sys.stdout.isatty():
+        if has_bars():
             self._shows = _LiveBar(self.name, self._open.enter_context(bar(TRAINING, self.name, total=None, facts="starting")))
         return self
 
@@ -93,7 +93,7 @@ class AskingProgress:
         self.name = name
         self.quiet = quiet
         self._open = ExitStack()
-        self._plain = None if sys.stdout.isatty() else _PlainLines(name)
+        self._plain = None if has_bars() else _PlainLines(name)
         self._bar: Bar | None = None
 
     def __enter__(self) -> AskingProgress:
@@ -161,6 +161,25 @@ class _PlainLines:
 
     def line(self, text: str) -> None:
         say(f"   {self.name}: {text}")
+
+
+class _Events:
+    """For programs: each event but steps, of which not more than people would be shown."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shown = 0.0
+
+    def show(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.kind == "step" and now - self.shown < _at_once.quiet / QUIET and event.step != event.steps:
+            return
+        if event.kind == "step":
+            self.shown = now
+        if screen.tell is not None:
+            nothing = asdict(Event(kind=event.kind))
+            facts = {name: value for name, value in asdict(event).items() if value != nothing[name]}
+            screen.tell({"event": "training", "model": self.name, "what": event.kind, **facts})
 
 
 class _LiveBar:

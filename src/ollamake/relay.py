@@ -1,4 +1,4 @@
-"""Lines and bars of a process of `doit -n N` on a terminal: they are drawn by the one that started it, which has bars of its own there."""
+"""Lines, events and bars of a process of `doit -n N` on a terminal: they are drawn by the one that started it, which has bars of its own there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ollamake import bars
-from ollamake.bars import Bar
-from ollamake.say import put, screen
+from ollamake.bars import Bar, Foot
+from ollamake.say import EVENTS, has_bars, put, screen
 
 OFTEN = 0.1  # seconds at least between two states of a bar that are sent
 Told = dict[str, Any]
@@ -44,6 +44,10 @@ class Relay:
             self.left[of.task] = {**before, **facts, **advance}
             if time.monotonic() - self.sent[of.task] >= OFTEN:
                 self._tell_state(of)
+            elif not before:
+                later = threading.Timer(OFTEN, self._tell_what_is_left, [of])
+                later.daemon = True
+                later.start()
 
     def remove(self, ended: Bar, *, stays: bool) -> None:
         """Show one less."""
@@ -51,6 +55,16 @@ class Relay:
             self._tell_state(ended)
             del self.sent[ended.task]
             self._tell(ended, stays=stays)
+
+    def stand(self, foot: Foot | None) -> None:
+        """Only the process that reports knows how the run stands."""
+
+    def end(self) -> None:
+        """The process that draws knows when the run is over."""
+
+    def _tell_what_is_left(self, of: Bar) -> None:
+        with self._one:
+            self._tell_state(of)
 
     def _tell_state(self, of: Bar) -> None:
         if of.task in self.left:
@@ -63,7 +77,9 @@ class Relay:
 
 def relay(send: Callable[[Told], None]) -> None:
     """From here on this process, whose standard output is a terminal, sends what it would draw and say there."""
-    if sys.stdout.isatty():
+    if screen.way == EVENTS:
+        screen.tell = lambda event: send({"event": event})
+    elif has_bars():
         bars.use(Relay(send))
         screen.above = lambda lines: send({"says": lines})
 
@@ -76,7 +92,10 @@ class Relayed:
 
     def take(self, told: Told) -> None:
         """Draw it."""
-        if "says" in told:
+        if "event" in told:
+            if screen.tell is not None:
+                screen.tell(told["event"])
+        elif "says" in told:
             put(sys.__stdout__, told["says"])  # what doit has put in its place is another in each thread
         elif "add" in told:
             self.bars[told["bar"]] = bars.shared().add(**told["add"])

@@ -8,18 +8,22 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from ollamake.call import current
 from ollamake.duration import duration
-from ollamake.say import put
+from ollamake.say import RED, coloured, has_bars, put, warn
 from ollamake.spelling import counted
 from ollamake.state.digests import digest_cache
 
+if TYPE_CHECKING:
+    from ollamake.view import View
+
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+DONE, FRESH, FAILED, LEFT = "done", "fresh", "failed", "left"  # how a step ends; LEFT: not done, for one before it has failed
 STATES = ("fresh", "rebuilt", "failed", "unfinished")
 MOST_NAMED = 8  # steps that were not done
 WORTH_TELLING = 1.0  # seconds of training
@@ -29,6 +33,7 @@ class Reporter(ConsoleReporter):
     """doit's console reporter in ollamake's words; tasks that are not ollamake's are shown as doit shows them."""
 
     desc = "steps that run, with their reasons"
+    is_live = True  # does it show, at the foot of a terminal, how the run stands?
 
     def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
@@ -39,18 +44,24 @@ class Reporter(ConsoleReporter):
         self.states: dict[str, str] = {}  # model -> one of STATES
         self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
         self.from_cache: list[float] = []  # what each training took that was done elsewhere, in seconds
-        self.edited: list[str] = []  # what was edited while a step read it
+        self.edited: list[tuple[str, str]] = []  # what was edited while a step read it, and the step
+        self.view: View | None = None
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         """From here on Ctrl-C and its like end the run as an error does: targets and database stay whole, and there is no traceback."""
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 self.handlers[number] = signal.signal(number, self.end)
-        for name in selected_with_dependencies(tasks, selected_tasks):
+        chosen = selected_with_dependencies(tasks, selected_tasks)
+        for name in chosen:
             step = step_of(tasks[name])
             if step is not None and step.stage != "validate":
                 self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
+        if self.is_live and has_bars():
+            from ollamake.view import View
+
+            self.view = View(step.id for task in tasks.values() if task.name in chosen and (step := step_of(task)) is not None)
 
     def write(self, text: str) -> None:
         """Write this; bars of trainings that still run stay below it."""
@@ -66,20 +77,32 @@ class Reporter(ConsoleReporter):
         for number in self.handlers:
             signal.signal(number, lambda *_: None)
 
+    def get_status(self, task: Any) -> None:
+        """A step's turn has come."""
+        if self.view is not None:
+            self.view.looks_at(task.name)
+
     def execute_task(self, task: Any) -> None:
         """A step runs; it says so itself, with its reasons."""
+        if self.view is not None and task.actions:
+            self.view.begins(task.name)
         if step_of(task) is None:
             super().execute_task(task)
 
     def add_success(self, task: Any) -> None:
         """A step is done."""
         told = (task.values or {}).get("ollamake", {})
-        self.done(task, fresh=bool(told.get("fresh")))
+        fresh = bool(told.get("fresh"))
+        if self.view is not None:
+            self.view.ends(task.name, FRESH if fresh else DONE)
+        self.done(task, fresh=fresh)
         self.from_cache.extend([told["from cache"]] if "from cache" in told else ())
-        self.edited.extend(f"{name} was edited while {task.name} ran" for name in told.get("block", {}).get("edited", ()))
+        self.edited.extend((name, task.name) for name in told.get("block", {}).get("edited", ()))
 
     def skip_uptodate(self, task: Any) -> None:
         """A step is fresh: not a word of it."""
+        if self.view is not None:
+            self.view.ends(task.name, FRESH)
         self.done(task, fresh=True)
         if step_of(task) is None:
             super().skip_uptodate(task)
@@ -87,25 +110,37 @@ class Reporter(ConsoleReporter):
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """A step failed; why is said at the end of the run."""
         step = step_of(task)
+        if self.view is not None:
+            self.view.ends(task.name, LEFT if isinstance(fail, UnmetDependency) else FAILED)
         self.failures.append({"task": task, "exception": fail})
         if step is not None and step.stage != "validate" and step.name in self.states:
             self.states[step.name] = "failed"
 
     def complete_run(self) -> None:
         """The end of the run."""
+        if self.view is not None:
+            self.view.close()
         for number, handler in () if self.ended else self.handlers.items():
             signal.signal(number, handler)
         digest_cache().save()
+        self.tell_end()
+
+    def tell_end(self) -> None:
+        """What there is to say of the run as a whole; what failed last, but for one line."""
         self.tell_failures()
-        for line in self.edited:
-            self.write(f"stale again: {line}; the next `doit` does it again\n")
-        for seal in current().seals.values():
-            for warning in seal.warnings:
-                print(warning, file=sys.stderr)
+        for name, step in self.edited:
+            self.write(f"stale again: {name} was edited while {step} ran; the next `doit` does it again\n")
+        self.tell_warnings()
         if self.states or current().seals:
             self.write(f"{self.summary()}\n")
         if self.from_cache:
             self.write(f"{counted(len(self.from_cache), 'adapter')} from the cache ({duration(sum(self.from_cache))} of training by others)\n")
+
+    def tell_warnings(self) -> None:
+        """The warnings of catalogs that a seal has answered for."""
+        for seal in current().seals.values():
+            for warning in seal.warnings:
+                warn(warning)
 
     def tell_failures(self) -> None:
         """What failed, whole; what was not done for that; and in the end each failure in a line, and how to go on."""
@@ -116,8 +151,9 @@ class Reporter(ConsoleReporter):
                 skipped.extend([task.name] if task.actions else [])  # the others stand for several
             else:
                 said = str(fail.get_msg()).strip()
-                failed.append(f"failed: {task.name}: {_first_line(said)}\n")
-                self.write(f"\n{task.name} failed:\n{said}\n")
+                red = coloured("failed", RED, self.outstream)
+                failed.append(f"{red}: {task.name}: {first_line(said)}\n")
+                self.write(f"\n{task.name} {red}:\n{said}\n")
         if skipped:
             more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
             self.write(f"\nnot done for that: {', '.join(skipped[:MOST_NAMED])}{more}\n")
@@ -139,16 +175,21 @@ class Reporter(ConsoleReporter):
 
     def summary(self) -> str:
         """`12 models: 11 fresh, 1 rebuilt in 3 min 12 s; 3 h 10 min of training reused`; a model is unfinished where the run ended before it was done."""
+        counts = self.counts()
+        count = sum(counts.values())
+        took = "" if counts["fresh"] == count else f" in {duration(time.monotonic() - self.begun)}"
+        reused = self.seconds_reused()
+        saved = f"; {duration(reused)} of training reused" if reused >= WORTH_TELLING else ""
+        return f"{counted(count, 'model')}: {', '.join(f'{number} {state}' for state, number in counts.items() if number)}{took}{saved}"
+
+    def counts(self) -> dict[str, int]:
+        """How many models are in which of STATES."""
         states = [
             "unfinished" if self.waiting[name] and state in {"fresh", "rebuilt"} else state  # a failed one says more
             for name, state in self.states.items()
         ]
         states.extend("fresh" for seal in current().seals.values() for _ in range(seal.count))
-        counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
-        took = "" if states.count("fresh") == len(states) else f" in {duration(time.monotonic() - self.begun)}"
-        reused = self.seconds_reused()
-        saved = f"; {duration(reused)} of training reused" if reused >= WORTH_TELLING else ""
-        return f"{counted(len(states), 'model')}: {', '.join(counts)}{took}{saved}"
+        return {state: states.count(state) for state in STATES}
 
     def seconds_reused(self) -> float:
         """What the trainings took that this run did not have to repeat."""
@@ -160,7 +201,7 @@ def step_of(task: Any) -> Any:
     return (task.meta or {}).get("ollamake")
 
 
-def _first_line(said: str) -> str:
+def first_line(said: str) -> str:
     """What a failure says, without the lines of a log that it quotes."""
     return re.sub(r"; (\S+) ends:$", r"; see \1", said.partition("\n")[0])
 

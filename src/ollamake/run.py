@@ -18,11 +18,11 @@ from ollamake.catalog import Model
 from ollamake.digest import digest_value
 from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import AdaptersRefusedError, BuildError, Mark, WithdrawnError, with_fix
+from ollamake.events import begins
 from ollamake.freshness import Reason, Record
 from ollamake.graph import ON_A_SERVER, Step
 from ollamake.ollama import server as servers
 from ollamake.ollama.address import Address
-from ollamake.say import say
 from ollamake.sights import Sights, made_files
 from ollamake.state.backend import OURS
 from ollamake.state.commit import commit_here
@@ -85,7 +85,7 @@ class Run:
             if refusal is not None:
                 raise refusal
             reasons: tuple[Reason, ...] = task.meta.get(WHY, ())
-            say(f".  {step.id}  ({'; '.join(map(str, reasons)) or 'asked for'})")
+            begins(step.id, list(map(str, reasons)) or ["asked for"])
             try:
                 return self.told(step, self.done(step, reasons))
             except AdaptersRefusedError:

@@ -10,19 +10,26 @@ from collections.abc import Callable
 from typing import Any
 
 NOBODY_READS = 141  # exit code, as of shells: 128 and SIGPIPE
+NOT_SET = ("", "0", "false")  # values of variables of the environment that switch something on
+DIM, RED, YELLOW = "2", "31", "33"  # as terminals number them
+
+
+PLAIN, QUIET, EVENTS = "plain", "quiet", "events"  # ways to say it: as lines; not at all, but for warnings; to programs
 
 
 class Screen:
     """What threads that write to the terminal have in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, way: str = PLAIN) -> None:
+        self.way = way
         self.lock = threading.RLock()  # of whoever writes
         self.above: Callable[[str], None] | None = None  # writes lines above the live bars, while there are some
+        self.tell: Callable[[dict[str, Any]], None] | None = None  # takes what programs are told, where the way is EVENTS
 
 
 screen = Screen()
 if hasattr(os, "register_at_fork"):  # another thread may have had the lock, and the bars are the parent's
-    os.register_at_fork(after_in_child=lambda: Screen.__init__(screen))
+    os.register_at_fork(after_in_child=lambda: Screen.__init__(screen, screen.way))
 
 
 def take_any_text() -> None:
@@ -38,7 +45,39 @@ def say(text: object) -> None:
     Not `print`: steps may run in threads, each of which puts another object into sys.stdout, and `print` holds no reference to the one that it writes to:
     Python goes down when that is gone meanwhile. One write: of several, the lines of two threads would mix.
     """
-    put(sys.stdout, f"{text}\n")
+    if screen.tell is not None:
+        screen.tell({"event": "said", "text": str(text).strip(), "warning": _is_warning(text)})
+    elif screen.way == PLAIN or (screen.way == QUIET and _is_warning(text)):
+        put(sys.stdout, f"{text}\n")
+
+
+def warn(text: object) -> None:
+    """Print a warning on standard error."""
+    if screen.tell is not None:
+        screen.tell({"event": "said", "text": str(text), "warning": True})
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_warning(text: object) -> bool:
+    return "warning: " in str(text).partition("\n")[0]
+
+
+def has_bars() -> bool:
+    """Are bars drawn on standard output? Not in logs of CI, though some of them say that they are terminals."""
+    return screen.way == PLAIN and sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and os.environ.get("CI", "").lower() in NOT_SET
+
+
+def coloured(text: str, colour: str, out: Any) -> str:
+    """The text in this colour, where the stream shows colours: https://no-color.org and FORCE_COLOR are heard."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if text and shows_colours(out) else text
+
+
+def shows_colours(out: Any) -> bool:
+    """Does this stream show colours?"""
+    if os.environ.get("NO_COLOR"):
+        return False
+    forced = os.environ.get("FORCE_COLOR", "").lower()
+    return forced not in NOT_SET or (out.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def put(out: Any, lines: str) -> None:

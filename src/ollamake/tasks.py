@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from ollamake.ollama.held import with_held_bases
 from ollamake.ollama.hosts import hosts_of
 from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
+from ollamake.say import warn
 from ollamake.sights import Sights
 from ollamake.sinks.port import refuse_unknown_sink
 from ollamake.state.backend import LockBackend
@@ -61,7 +61,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in warnings:
-        print(warning, file=sys.stderr)
+        warn(warning)
     current().catalogs[path] = run, steps
     run.sights.database.know(step.record_id for step in steps)
     yield from groups(path, groups_of(steps))

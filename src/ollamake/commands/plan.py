@@ -52,18 +52,25 @@ def total(plans: Iterable[Planned], *kinds: str) -> float:
 
 def as_json(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
     """The plan for programs."""
-    unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
     facts: dict[str, Any] = {
         "fresh": not plans,
         "steps": [plan.as_json() for plan in plans],
+        **counts_of(plans),
+        "may_be_cached": may_be_cached,
+    }
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+
+
+def counts_of(plans: Sequence[Planned]) -> dict[str, Any]:
+    """How long the steps of a plan take, and how many trainings are among them."""
+    unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
+    return {
         "seconds": round(total(plans, YES), 1),
         "seconds_at_most": round(total(plans, YES, PERHAPS, UNKNOWN), 1),
         "trainings": sum(plan.step.stage == "train" and plan.runs == YES for plan in plans),
         "trainings_at_most": sum(plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN} for plan in plans),
-        "may_be_cached": may_be_cached,
         "complete": all(plan.seconds is not None for plan in plans if plan.runs == YES or plan in unsure),
     }
-    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_text(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:

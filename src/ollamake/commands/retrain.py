@@ -72,7 +72,8 @@ class RetrainCommand(BuildCommand):
             raise InvalidCommand(as_printed(error)) from error
         except OSError as error:
             raise InvalidCommand(as_printed(BuildError(f"{error.filename}: {error.strerror}", fix=remedy(error)))) from error
-        print(f"{catalog}: model {entry.name} on {entry.model['base']}{', written' if there is None else f', there already at {there.mark}'}")
+        if not (params["json"] or params["quiet"]):
+            print(f"{catalog}: model {entry.name} on {entry.model['base']}{', written' if there is None else f', there already at {there.mark}'}")
         return int(super().execute(params, [f"test:{entry.name}"]) or 0)
 
     def go_to_the_dodo_file(self, params: Any, paths: dict[str, str]) -> None:

@@ -35,11 +35,22 @@ ENGINE = {
 }
 
 
+QUIET_OPTION = {
+    "name": "quiet",
+    "short": "q",
+    "long": "quiet",
+    "type": bool,
+    "default": False,
+    "help": "say only what failed, warnings and the last line",
+}
+JSON_OPTION = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print a JSON object a line for each event of the run"}
+
+
 class RunCommand(cmd_run.Run):
     """Runs tasks; of ollamake's steps what is cheap first, trainings as the machine has room for them."""
 
     name = "run"
-    cmd_options = (*cmd_run.Run.cmd_options, ENGINE)
+    cmd_options = (*cmd_run.Run.cmd_options, ENGINE, QUIET_OPTION, JSON_OPTION)
     task_list: list[Any]
     sel_tasks: list[str]
 
@@ -55,17 +66,33 @@ class RunCommand(cmd_run.Run):
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
         self.options = params
         take_any_text()
+        try:
+            if params["json"]:
+                from ollamake.commands.spoken import run_with_events
+
+                return run_with_events(lambda: self.run_steps(params, args), params, self)
+            if params["quiet"]:
+                from ollamake.commands.spoken import run_quietly
+
+                return run_quietly(lambda: self.run_steps(params, args), params)
+            return self.run_steps(params, args)
+        except SystemExit as error:  # by a signal. What multiprocessing would clean up may be what the signal has left locked
+            if self.is_ours and params["num_process"] and isinstance(error.code, int):
+                from ollamake.bars import end
+
+                end()
+                sys.stdout.flush()
+                os._exit(error.code)
+            raise
+
+    def run_steps(self, params: Any, args: list[str]) -> int:
+        """Run, as `execute` does."""
         pushes = self.name == "push" or any(str(arg).startswith("push:") for arg in args)
         is_part = args or params.get("exclude") or params["always"] or params["single"] or pushes
         begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"], pushes=pushes, engine=params["engine"] or None))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
-            except SystemExit as error:  # by a signal. What multiprocessing would clean up may be what the signal has left locked
-                if self.is_ours and params["num_process"] and isinstance(error.code, int):
-                    sys.stdout.flush()
-                    os._exit(error.code)
-                raise
             finally:
                 begin(Call())
                 if self.is_ours:
@@ -78,6 +105,9 @@ class RunCommand(cmd_run.Run):
 
     def _execute(self) -> int:
         if not self.is_ours:
+            if self.options["json"] or self.options["quiet"]:
+                msg = "this dodo.py has no steps of ollamake's\n  fix: leave --json and --quiet out; doit's own are `-r json` and `-r error-only`"
+                raise InvalidCommand(msg)
             return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
         is_whole = current().is_whole
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
@@ -114,8 +144,16 @@ class RunCommand(cmd_run.Run):
     def report(self) -> int:
         """End a run that has nothing to do, without a runner."""
         with self.reporting():
+            self.tell_plan()
             self.reporter.complete_run()
         return 0
+
+    def tell_plan(self) -> None:
+        """Tell programs, where some listen, what this run will do."""
+        if self.options["json"]:
+            from ollamake.commands.spoken import tell_plan
+
+            tell_plan(self.task_list, self.sel_tasks)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -134,6 +172,7 @@ class RunCommand(cmd_run.Run):
     def take_steps(self) -> int:
         """Run the selected tasks with runners of our own, otherwise as doit does. Returns its exit code."""
         from ollamake import runner
+        from ollamake.reporter import step_of
 
         options = self.options
         PythonAction.pm_pdb = options["pdb"]
@@ -145,7 +184,11 @@ class RunCommand(cmd_run.Run):
                 for alone in (self.control.tasks[sub] for sub in task.task_dep) if task.has_subtask else (task,):
                     alone.task_dep = []
         self.control.selected_tasks = model_by_model(self.control.selected_tasks, self.control.tasks)
+        if options["quiet"]:
+            for task in self.control.tasks.values():
+                task.verbosity = task.verbosity if step_of(task) is not None else min(task.verbosity or 0, 1)
         with self.reporting():
+            self.tell_plan()
             stream = Stream(options["verbosity"], options["force_verbosity"])
             running = (self.dep_manager, self.reporter, options["continue_"], options["always"], stream)
             steps = runner.of(*running, processes=options["num_process"], kind=options["par_type"])
