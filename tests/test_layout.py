@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "importers": "errors spelling catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
-    "plan": "freshness graph",
+    "plan": "catalog freshness graph",
+    "comment": "duration spelling plan",
     "report": "",
     "lora": "errors digest",
     # edge
@@ -65,10 +66,25 @@ MAY_IMPORT = {
     "mirror": "catalog git",
     "past": "errors digest catalog graph state trainers ollama tasks git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks git since",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan comment recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run reporter runner tasks git since",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")
+CORE = (
+    "errors",
+    "digest",
+    "duration",
+    "spelling",
+    "catalog",
+    "records",
+    "gate",
+    "selection",
+    "importers",
+    "graph",
+    "freshness",
+    "plan",
+    "comment",
+    "lora",
+)
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 
