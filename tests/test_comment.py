@@ -183,3 +183,9 @@ def test_a_thousand_models_are_as_many_as_fit_and_the_rest_is_counted() -> None:
     short = comment(rows[:21], models=1000, verb=CHANGE, more="")
     assert "<details><summary>1 more model</summary>" in short
     assert "Not shown" not in short
+
+
+def test_it_is_one_form_or_the_other(committed: Repo) -> None:
+    for command in (("plan",), ("affected", "--since", "HEAD")):
+        said = committed.doit(*command, "--json", "--markdown")
+        assert (said.code, said.out, said.err) == (3, "", "ERROR: --json and --markdown: one of the two\n")

@@ -10,7 +10,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.commands.look import AS_JSON, Look
-from ollamake.commands.markdown import AS_MARKDOWN, comment_on_edits
+from ollamake.commands.markdown import AS_MARKDOWN, comment_on_edits, refuse_both
 from ollamake.commands.select import EXCLUDE, say_notes, selected
 from ollamake.git import clone_here
 from ollamake.plan import BEHIND, LISTS, YES, Planned
@@ -41,6 +41,7 @@ class AffectedCommand(Look):
         if not since:
             msg = "usage: doit affected --since REV [SELECTOR...]"
             raise InvalidCommand(msg)
+        refuse_both(json=json, markdown=markdown)
         catalogs = self.catalogs()
         wanted = set(selected(pos_args, exclude)) if pos_args or exclude else None
         commit = common_commit(since)

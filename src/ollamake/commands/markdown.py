@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from doit.exceptions import InvalidCommand
+
 from ollamake.catalog import Model
 from ollamake.comment import CHANGE, STALE, Row, comment
 from ollamake.foresight import Foresight
@@ -15,6 +17,13 @@ from ollamake.since import Difference
 from ollamake.spelling import counted
 
 AS_MARKDOWN = {"name": "markdown", "long": "markdown", "type": bool, "default": False, "help": "print a comment for a pull request"}
+
+
+def refuse_both(*, json: bool, markdown: bool) -> None:
+    """Raise InvalidCommand where both are asked for."""
+    if json and markdown:
+        msg = "--json and --markdown: one of the two"
+        raise InvalidCommand(msg)
 
 
 def comment_on_edits(

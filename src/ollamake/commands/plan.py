@@ -9,7 +9,7 @@ from typing import Any
 from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
 from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by
-from ollamake.commands.markdown import AS_MARKDOWN, comment_on_plan
+from ollamake.commands.markdown import AS_MARKDOWN, comment_on_plan, refuse_both
 from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
@@ -35,6 +35,7 @@ class PlanCommand(Look):
     cmd_options = (AS_JSON, AS_MARKDOWN, EXCLUDE)
 
     def _execute(self, *, json: bool, markdown: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
+        refuse_both(json=json, markdown=markdown)
         plans: list[Planned] = []
         models: dict[str, Model] = {}
         catalogs = self.catalogs()
