@@ -235,6 +235,19 @@ def built(_built_once: tuple[Path, FakeOllama], tmp_path: Path, ollama: FakeOlla
 
 
 @pytest.fixture
+def committed(built: Repo) -> Repo:
+    """A built repo with one commit; adapters and base are not in git, the lock is."""
+    from test_lock import git
+
+    Path(".gitignore").write_text("/build/\n/.ollamake/\n/adapters/\n/base.gguf\n/trainings.log\n", encoding="utf-8")
+    Path("dodo.py").write_text(DODO, encoding="utf-8")
+    git("init", "-b", "main")
+    git("add", ".")
+    git("commit", "-m", "first")
+    return built
+
+
+@pytest.fixture
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a program that behaves as llama-finetune."""
     program = tmp_path_factory.mktemp("llama.cpp") / "bin" / "llama-finetune"

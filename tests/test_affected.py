@@ -17,17 +17,6 @@ from test_lock import git
 ALL = "validate convert train? package? register? test?"
 
 
-@pytest.fixture
-def committed(built: Repo) -> Repo:
-    """A built repo with one commit; adapters and base are not in git, the lock is."""
-    Path(".gitignore").write_text("/build/\n/.ollamake/\n/adapters/\n/base.gguf\n/trainings.log\n", encoding="utf-8")
-    Path("dodo.py").write_text(DODO, encoding="utf-8")
-    git("init", "-b", "main")
-    git("add", ".")
-    git("commit", "-m", "first")
-    return built
-
-
 def short() -> str:
     return git("rev-parse", "HEAD").strip()[:8]
 

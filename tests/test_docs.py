@@ -172,6 +172,8 @@ def test_every_option_of_a_command_is_named() -> None:
             for option in entry.load().__dict__["cmd_options"]:
                 if isinstance(option, dict) and option["long"] in {
                     "json",
+                    "markdown",
+                    "files",
                     "because",
                     "max-train-minutes",
                     "beside-base",

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "importers": "errors spelling catalog",
     "graph": "catalog records",
     "freshness": "errors digest",
-    "plan": "freshness graph",
+    "plan": "catalog freshness graph",
+    "comment": "duration spelling plan",
     "report": "",
     "lora": "errors digest",
     # edge
@@ -74,10 +75,25 @@ MAY_IMPORT = {
     "survey": "errors digest duration spelling folders locks catalog records gate graph freshness plan report state git ollama stages sights foresight standing",
     "completion": "catalog folders state trainers",
     "watching": "digest catalog",
-    "commands": "errors duration spelling catalog records selection importers graph freshness plan recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run pushing reporter event_reporter events bars runner tasks git since completion watching survey",
+    "commands": "errors duration spelling catalog records selection importers graph freshness plan comment recipes call say folders state cache trainers engines ollama progress stages sights foresight standing seal run pushing reporter event_reporter events bars runner tasks git since completion watching survey",
     "__init__": "call state seal tasks",
 }
-CORE = ("errors", "digest", "duration", "spelling", "catalog", "records", "gate", "selection", "importers", "graph", "freshness", "plan", "lora")
+CORE = (
+    "errors",
+    "digest",
+    "duration",
+    "spelling",
+    "catalog",
+    "records",
+    "gate",
+    "selection",
+    "importers",
+    "graph",
+    "freshness",
+    "plan",
+    "comment",
+    "lora",
+)
 # The outside world: clock, network, processes, doit.
 OUTSIDE = {"time", "datetime", "http", "urllib", "socket", "subprocess", "httpx", "ollama", "doit", "rich", "platformdirs"}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ollamake.catalog import Model
 from ollamake.freshness import Reason, Record, Sight, reasons
 from ollamake.graph import Step
 
@@ -13,6 +14,8 @@ YES, PERHAPS, UNKNOWN, FAILS, BLOCKED = "yes", "perhaps", "unknown", "fails", "b
 # What a step makes, and what the next one does unless that comes out the same.
 MAKES = {"validate": "marker", "convert": "text", "train": "adapter", "fetch": "adapter", "package": "GGUF", "register": "model"}
 DOES = {"convert": "converts", "train": "trains", "fetch": "fetches", "package": "packages", "register": "registers", "test": "tests"}
+BEHIND = ("behind", "perhaps behind", "perhaps behind perhaps")  # kinds of reasons that another step of the same model tells
+LISTS = ("files", "data")  # keys that list the files of datasets
 CANT_TELL = ("input missing", "no server")  # kinds of reasons that say that something could not be looked at
 
 
@@ -83,6 +86,16 @@ def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
             makers[path] = plan
             coming[path] = outcome.get(path) if isinstance(outcome, Mapping) else None
     return tuple(found.values())
+
+
+def by_model(plans: Collection[Planned], models: Mapping[str, Model]) -> dict[str, list[Planned]]:
+    """Those of each model that has any, with those of the datasets that it reads."""
+    validated = {plan.step.name: plan for plan in plans if plan.step.stage == "validate"}
+    found = {name: [validated[dataset.name] for dataset in model.data if dataset.name in validated] for name, model in models.items()}
+    for plan in plans:
+        if plan.step.stage != "validate":
+            found[plan.step.name].append(plan)
+    return {name: some for name, some in found.items() if some}
 
 
 def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming: Mapping[str, str | None]) -> Planned | None:

@@ -18,7 +18,7 @@ from ollamake.freshness import Reason, Record, Sight
 from ollamake.git import clone_here
 from ollamake.graph import Step
 from ollamake.past import Loaded, Snapshot, blocks_at, catalogs_of, refuse_closed, snapshot, taken_for_there
-from ollamake.plan import Planned, planned
+from ollamake.plan import Planned, by_model, planned
 from ollamake.sights import Sights
 from ollamake.state.digests import file_digest
 
@@ -41,12 +41,7 @@ class Difference:
     @property
     def by_model(self) -> dict[str, list[Planned]]:
         """The steps of each model that has any, with those of the datasets that it reads."""
-        validated = {plan.step.name: plan for plan in self.plans if plan.step.stage == "validate"}
-        found = {name: [validated[dataset.name] for dataset in model.data if dataset.name in validated] for name, model in self.models.items()}
-        for plan in self.plans:
-            if plan.step.stage != "validate":
-                found[plan.step.name].append(plan)
-        return {name: plans for name, plans in found.items() if plans}
+        return by_model(self.plans, self.models)
 
 
 def common_commit(rev: str) -> str:

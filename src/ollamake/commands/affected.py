@@ -10,8 +10,10 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.commands.look import AS_JSON, Look
+from ollamake.commands.markdown import AS_MARKDOWN, comment_on_edits, refuse_both
 from ollamake.commands.select import EXCLUDE, say_notes, selected
-from ollamake.plan import YES, Planned
+from ollamake.git import clone_here
+from ollamake.plan import BEHIND, LISTS, YES, Planned
 from ollamake.since import Difference, common_commit, differences
 
 SINCE = {
@@ -21,8 +23,6 @@ SINCE = {
     "default": "",
     "help": "a commit or branch: what it and HEAD have in common is compared with the working tree",
 }
-BEHIND = ("behind", "perhaps behind", "perhaps behind perhaps")  # kinds of reasons that another step of the same line tells
-LISTS = ("files", "data")  # keys that list the files of datasets
 
 
 class AffectedCommand(Look):
@@ -35,16 +35,21 @@ class AffectedCommand(Look):
         "A line for each model: its name, the steps that run for the edit, those with `?` only where a step before them comes out otherwise, and why. "
         "Uncommitted edits and new files count. Neither data nor weights nor a server have to be there."
     )
-    cmd_options = (SINCE, AS_JSON, EXCLUDE)
+    cmd_options = (SINCE, AS_JSON, AS_MARKDOWN, EXCLUDE)
 
-    def _execute(self, *, since: str, json: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
+    def _execute(self, *, since: str, json: bool, markdown: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
         if not since:
             msg = "usage: doit affected --since REV [SELECTOR...]"
             raise InvalidCommand(msg)
+        refuse_both(json=json, markdown=markdown)
         catalogs = self.catalogs()
         wanted = set(selected(pos_args, exclude)) if pos_args or exclude else None
         commit = common_commit(since)
         different = differences(commit, catalogs)
+        if markdown:
+            found_in = [(one, *catalog) for one, catalog in zip(different, catalogs, strict=True)]
+            self.outstream.write(comment_on_edits(since, commit, found_in, wanted, clone_here().prefix))
+            return 0
         say_notes(different)
         found = [of_models(difference, wanted) for difference in different]
         facts: dict[str, Any] = {"since": since, "commit": commit}

@@ -15,6 +15,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Dataset, Model
 from ollamake.catalog.tests import said_tests
+from ollamake.commands.changed import FILES, named_by
 from ollamake.commands.look import AS_JSON, Look, models_of
 from ollamake.errors import BuildError, Fault, FaultyFileError, as_printed
 from ollamake.foresight import checked_now
@@ -42,10 +43,16 @@ class CheckCommand(Look):
         "Of a model that is named, the adapter is checked, given or trained; without names, those that are given. "
         f"Exit code: 0 where there is no error, {FAULTY} where there is one."
     )
-    cmd_options = (AS_JSON,)
+    cmd_options = (AS_JSON, FILES)
 
-    def _execute(self, *, json: bool, pos_args: Sequence[str]) -> int:
-        steps = list(chain.from_iterable(steps for _, steps in self.catalogs()))
+    def _execute(self, *, json: bool, files: bool, pos_args: Sequence[str]) -> int:
+        catalogs = self.catalogs()
+        if files:
+            names = named_by(pos_args, catalogs)
+            if names == []:
+                return 0
+            pos_args = names or ()
+        steps = list(chain.from_iterable(steps for _, steps in catalogs))
         datasets = [step for step in steps if isinstance(step.subject, Dataset)]
         models = list(models_of(steps).values())
         of_datasets = [name for name in pos_args if not _models(name, models) or any(fnmatch.fnmatchcase(step.name, name) for step in datasets)]

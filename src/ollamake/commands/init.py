@@ -1,4 +1,4 @@
-"""`ollamake init [DIR] [--example]`: a new repo that builds. The one command that needs no dodo.py, as it writes it."""
+"""`ollamake init [DIR] [--example] [--editor vscode]`: a new repo that builds. The one command that needs no dodo.py, as it writes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from ollamake.catalog.kept import SCHEMA
 from ollamake.state.files import remedy
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.peft import PeftTrainer
@@ -46,6 +47,7 @@ GITATTRIBUTES = """\
 # weights/**/*.gguf filter=lfs diff=lfs merge=lfs -text
 """
 CATALOG = "models.yaml"
+EDITORS = ("vscode",)
 REPOS = Path(__file__).parents[1] / "repos"  # of each kind, its catalog and records
 
 
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     init.add_argument("folder", metavar="DIR", nargs="?", default=".", help="where [default: here]")
     init.add_argument("--example", action="store_true", help="with records, and a task that fetches a small base: `doit` builds it as it is")
+    init.add_argument("--editor", choices=EDITORS, help="with settings and tasks for this editor, in a repo that is there too")
     options = parser.parse_args(argv)
     if "folder" not in options:
         parser.print_help()
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{options.folder}: a file\n  fix: name a folder: ollamake init DIR", file=sys.stderr)
         return 3
     try:
-        for line in write_repo(Path(options.folder), example=options.example):
+        for line in write_repo(Path(options.folder), example=options.example, editor=options.editor):
             print(line)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}\n  fix: {remedy(error)}, or name another folder: ollamake init DIR", file=sys.stderr)
@@ -86,12 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_repo(folder: Path, *, example: bool) -> Iterator[str]:
+def write_repo(folder: Path, *, example: bool, editor: str | None = None) -> Iterator[str]:
     """Write the files that are not there yet. Yields what there is to say. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     has_catalog = (folder / CATALOG).exists()
     wrote = False
-    for new in new_files(example=example):
+    for new in (*new_files(example=example), *(files_for(editor) if editor else ())):
         path = folder / new.path
         if path.exists():
             lacks = [line for line in new.needs if line not in path.read_text(encoding="utf-8", errors="replace")]
@@ -114,6 +117,14 @@ def new_files(*, example: bool) -> Iterator[NewFile]:
         yield NewFile(path=path.relative_to(top).as_posix(), text=path.read_text(encoding="utf-8"))
     yield NewFile(path=".gitignore", text=GITIGNORE, needs=IGNORED)
     yield NewFile(path=".gitattributes", text=GITATTRIBUTES)
+
+
+def files_for(editor: str) -> Iterator[NewFile]:
+    """What an editor completes and checks the catalog by, and its tasks."""
+    yield NewFile(path="models.schema.json", text=SCHEMA.read_text(encoding="utf-8"))
+    for path in sorted((REPOS / editor).iterdir()):
+        text = path.read_text(encoding="utf-8")
+        yield NewFile(path=f".{editor}/{path.name}", text=text, needs=(text.splitlines()[1].strip(),) if path.name == "settings.json" else ())
 
 
 def next_steps(folder: Path, *, example: bool, new: bool) -> Iterator[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
-from ollamake.commands.look import AS_JSON, Look, in_a_run, needed_by
+from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by
+from ollamake.commands.markdown import AS_MARKDOWN, comment_on_plan, refuse_both
 from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
@@ -31,16 +32,22 @@ class PlanCommand(Look):
         "Nothing is written, and neither data, weights nor a server have to be there. "
         f"Exit code: 0 where everything is fresh, {STALE} where something would run."
     )
-    cmd_options = (AS_JSON, EXCLUDE)
+    cmd_options = (AS_JSON, AS_MARKDOWN, EXCLUDE)
 
-    def _execute(self, *, json: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
+    def _execute(self, *, json: bool, markdown: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
+        refuse_both(json=json, markdown=markdown)
         plans: list[Planned] = []
+        models: dict[str, Model] = {}
         catalogs = self.catalogs()
         may_be_cached = any(sights.catalog.cache is not None and sights.catalog.cache.read for sights, _ in catalogs)
         wanted = selected(pos_args, exclude) if pos_args or exclude else None
         for sights, steps in catalogs:
             chosen = in_a_run(self.task_list, self.sel_tasks, steps) if wanted is None else needed_by(wanted, steps)
             plans.extend(planned(chosen, Foresight(sights, steps)))
+            models |= models_of(chosen)
+        if markdown:
+            self.outstream.write(comment_on_plan(plans, models, may_be_cached=may_be_cached))
+            return STALE if plans else 0
         self.outstream.write(as_json(plans, may_be_cached=may_be_cached) if json else as_text(plans, may_be_cached=may_be_cached))
         return STALE if plans else 0
 
