@@ -16,6 +16,7 @@ import pytest
 from doit.globals import Globals
 
 from conftest import Repo, jsonl
+from fake_ollama import FakeOllama
 from ollamake import tasks_from
 from ollamake.call import Call, begin, current
 from ollamake.report.facts import DatasetFacts, ModelFacts
@@ -326,3 +327,27 @@ def test_it_says_the_address_where_no_browser_is_known(built: Repo, monkeypatch:
     result = built.doit("report", "--open")
     assert result.code == 0
     assert f"open {Path('build/report/index.html').absolute().as_uri()}" in result.out
+
+
+def test_each_server_has_its_place(two: Repo, other: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert two.doit("build", "legal").code == 0
+    del other.models["legal:latest"]
+    facts = model("legal", monkeypatch)
+    assert [host.there for host in facts.row.hosts] == ["latest", "missing"]
+    assert facts.row.digest == f"sha256:{two.server.digest('legal:latest')}"
+    assert len(facts.tests) == len(facts.history) == 2
+    assert [node.id for node in facts.nodes][-2:] == ["model-1", "model-2"]
+    assert report(two)["models"] == 2
+
+
+def test_a_report_that_was_cut_off_is_finished_by_the_next(built: Repo) -> None:
+    page = REPORT / "models/sales.html"
+    report(built)
+    before = page.read_bytes()
+    built.replace("Gladly not 1.", "Gladly 1.", "datasets/tone.jsonl")
+    (REPORT / "index.html").unlink()
+    (REPORT / "index.html").mkdir()  # what is written last can't be
+    assert built.doit("report").code == 3
+    assert page.read_bytes() != before
+    (REPORT / "index.html").rmdir()
+    assert report(built)["written"] == ["index.html"]

@@ -14,7 +14,7 @@ from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError
 from ollamake.foresight import checked_now
 from ollamake.graph import Step, index_path
-from ollamake.plan import Planned, planned
+from ollamake.plan import Planned
 from ollamake.records.rules import ERROR, WARNING
 from ollamake.records.verdict import Verdict
 from ollamake.report.facts import DatasetFacts, DatasetRow, File, Growth, Said
@@ -49,9 +49,9 @@ def facts_of_datasets(
     ground: Ground, names: Sequence[str], readers: Mapping[str, Mapping[str, str]], growth: Mapping[str, tuple[Growth, ...]]
 ) -> Iterator[DatasetFacts]:
     """What is shown of these datasets, in their order. `readers`: of each, its models and their states."""
-    plans = {plan.step.name: plan for plan in planned(ground.needed_by((), names), ground.foresight)}
+    plans = ground.plans(ground.datasets[name] for name in names)
     for name in names:
-        yield _facts(ground, name, plans.get(name), readers.get(name, {}), growth.get(name, ()))
+        yield _facts(ground, name, plans.get(ground.datasets[name].id), readers.get(name, {}), growth.get(name, ()))
 
 
 def _facts(ground: Ground, name: str, plan: Planned | None, readers: Mapping[str, str], growth: tuple[Growth, ...]) -> DatasetFacts:

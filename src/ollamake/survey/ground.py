@@ -21,6 +21,7 @@ from ollamake.state.files import LOCAL, RECEIPT
 
 if TYPE_CHECKING:
     from ollamake.foresight import Foresight
+    from ollamake.plan import Planned
 
 Signature: TypeAlias = tuple[int, int, int, int] | None  # of a file or folder; None: it is not there
 
@@ -131,10 +132,24 @@ class Ground:
             self._needs[name] = found
         return self._needs[name]
 
-    def needed_by(self, names: Iterable[str], datasets: Iterable[str] = ()) -> tuple[Step, ...]:
-        """The steps of these models and datasets, with all that they need, in their order."""
-        ids = {id_ for name in names for id_ in self.needed(name)} | {self.datasets[name].id for name in datasets}
+    def needed_by(self, names: Iterable[str]) -> tuple[Step, ...]:
+        """The steps of these models, with all that they need, in their order."""
+        ids = {id_ for name in names for id_ in self.needed(name)}
         return tuple(step for step in self.steps if step.id in ids)
+
+    @cached_property
+    def _plans(self) -> dict[str, Planned | None]:
+        return {}
+
+    def plans(self, steps: Iterable[Step]) -> dict[str, Planned]:
+        """What a run would do of these steps, by their ids, which are all that they need themselves. A dataset is planned once: to do it, it is checked."""
+        wanted = tuple(steps)
+        if not all(step.id in self._plans for step in wanted):
+            from ollamake.plan import planned
+
+            self._plans.update(dict.fromkeys(step.id for step in wanted))
+            self._plans.update({plan.step.id: plan for plan in planned(wanted, self.foresight)})
+        return {step.id: plan for step in wanted if (plan := self._plans[step.id]) is not None}
 
     def key_of_model(self, name: str) -> str:
         """What is another where anything is that a model's page shows."""

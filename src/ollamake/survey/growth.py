@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ollamake.errors import BuildError
 from ollamake.git import Clone, clone_here
@@ -38,7 +39,7 @@ class _Size:
 def head() -> str | None:
     """The commit that is checked out; None where there is none, or no git."""
     with suppress(BuildError):
-        return commits.head(clone_here())
+        return commits.head(Clone(root=Path(), prefix="", is_shallow=False))  # one process of git's, and not two
     return None
 
 

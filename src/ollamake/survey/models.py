@@ -11,7 +11,7 @@ from ollamake.catalog.expanded import told, written
 from ollamake.catalog.provenance import origins
 from ollamake.duration import duration
 from ollamake.graph import BUILD, Step, adapter_folder
-from ollamake.plan import Planned, planned
+from ollamake.plan import Planned
 from ollamake.report.facts import Hosted, ModelFacts, Promotion, RecipeValue, Row, TestsOnHost
 from ollamake.spelling import counted
 from ollamake.stages.served import read_served
@@ -27,7 +27,7 @@ from ollamake.survey.told import said, size, when
 def facts_of_models(ground: Ground, names: Sequence[str]) -> Iterator[ModelFacts]:
     """What is shown of these models, in their order."""
     needed = ground.needed_by(names)
-    plans = {plan.step.id: plan for plan in planned(needed, ground.foresight)}
+    plans = ground.plans(needed)
     stands: dict[str, list[Standing]] = {name: [] for name in names}
     for one in standings(names, ground.foresight, needed, list(plans.values())):
         stands[one.model].append(one)
