@@ -69,6 +69,7 @@ def fetching(built: Repo, hub: HubServer) -> Fetching:
 
 
 def test_an_adapter_of_the_hub_is_fetched_once(fetching: Fetching) -> None:
+    assert fetching.doit("check").code == 0  # it is not lost: it was not fetched yet
     result = fetching.doit()
     assert result.code == 0, result.out + result.err
     assert result.ran == ["fetch:pirate", "package:pirate", "register:pirate", "test:pirate"]

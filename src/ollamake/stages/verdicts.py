@@ -54,8 +54,8 @@ def has_adapter(model: Model) -> bool:
 
 
 def is_lost(model: Model) -> bool:
-    """Is an adapter that the catalog names not here?"""
-    return model.adapter is not None and not any(Path(file).is_file() for file in given_files(model.adapter))
+    """Is an adapter that the catalog names not here, and won't come by itself?"""
+    return model.adapter is not None and model.hub is None and not any(Path(file).is_file() for file in given_files(model.adapter))
 
 
 def judged(model: Model) -> Judged:
