@@ -18,8 +18,7 @@ __all__ = ["browser", "opened"]
 Open = Callable[..., Any]
 KINDS = ("index.html", "models/troubleshooter.html", "datasets/errors.html")
 SHOWN = "#table tbody tr:not([hidden])"
-FOCUSED = "document.activeElement.outerHTML.slice(0, 160)"
-# All that a key should reach: links, buttons, fields, regions that scroll; of the page's own order.
+# All that Tab should reach, in the order of the page.
 REACHABLE = "a[href], button, input, select, summary, [tabindex='0']"
 
 

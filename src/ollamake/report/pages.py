@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HERE = Path(__file__).parent
-# As strict as a page from file:// can have it. 'self' is the folder's own scheme there. Hashes (`integrity`) would refuse all: browsers
-# check them of what came by CORS alone, which no file does. Nothing may become code from a text: trusted types, of which there are none.
+# As strict as a page from file:// can have it. 'self' is the scheme of files there, in Chromium and in Firefox. Digests (`integrity`) would
+# refuse all: browsers check them of what came by CORS alone, which no file does. Nothing may become code from a text: there are no trusted types.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
