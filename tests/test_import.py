@@ -543,7 +543,7 @@ def test_mistakes_are_said(repo: Repo, text: str, arguments: tuple[str, ...], sa
         (
             "version: 1\nmodels: abc\nmodel: {}\n",
             "models.yaml:2: models: \"abc\" is not a mapping\nmodels.yaml:3: unknown key 'model'\n"
-            "  fix: write 'models' (known: bases, cache, datasets, defaults, engine, env, include, models, ollama, policy, version)",
+            "  fix: write 'models' (known: bases, cache, datasets, defaults, engine, env, include, models, ollama, policy, sinks, version)",
         ),
         ("- version\n", 'models.yaml:1: ["version"] is not a mapping'),
         (

@@ -239,7 +239,7 @@ def test_a_run_that_is_refused_ends_too(repo: Repo) -> None:
     end = events(repo.doit("--json").out)[-1]
     assert (end["exit_code"], end["fix"]) == (
         3,
-        "write 'models' (known: bases, cache, datasets, defaults, engine, env, include, models, ollama, policy, version)",
+        "write 'models' (known: bases, cache, datasets, defaults, engine, env, include, models, ollama, policy, sinks, version)",
     )
 
 

@@ -363,8 +363,9 @@ def test_a_model_that_left_the_catalog_is_pruned_and_its_adapter_only_when_asked
         f"would remove sales:latest ({before}) on {host}: in the catalog no more",
         f"would remove sales:previous ({previous}) on {host}: in the catalog no more",
         "would remove build/sales (SIZE): sales is in the catalog no more",
+        "would remove .ollamake/curves/sales (SIZE): sales is in the catalog no more",
         "left: adapters/sales: sales is in the catalog no more, and was trained: `doit prune --adapters` removes it (SIZE)",
-        "would remove 2 versions of models and 1 place on the disk, SIZE",
+        "would remove 2 versions of models and 2 places on the disk, SIZE",
     ]
     assert "sales:latest" in two.server.models
     assert Path("build/sales").is_dir()
@@ -412,7 +413,7 @@ def test_a_shard_that_no_model_has_any_more_is_pruned_and_is_not_counted_while_o
     text = Path("models.yaml").read_text(encoding="utf-8")
     without_sales()
     facts = pruned(repo)
-    assert [one["path"] for one in facts["files"]] == ["build/sales"]
+    assert [one["path"] for one in facts["files"]] == ["build/sales", ".ollamake/curves/sales"]
     assert facts["bytes"] < shard.stat().st_size
     assert shard.exists()
     Path("models.yaml").write_text(text.partition("  legal:\n")[0] + "  new: {base: tiny, data: [shared]}\n", encoding="utf-8")

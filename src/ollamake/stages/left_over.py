@@ -117,6 +117,10 @@ def files_left(named: Collection[str], needed: Iterable[str]) -> Iterator[LeftFi
             at = folder.resolve()
             if is_made(folder) and not any(path.is_relative_to(at) for path in inside):
                 yield LeftFiles(path=folder, why=f"{folder.name} is {GONE}", size=size_of(folder), costs_training=top != BUILD)
+    told = [*((path, path.name) for path in Path(LOCAL, "curves").glob("*")), *((path, path.stem) for path in Path(LOCAL, "pushed").glob("*.json"))]
+    for path, name in sorted(told):
+        if name not in named:
+            yield LeftFiles(path=path, why=f"{name} is {GONE}", size=size_of(path) if path.is_dir() else path.stat().st_size)
 
 
 def reports_left(place: str, digests: Mapping[str, Collection[str]]) -> Iterator[LeftFiles]:
