@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from rich.console import RenderHook
 
+from ollamake.bars import A_SECOND, Bars, shared
 from ollamake.duration import duration
 from ollamake.progress import AskingProgress, TrainingProgress, step_facts, transferring, waiting
 from ollamake.say import say, screen
@@ -138,6 +142,33 @@ def test_as_many_bars_are_drawn_as_there_are_lines() -> None:
     assert "more" not in written
     written = on_a_terminal(f"import test_progress; test_progress.train_many({HEIGHT})")
     assert "and 2 more" in written
+
+
+def write_while_the_bars_grow_and_shrink() -> None:
+    """Lines above bars that are of another height each time that they are drawn; to write a line takes longer than from one drawing to the next."""
+    from rich.text import Text
+
+    bars = shared()
+    assert isinstance(bars, Bars)
+    heights = itertools.cycle((1, 5, 2))
+    bars.stand(lambda _: [Text("at the foot")] * next(heights))
+
+    class Slow(RenderHook):
+        def process_renderables(self, renderables: list[Any]) -> list[Any]:
+            if threading.current_thread() is threading.main_thread():
+                time.sleep(2 / A_SECOND)
+            return renderables
+
+    bars.console.push_render_hook(Slow())
+    for number in range(4):
+        say(f"line {number}")
+    bars.console.pop_render_hook()
+    bars.stand(None)
+
+
+def test_bars_are_not_drawn_while_a_line_is_written_above_them() -> None:
+    written = on_a_terminal("import test_progress; test_progress.write_while_the_bars_grow_and_shrink()")
+    assert [line for line in left_on_screen(written) if line] == [f"line {number}" for number in range(4)]
 
 
 def leave_with_bars() -> None:

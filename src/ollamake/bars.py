@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,10 +85,11 @@ class Bars:
         # doit hands out its own sys.stdout, which rich can't measure: the width is asked of the terminal itself.
         self.console = Console(file=sys.__stdout__)
         self.kinds = _kinds(self.console)
-        self.shown: tuple[Bar, ...] = ()  # replaced, never changed: it is drawn by another thread, which must not wait for the screen
+        self.shown: tuple[Bar, ...] = ()  # replaced, never changed
         self.foot: Foot | None = None
         self.is_over = False
         self.live: Live | None = None
+        self.stopped = threading.Event()  # of the thread that draws
         atexit.register(self.stop)  # trainings in threads that nobody waits for may leave their bars, and no cursor
 
     def add(self, kind: str, text: str, *, total: float | None, facts: str) -> Bar:
@@ -112,9 +114,18 @@ class Bars:
 
         if self.live is None and not self.is_over:
             # Its own redirection of sys.stdout would get in the way of doit's, which is another in each thread; see ollamake.say.
-            self.live = Live(self, console=self.console, refresh_per_second=A_SECOND, redirect_stdout=False, redirect_stderr=False, transient=True)
+            self.live = Live(self, console=self.console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False, transient=True)
             self.live.start(refresh=True)
             screen.above = self.write
+            self.stopped = threading.Event()
+            threading.Thread(target=self._draw_again, args=(self.live, self.stopped), daemon=True).start()
+
+    def _draw_again(self, live: Live, stopped: threading.Event) -> None:
+        """Draw the bars now and then. rich's own thread would do so while a line is written above them, from where they were before: over a line."""
+        while not stopped.wait(1 / A_SECOND):
+            with screen.lock:
+                if not stopped.is_set():
+                    live.refresh()
 
     def update(self, of: Bar, **facts: Any) -> None:
         """Show this of a bar."""
@@ -147,6 +158,7 @@ class Bars:
         """Take the bars off the screen."""
         with screen.lock:
             live, self.live, screen.above = self.live, None, None
+            self.stopped.set()
             if live is not None:
                 live.stop()
 
