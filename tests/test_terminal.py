@@ -243,6 +243,17 @@ def test_a_run_that_is_refused_ends_too(repo: Repo) -> None:
     )
 
 
+def test_a_fault_of_the_dodo_file_is_told(on_disk: Repo) -> None:
+    import subprocess
+
+    with (on_disk.path / "dodo.py").open("a", encoding="utf-8") as dodo:
+        dodo.write("\nraise ValueError('not today')\n")
+    done = subprocess.run([sys.executable, "-m", "doit", "--json"], capture_output=True, text=True, check=False)
+    end = events(done.stdout)[-1]
+    assert (done.returncode, end["exit_code"], end["error"]) == (3, 3, "ValueError: not today")
+    assert "dodo.py" in done.stderr
+
+
 def test_nothing_but_events_is_on_standard_output(on_disk: Repo) -> None:
     import subprocess
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,18 +40,21 @@ def run_with_events(run: Callable[[], int], params: Any, command: Any) -> int:
     with told(sys.stdout if by_default else params["outfile"]) as lines:
         params["outfile"] = lines.out
         lines.write({"event": "run begins", "format": FORMAT, "command": list(command.typed)})
-        code, error = UNUSABLE, None
+        code, error = UNUSABLE, ""
         try:
             code = run()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
             raise
         except (InvalidDodoFile, InvalidCommand, InvalidTask) as refused:
-            error = refused
+            error = str(refused)
+            raise
+        except Exception as fault:  # of a dodo.py; doit prints where it is
+            error = "".join(traceback.format_exception_only(fault))
             raise
         finally:
             reporter = getattr(command, "reporter", None)
-            message, fix = without_fix(str(error).strip()) if error is not None else (None, None)
+            message, fix = without_fix(error.strip()) if error else (None, None)
             facts = getattr(reporter, "outcome", {})
             seconds = round(time.monotonic() - begun, 3)
             lines.write({"event": "run ends", "exit_code": code, "seconds": seconds, "error": message, "fix": fix, **facts})
