@@ -10,8 +10,9 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.catalog.provenance import origins
 from ollamake.duration import duration
+from ollamake.freshness import shown
 from ollamake.graph import BUILD, Step, adapter_folder
-from ollamake.plan import Planned
+from ollamake.plan import FAILS, PERHAPS, Planned
 from ollamake.report.facts import Hosted, ModelFacts, Promotion, RecipeValue, Row, TestsOnHost
 from ollamake.spelling import counted
 from ollamake.stages.served import read_served
@@ -80,6 +81,7 @@ def _facts(ground: Ground, row: Row, stands: Sequence[Standing], plans: Mapping[
         row=row,
         description=said(_description(model, row, receipt)),
         reasons=tuple(_reasons(ground, row.name, plans)),
+        will_fail=tuple(id_ for id_ in ground.needed(row.name) if id_ in plans and plans[id_].runs == FAILS),
         nodes=nodes,
         edges=edges,
         curves=tuple(curves(row.name, f"{BUILD}/{row.name}/events.jsonl", receipt)) if train else (),
@@ -100,12 +102,13 @@ def _made(ground: Ground, own: Sequence[Step], test: Step) -> str | None:
 def _reasons(ground: Ground, name: str, plans: Mapping[str, Planned]) -> Iterator[tuple[str, str]]:
     needed = ground.needed(name)
     for id_ in sorted((id_ for id_ in needed if id_ in plans), key=ground.places.__getitem__):
-        yield id_, "; ".join(reason.text for reason in plans[id_].reasons)
+        plan = plans[id_]
+        yield id_, ("perhaps: " if plan.runs == PERHAPS else "") + "; ".join(reason.text for reason in plan.reasons)
 
 
 def _recipe(ground: Ground, model: Model) -> Iterator[RecipeValue]:
     for origin in origins(ground.sights.catalog, model):
-        value = json.dumps(origin.value, ensure_ascii=False)
+        value = shown(origin.value) if isinstance(origin.value, float) else json.dumps(origin.value, ensure_ascii=False)
         yield RecipeValue(key=origin.key, value=value, at=None if origin.mark is None else str(origin.mark))
 
 
