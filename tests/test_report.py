@@ -242,6 +242,22 @@ def test_a_build_that_will_fail_is_not_said_to_bring_a_model_up_to_date(built: R
     assert "brings it up to date" not in page
 
 
+def test_a_model_that_one_of_two_servers_has_not_is_not_fresh(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    built.replace("version: 1\n", f"version: 1\nollama: {{host: ['{os.environ['OLLAMA_HOST']}', 'http://127.0.0.1:9']}}\n")
+    assert report(built)["stale"] == 2
+    row = model("sales", monkeypatch).row
+    assert row.state == "register"
+    assert [host.there for host in row.hosts] == ["latest", "no answer"]
+    assert built.doit("status").code == 4
+
+
+def test_a_given_adapter_has_no_curve_and_that_is_said(built: Repo) -> None:
+    shutil.copytree("adapters/legal", "given")
+    built.replace("models:\n", "models:\n  given: {base: tiny, adapter: given}\n")
+    report(built)
+    assert "Its adapter was given, not trained here" in (REPORT / "models/given.html").read_text(encoding="utf-8")
+
+
 def test_a_version_that_is_on_the_server_no_more_is_gone(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     for temperature in ("0.3", "0.4"):
         built.replace(f"temperature: {float(temperature) - 0.1:.1f}", f"temperature: {temperature}")

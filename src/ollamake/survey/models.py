@@ -16,7 +16,7 @@ from ollamake.plan import FAILS, PERHAPS, Planned
 from ollamake.report.facts import Hosted, ModelFacts, Promotion, RecipeValue, Row, TestsOnHost
 from ollamake.spelling import counted
 from ollamake.stages.served import read_served
-from ollamake.standing import MISSING, NEVER, NO_ANSWER, Standing, standings
+from ollamake.standing import FRESH, MISSING, NEVER, NO_ANSWER, Standing, standings
 from ollamake.state.receipts import Receipt
 from ollamake.survey.ground import Ground
 from ollamake.survey.lineage import lineage, made_by
@@ -45,7 +45,7 @@ def _row(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
     there = [one.digest for one in stands if one.is_there not in {MISSING, NEVER, NO_ANSWER} and one.digest is not None]
     return Row(
         name=name,
-        state=stands[0].stage,
+        state=_state(stands),
         base=model.base.name,
         data=tuple(dict.fromkeys(dataset.name for dataset in model.data)),
         tags=model.tags,
@@ -55,6 +55,11 @@ def _row(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
         adapter_bytes=ground.looks.sizes(made_by(package)),
         served_bytes=None if served is None else ground.looks.sizes(str(path) for path, _ in served.files),
     )
+
+
+def _state(stands: Sequence[Standing]) -> str:
+    """The first stage that is stale for any server; FRESH. Only the last two are a server's own: registered, then tested."""
+    return min((one.stage for one in stands if one.stage != FRESH), key=lambda stage: stage == "test", default=FRESH)
 
 
 def _hosted(one: Standing) -> Hosted:
