@@ -257,8 +257,25 @@ def test_every_method_of_a_trainer_has_its_heading_and_every_capability_its_row(
         assert f"`{kind}`" in text
 
 
+def test_every_method_of_a_sink_has_its_heading_and_every_field_is_named() -> None:
+    from dataclasses import fields
+
+    from ollamake.sinks.port import GROUP, Outcome, Point, Sink, TrainingRun
+
+    text = (ROOT / "docs/tracking.md").read_text(encoding="utf-8")
+    methods = [name for name in vars(Sink) if not name.startswith("_")]
+    assert re.findall(r"^### (.+)$", text, flags=re.MULTILINE) == methods
+    for method in methods:
+        assert f"        def {method}(self" in text
+        assert f"`{method}(" in text
+    for kind in (TrainingRun, Point, Outcome):
+        for field in fields(kind):
+            assert f"`{field.name}`" in text or f"`run.{field.name}`" in text, field.name
+    assert f'entry-points."{GROUP}"' in text
+
+
 def test_the_site_has_a_place_for_every_page() -> None:
-    """Pages that the merge of another part brings are there as comments until then; `mkdocs build --strict` looks at the rest."""
+    """`mkdocs build --strict` looks at the rest."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in (ROOT / "docs").rglob("*.md"):
         assert re.search(rf"^ +- (.*: )?{re.escape(page.relative_to(ROOT / 'docs').as_posix())}$", text, flags=re.MULTILINE), page

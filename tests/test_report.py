@@ -220,6 +220,52 @@ def test_lineage_names_what_is_stale_and_why(built: Repo, monkeypatch: pytest.Mo
     assert dict(nodes["model-1"].facts)["digest"] == short("sha256:" + built.server.digest("sales:latest"))
 
 
+def test_reasons_and_values_are_said_in_the_words_of_doit_why(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    built.replace("Gladly not 1.", "Gladly 1.", "datasets/tone.jsonl")
+    facts = model("sales", monkeypatch)
+    why = built.doit("why", "sales").out
+    for step, reason in facts.reasons:
+        assert f"    next  {reason}\n" in why, step
+    assert [reason.startswith("perhaps: ") for _, reason in facts.reasons] == [False, False, False, True, True, True]
+    assert facts.will_fail == ()
+    rate = next(value for value in facts.recipe if value.key == "train.learning_rate")
+    assert rate.value == "2e-4"
+    assert "learning_rate 2e-4," in dict({node.id: node for node in facts.nodes}["adapter"].facts)["recipe"]
+
+
+def test_a_build_that_will_fail_is_not_said_to_bring_a_model_up_to_date(built: Repo) -> None:
+    with built.records("tone").open("a", encoding="utf-8") as file:
+        file.write(jsonl({"instruction": "Be kind:", "ouput": "Gladly."}))
+    report(built)
+    page = (REPORT / "models/sales.html").read_text(encoding="utf-8")
+    assert "<p>A build fails at <code>validate:tone</code>: mend that first.</p>" in page
+    assert "brings it up to date" not in page
+
+
+def test_a_model_that_one_of_two_servers_has_not_is_not_fresh(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    built.replace("version: 1\n", f"version: 1\nollama: {{host: ['{os.environ['OLLAMA_HOST']}', 'http://127.0.0.1:9']}}\n")
+    assert report(built)["stale"] == 2
+    row = model("sales", monkeypatch).row
+    assert row.state == "register"
+    assert [host.there for host in row.hosts] == ["latest", "no answer"]
+    assert built.doit("status").code == 4
+
+
+def test_a_given_adapter_has_no_curve_and_that_is_said(built: Repo) -> None:
+    shutil.copytree("adapters/legal", "given")
+    built.replace("models:\n", "models:\n  given: {base: tiny, adapter: given}\n")
+    report(built)
+    assert "Its adapter was given, not trained here" in (REPORT / "models/given.html").read_text(encoding="utf-8")
+
+
+def test_a_version_that_is_on_the_server_no_more_is_gone(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    for temperature in ("0.3", "0.4"):
+        built.replace(f"temperature: {float(temperature) - 0.1:.1f}", f"temperature: {temperature}")
+        built.doit()
+    assert [one.now for one in model("sales", monkeypatch).history] == [("latest",), ("previous",), ("gone",)]
+    assert "  gone  " in built.doit("history", "sales").out
+
+
 def test_tests_stand_beside_those_of_the_version_before(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     built.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
     built.doit()

@@ -141,7 +141,7 @@ class Promotion:
     tests: str
     because: str
     commit: str | None
-    now: tuple[str, ...]  # its tags on the server now: latest, previous
+    now: tuple[str, ...]  # its tags on the server now: latest, previous; or gone; none where the server does not answer
     changed: tuple[str, ...]  # in the data, against the version before: `support: 138 records, 12 more`
 
 
@@ -159,6 +159,7 @@ class ModelFacts:
     recipe: tuple[RecipeValue, ...]
     history: tuple[Promotion, ...]  # the youngest first
     modelfile: str | None
+    will_fail: tuple[str, ...] = field(default=())  # steps of `reasons`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ollamake.catalog import Dataset, Model
 from ollamake.catalog.expanded import told, written
 from ollamake.duration import duration
+from ollamake.freshness import shown
 from ollamake.graph import Step
 from ollamake.plan import Planned
 from ollamake.report.facts import ADAPTER, BASE, DATASET, MODEL, SERVED, TEXT, Hosted, Node, dataset_page, model_page
@@ -125,7 +126,10 @@ def _adapter(ground: Ground, model: Model, steps: Mapping[str, Step], plans: Map
         (
             ("file", written(files[-1])),
             ("trainer", str(outcome.get("trainer") or (told(model.train.trainer) if train else "given: it was there already"))),
-            ("recipe", ", ".join(f"{key} {recipe[key]}" for key in ("rank", "learning_rate", "epochs", "batch_size", "seed") if key in recipe)),
+            (
+                "recipe",
+                ", ".join(f"{key} {shown(recipe[key])}" for key in ("rank", "learning_rate", "epochs", "batch_size", "seed") if key in recipe),
+            ),
             ("steps", str(outcome.get("steps") or "")),
             ("from the cache", "yes" if "cache" in outcome else ""),
             ("trained on", str(outcome.get("where") or "")),

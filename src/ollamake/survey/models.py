@@ -10,12 +10,13 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.catalog.provenance import origins
 from ollamake.duration import duration
+from ollamake.freshness import shown
 from ollamake.graph import BUILD, Step, adapter_folder
-from ollamake.plan import Planned
+from ollamake.plan import FAILS, PERHAPS, Planned
 from ollamake.report.facts import Hosted, ModelFacts, Promotion, RecipeValue, Row, TestsOnHost
 from ollamake.spelling import counted
 from ollamake.stages.served import read_served
-from ollamake.standing import MISSING, NEVER, NO_ANSWER, Standing, standings
+from ollamake.standing import FRESH, MISSING, NEVER, NO_ANSWER, Standing, standings
 from ollamake.state.receipts import Receipt
 from ollamake.survey.ground import Ground
 from ollamake.survey.lineage import lineage, made_by
@@ -44,7 +45,7 @@ def _row(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
     there = [one.digest for one in stands if one.is_there not in {MISSING, NEVER, NO_ANSWER} and one.digest is not None]
     return Row(
         name=name,
-        state=stands[0].stage,
+        state=_state(stands),
         base=model.base.name,
         data=tuple(dict.fromkeys(dataset.name for dataset in model.data)),
         tags=model.tags,
@@ -54,6 +55,11 @@ def _row(ground: Ground, name: str, stands: Sequence[Standing]) -> Row:
         adapter_bytes=ground.looks.sizes(made_by(package)),
         served_bytes=None if served is None else ground.looks.sizes(str(path) for path, _ in served.files),
     )
+
+
+def _state(stands: Sequence[Standing]) -> str:
+    """The first stage that is stale for any server; FRESH. Only the last two are a server's own: registered, then tested."""
+    return min((one.stage for one in stands if one.stage != FRESH), key=lambda stage: stage == "test", default=FRESH)
 
 
 def _hosted(one: Standing) -> Hosted:
@@ -80,6 +86,7 @@ def _facts(ground: Ground, row: Row, stands: Sequence[Standing], plans: Mapping[
         row=row,
         description=said(_description(model, row, receipt)),
         reasons=tuple(_reasons(ground, row.name, plans)),
+        will_fail=tuple(id_ for id_ in ground.needed(row.name) if id_ in plans and plans[id_].runs == FAILS),
         nodes=nodes,
         edges=edges,
         curves=tuple(curves(row.name, f"{BUILD}/{row.name}/events.jsonl", receipt)) if train else (),
@@ -100,12 +107,13 @@ def _made(ground: Ground, own: Sequence[Step], test: Step) -> str | None:
 def _reasons(ground: Ground, name: str, plans: Mapping[str, Planned]) -> Iterator[tuple[str, str]]:
     needed = ground.needed(name)
     for id_ in sorted((id_ for id_ in needed if id_ in plans), key=ground.places.__getitem__):
-        yield id_, "; ".join(reason.text for reason in plans[id_].reasons)
+        plan = plans[id_]
+        yield id_, ("perhaps: " if plan.runs == PERHAPS else "") + "; ".join(reason.text for reason in plan.reasons)
 
 
 def _recipe(ground: Ground, model: Model) -> Iterator[RecipeValue]:
     for origin in origins(ground.sights.catalog, model):
-        value = json.dumps(origin.value, ensure_ascii=False)
+        value = shown(origin.value) if isinstance(origin.value, float) else json.dumps(origin.value, ensure_ascii=False)
         yield RecipeValue(key=origin.key, value=value, at=None if origin.mark is None else str(origin.mark))
 
 

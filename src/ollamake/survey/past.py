@@ -18,6 +18,7 @@ from ollamake.state.versions import Version, history, report_with
 from ollamake.survey.told import when
 
 NOW = "now"
+GONE = "gone"  # a version that the server has no more, as `doit history` says it
 PROMOTIONS = 50  # of a server
 
 
@@ -93,7 +94,7 @@ def promotions(place: str, host: str, name: str, tags: Mapping[str, str] | None)
     versions = history(place, name)
     for number in range(len(versions) - 1, max(-1, len(versions) - 1 - PROMOTIONS), -1):
         version = versions[number]
-        there = () if tags is None else tuple(sorted((tag for tag, digest in tags.items() if digest == version.digest), key=_latest_first))
+        there = () if tags is None else tuple(sorted((tag for tag, digest in tags.items() if digest == version.digest), key=_latest_first)) or (GONE,)
         yield Promotion(
             host=host,
             at=version.at,
