@@ -9,6 +9,9 @@ import pytest
 
 from conftest import Repo
 from fake_ollama import Refusal
+from ollamake.ollama import pushing as to_registry
+from ollamake.ollama.address import address_of
+from ollamake.ollama.client import OllamaServer
 
 
 @pytest.fixture
@@ -157,3 +160,12 @@ def test_a_model_s_name_may_stand_in_the_name(pushing: Repo) -> None:
     pushing.replace("{ollama: team/legal}", '{ollama: "team/{name}:v1"}')
     assert pushing.doit("push").code == 0
     assert list(pushing.server.pushed) == ["team/legal:v1"]
+
+
+def test_a_name_is_not_taken_away_where_it_is_not_known_whether_it_was_there(pushing: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pushing.doit("push").code == 0
+    pushing.server.models["team/legal:latest"] = pushing.server.models["legal:latest"]
+    monkeypatch.setattr(to_registry, "digests_at", lambda _: None)
+    with OllamaServer(address_of(pushing.server.host)) as server:
+        to_registry.push_model(server, "legal:latest", "team/legal:latest", insecure=False)
+    assert "team/legal:latest" in pushing.server.models

@@ -94,6 +94,11 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
         ["--adapter", "nope", "--name", "desk"],
         "--adapter nope: no such file or folder\n  fix: give a PEFT folder, or a GGUF LoRA\n",
     ),
+    "an adapter of the Hub": (
+        ["--adapter", "hf://someone/pirate-lora", "--name", "desk"],
+        "--adapter hf://someone/pirate-lora: an adapter of the Hub is named in the catalog\n"
+        "  fix: write `adapter: hf://OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md has the rest\n",
+    ),
     "a file of an adapter": (
         ["--adapter", "mine/adapter_model.safetensors", "--name", "desk"],
         "--adapter: 'mine/adapter_model.safetensors' is a file of an adapter, and the folder is wanted that its adapter_config.json is in\n"

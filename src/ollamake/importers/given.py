@@ -13,6 +13,7 @@ from ollamake.catalog.held import not_found_yet
 from ollamake.catalog.kept import Kept
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.matrix import BAD_NAME, NAME
+from ollamake.catalog.outside import HUB
 from ollamake.catalog.sources import Sources
 from ollamake.catalog.values import Model
 from ollamake.errors import BuildError, FaultyFileError
@@ -67,6 +68,9 @@ def given(there: Known, *, name: str, base: str, adapter: str) -> Imported:
     if not NAME.fullmatch(name):
         msg = f"--name {name!r}: this can't be a name"
         raise BuildError(msg, fix=BAD_NAME)
+    if adapter.startswith(HUB):
+        msg = f"--adapter {adapter}: an adapter of the Hub is named in the catalog"
+        raise BuildError(msg, fix=f"write `adapter: {HUB}OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md has the rest")
     wrong = wrong_with_path(adapter)
     if wrong is not None:
         msg = f"--adapter: {wrong[0]}"

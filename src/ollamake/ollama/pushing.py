@@ -19,7 +19,8 @@ def push_model(server: OllamaServer, name: str, target: str, *, insecure: bool) 
     It is named so on the server for as long as that takes, or for good where something was named so before.
     """
     with named_lock(server.address, target):
-        was_there = tagged(target) in (digests_at(server.address) or {})
+        listed = digests_at(server.address)
+        was_there = listed is None or tagged(target) in listed  # where no list came, nothing is taken away
         digest = server.copy(name, target)
         try:
             _push(server, target, insecure=insecure)
