@@ -71,6 +71,12 @@ def test_an_editor_that_is_not_known_is_refused_with_those_that_are(capsys: pyte
     assert re.search(r"invalid choice: 'vim' \(choose from '?vscode'?\)", capsys.readouterr().err)
 
 
+@pytest.mark.usefixtures("in_vscode")
+def test_a_server_and_its_port_are_no_file() -> None:
+    said = ("127.0.0.1:11434: no answer", "localhost:11434: no answer", "http://127.0.0.1:11434: no answer", "models.yaml:14: wrong")
+    assert problems(*said) == [("models.yaml", "14", "error", "wrong")]
+
+
 def test_faults_of_records_are_problems_at_their_lines(in_vscode: Repo) -> None:
     Path("datasets/tone.jsonl").write_text(
         jsonl({"instruction": "Be kind:", "ouput": "no"}, *[{"instruction": "More: 7?", "output": "datasets/x.jsonl:1: no"}] * 2), encoding="utf-8"

@@ -39,6 +39,16 @@ def test_what_passed_is_pushed_once(pushing: Repo) -> None:
     assert pushes(pushing) == ["team/legal:latest"]
 
 
+def test_a_name_that_can_not_be_taken_away_again_is_told_and_fails_no_push(pushing: Repo) -> None:
+    assert pushing.doit().code == 0
+    pushing.server.refusals.append(Refusal("/api/delete", 503, "gateway down", method="DELETE", times=9))
+    result = pushing.doit("push")
+    assert result.code == 0, result.out + result.err
+    assert "   team/legal:latest stays on the server: " in result.out
+    assert "     fix: ollama rm team/legal:latest\n" in result.out
+    assert pushing.doit("push").ran == []
+
+
 def test_a_new_version_is_pushed_again(pushing: Repo) -> None:
     assert pushing.doit("push").code == 0
     pushing.replace("push: {ollama: team/legal}", "push: {ollama: team/legal}\n    serve: {parameters: {top_k: 3}}")

@@ -6,11 +6,13 @@ from contextlib import ExitStack
 
 import ollama
 
+from ollamake.errors import BuildError
 from ollamake.ollama.address import digests_at
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.failures import broke_off, failures_of
 from ollamake.ollama.names import named_lock, tagged
 from ollamake.progress import transferring
+from ollamake.say import say
 
 
 def push_model(server: OllamaServer, name: str, target: str, *, insecure: bool) -> str:
@@ -26,8 +28,17 @@ def push_model(server: OllamaServer, name: str, target: str, *, insecure: bool) 
             _push(server, target, insecure=insecure)
         finally:
             if not was_there:
-                server.delete(target)
+                _take_away(server, target)
     return digest
+
+
+def _take_away(server: OllamaServer, target: str) -> None:
+    """Remove the name. Where that fails, it is said: what was pushed is pushed, and why a push failed says more."""
+    try:
+        server.delete(target)
+    except BuildError as error:
+        why = str(error).partition("\n")[0]
+        say(f"   {target} stays on the server: {why}\n     fix: ollama rm {target}")
 
 
 def _push(server: OllamaServer, target: str, *, insecure: bool) -> None:
