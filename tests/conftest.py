@@ -27,13 +27,6 @@ pytest.register_assert_rewrite("trainer_jobs")  # asserts for two modules of tes
 
 HERE = Path(__file__).parent
 
-# The live tests that go to one process each: of a Ray cluster, of tiny models of all architectures, and of trainings with all cores.
-TOGETHER = [
-    ("ray", re.compile("/test_live_ray")),
-    ("tiny models", re.compile(r"/test_live_(adapters|architectures)\.py")),
-    ("trainings", re.compile("/test_live_")),
-]
-
 # No deadlines: a test machine may be busy. The first text that hypothesis makes has it build its tables of Unicode, which is slow once.
 settings.register_profile("ollamake", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ollamake")
@@ -71,14 +64,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """In several processes, tests that share what takes minutes to make stay in one of them. xdist's own groups do not reach it with this pytest."""
+    """In several processes, live tests are all for one of them: they train, with all cores. Its own groups do not reach xdist with this pytest."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class Together(LoadScopeScheduling):
+    class LiveInOne(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return next((group for group, module in TOGETHER if module.search(nodeid)), nodeid)
+            return "live" if "/test_live_" in nodeid else nodeid
 
-    return Together(config, log)
+    return LiveInOne(config, log)
 
 
 @pytest.fixture(autouse=True)
