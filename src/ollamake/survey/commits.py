@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import gmtime, strftime
 
 from ollamake.git import Clone
+from ollamake.state.receipts import MOMENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ def walked(clone: Clone, most: int) -> Iterator[Change]:
             if change is not None:
                 yield change
             commit, moment, subject = text[1:].split(" ", 2)
-            change = Change(commit=commit, at=strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(int(moment))), subject=_text(subject), files={})
+            change = Change(commit=commit, at=strftime(MOMENT, gmtime(int(moment))), subject=_text(subject), files={})
         elif text.startswith(":"):
             facts = text
     if change is not None:

@@ -22,10 +22,11 @@ from ollamake.spelling import counted
 from ollamake.stages.reading import Example
 from ollamake.stages.validate import read_marker
 from ollamake.standing import FRESH
+from ollamake.state.versions import short
 from ollamake.survey.ground import Ground
 from ollamake.survey.lengths import COUNTED, lengths_of, some_of
 from ollamake.survey.samples import samples
-from ollamake.survey.told import SHORT, said, when
+from ollamake.survey.told import said, when
 
 STALE, FAILED = "stale", "failed"
 SHOWN = 100  # breaches of rules
@@ -154,7 +155,7 @@ def _description(ground: Ground, step: Step, dataset: Dataset, checked: _Checked
             ("held out", f"{counted(int(facts['held_out']), 'record')} ({dataset.holdout:g} of them)" if facts.get("held_out") else ""),
             ("left out", f"{counted(int(facts['left_out']), 'line')} that are no record" if facts.get("left_out") else ""),
             ("characters", _listed(characters.items())),
-            ("digest", digest.removeprefix("sha256:")[:SHORT]),
+            ("digest", short(digest)),
             ("checked", when(receipt.finished) if receipt else ""),
             ("in the catalog", str(dataset.mark)),
         )

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ollamake.spelling import counted
-
-SHORT = 12  # hex digits of a digest
+from ollamake.report import texts
 
 
 def size(count: int | None) -> str:
-    """Bytes for people: `12 KB`, `1.4 GB`; empty where it is not known."""
-    if count is None:
-        return ""
-    if count < 1000:
-        return counted(count, "byte")
-    value = float(count)
-    for unit in ("KB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5 or unit == "GB":
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+    """Bytes as all pages write them; empty where it is not known."""
+    return "" if count is None else texts.size(count)
 
 
 def when(moment: str | None) -> str:
