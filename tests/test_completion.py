@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -32,16 +31,17 @@ def _commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def typing(repo: Repo, _commands: Path) -> Repo:
-    """A repo with a dodo.py, and a doit in .venv/bin as pip would write it."""
+    """A repo with a dodo.py, and programs in .venv/bin as pip would write them."""
     kept = Path(os.environ["XDG_CACHE_HOME"], "ollamake/completion/commands.json")
     kept.parent.mkdir(parents=True)
     shutil.copyfile(_commands, kept)
     (repo.path / "dodo.py").write_text(f"{DODO}\ndef task_mine():\n    raise SystemExit('dodo.py was run')\n", encoding="utf-8")
     repo.replace("  legal:\n", "  legal:\n    tags: [support, small]\n")
-    doit = repo.path / ".venv/bin/doit"
-    doit.parent.mkdir(parents=True)
-    doit.write_text(f"#!{sys.executable}\nfrom doit.doit_cmd import DoitMain\nimport sys\nsys.exit(DoitMain().run(sys.argv[1:]))\n", encoding="utf-8")
-    doit.chmod(doit.stat().st_mode | stat.S_IXUSR)
+    programs = repo.path / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name, main in (("doit", "from doit.doit_cmd import DoitMain\nimport sys\nsys.exit(DoitMain().run(sys.argv[1:]))\n"), ("ollamake", "")):
+        (programs / name).write_text(f"#!{sys.executable}\n{main}", encoding="utf-8")
+        (programs / name).chmod(0o755)
     return repo
 
 
