@@ -8,7 +8,7 @@ from typing import Any
 
 def written_at(facts: dict[str, Any]) -> float | None:
     """When an object was written, as each library tells it in its own way."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "modified"):
+    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
         value = facts.get(name)
         if isinstance(value, datetime):
             return value.timestamp()
