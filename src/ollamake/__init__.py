@@ -29,6 +29,9 @@ def tasks_from(path: str | os.PathLike[str] = "models.yaml") -> Iterator[dict[st
     from ollamake.seal import sealed
 
     catalog = os.path.relpath(path).replace(os.sep, "/")  # the lock names no place of a machine
+    if not current().loads:
+        current().named.append(catalog)
+        return
     seal = sealed(catalog) if current().is_whole else None
     if seal is not None:
         current().seals[catalog] = seal

@@ -20,6 +20,7 @@ from ollamake.reporter import selected_with_dependencies
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
 
+NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 INTERRUPTED = 130  # exit code, as of shells
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
@@ -49,12 +50,12 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     task_list: list[Any]
     sel_tasks: list[str]
-    makes_tasks = True
+    loads = True
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
         take_any_text()
-        begin(Call(only_looks=True, makes_tasks=self.makes_tasks))
+        begin(Call(only_looks=True, loads=self.loads))
         try:
             return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:
@@ -69,8 +70,7 @@ class Look(OptionsAnywhere, DoitCmdBase):
     def catalogs(self) -> list[tuple[Sights, tuple[Step, ...]]]:
         """Each catalog of the dodo.py, with its steps. Raises InvalidCommand where there is none."""
         if not current().catalogs:
-            msg = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
-            raise InvalidCommand(msg)
+            raise InvalidCommand(NO_STEPS)
         return [(run.sights, steps) for run, steps in current().catalogs.values()]
 
 
