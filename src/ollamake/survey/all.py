@@ -100,11 +100,12 @@ class _Writing:
     def report(self) -> Reported:
         growth = self._growth()
         catalogs = {section.path: self._catalog(section, growth) for section in self.sections}
-        rows = tuple(one.row for models, _ in catalogs.values() for one in models.values())
-        tables = tuple(one.row for _, datasets in catalogs.values() for one in datasets.values())
+        models = [one for some, _ in catalogs.values() for one in some.values()]
+        datasets = [one for _, some in catalogs.values() for one in some.values()]
         self._assets()
-        facts = replace(self.about, models=rows, datasets=tables)
-        self.site.put(INDEX, digest_of(replace(facts, made="")), lambda: pages.catalog_page(facts))
+        facts = replace(self.about, models=tuple(one.row for one in models), datasets=tuple(one.row for one in datasets))
+        rows = pages.Rows(models=[one.line for one in models], datasets=[one.line for one in datasets])
+        self.site.put(INDEX, digest_of(replace(facts, made="")), lambda: pages.catalog_page(facts, rows))
         self.site.sweep()
         self.site.before.clear()
         left = {section.path: section.kept(*catalogs[section.path]) for section in self.sections}
@@ -112,9 +113,9 @@ class _Writing:
         self.kept.catalogs = {path: one for path, one in left.items() if one is not None}
         return Reported(
             path=str(self.site.folder / INDEX),
-            models=len(rows),
-            datasets=len(tables),
-            stale=sum(row.state != "fresh" for row in rows),
+            models=len(models),
+            datasets=len(datasets),
+            stale=sum(one.row.state != "fresh" for one in models),
             written=tuple(self.site.written),
             removed=tuple(self.site.removed),
         )
@@ -143,7 +144,7 @@ class _Writing:
             name = facts.row.name
             seen, needs = ground.seen_of_model(name), ground.needs(name)
             self.site.put(model_page(name), self._digest(facts), partial(pages.model_page_of, facts, self.about))
-            yield name, OfModel(seen, *needs, facts.row)
+            yield name, OfModel(seen, *needs, facts.row, pages.model_row(facts.row))
 
     def _datasets(
         self, ground: Ground, names: Sequence[str], readers: Mapping[str, dict[str, str]], growth: Mapping[str, tuple[Growth, ...]]
@@ -155,7 +156,7 @@ class _Writing:
             name = facts.row.name
             seen, reads = ground.seen_of_dataset(name), list(ground.datasets[name].reads)
             self.site.put(dataset_page(name), self._digest(facts), partial(pages.dataset_page_of, facts, self.about))
-            yield name, OfDataset(seen, reads, readers[name], digest_of(growth.get(name, ())), facts.row)
+            yield name, OfDataset(seen, reads, readers[name], digest_of(growth.get(name, ())), facts.row, pages.dataset_row(facts.row))
 
     def _digest(self, facts: object) -> str:
         """Of what a page shows."""

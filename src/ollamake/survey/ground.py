@@ -175,7 +175,7 @@ class Ground:
         """The same of a dataset's page."""
         step = self.datasets[name]
         bases = (model.base.gguf for model in self.readers.get(name, ()))
-        return self._seen([step], dict.fromkeys((index_path(step.writes[0]), rows_path(step.writes[0]), *bases)), [])
+        return self._seen([step], dict.fromkeys(bases), [], (index_path(step.writes[0]), rows_path(step.writes[0])))
 
     def needs(self, name: str) -> tuple[list[str], list[str]]:
         """The datasets that the model needs, and the models that its training begins with, one after the other."""
@@ -185,15 +185,21 @@ class Ground:
             list(dict.fromkeys(step.name for step in others if step.stage != "validate")),
         )
 
-    def _seen(self, steps: Sequence[Step], paths: dict[str, None], tags: list[dict[str, str] | None]) -> Seen:
+    def _seen(self, steps: Sequence[Step], paths: dict[str, None], tags: list[dict[str, str] | None], left: Iterable[str] = ()) -> Seen:
         known = [(self.sights.place(step), step.record_id) for step in steps]
         for step in steps:
-            paths.update(dict.fromkeys((*step.reads, *step.writes, self.receipt(step))))
+            paths.update(dict.fromkeys((*step.reads, *step.writes)))
             block = self.sights.database.record(step.record_id, self.sights.place(step))
             if block is not None and step.stage not in ON_A_SERVER:
                 paths.update(dict.fromkeys(block["targets"]))
-        files = {path: self.looks.lasting(path) for path in paths}
-        return Seen(files=files, steps=known, remembered=remembered(self.sights.database, known), tags=tags)
+        lasting = self.looks.lasting
+        return Seen(
+            files={path: lasting(path) for path in paths},
+            left={path: lasting(path) for path in (*left, *map(self.receipt, steps))},
+            steps=known,
+            remembered=remembered(self.sights.database, known),
+            tags=tags,
+        )
 
     def receipt(self, step: Step) -> str:
         """Where its receipt is, as Sights.receipt_path has it, without the objects that take most of a report's time in which nothing changed."""

@@ -30,6 +30,7 @@ class Seen(msgspec.Struct, array_like=True):
     """What a page is made from, beside the catalog."""
 
     files: dict[str, Signature | None]  # None: it is not there
+    left: dict[str, Signature | None]  # files that its steps leave behind: others only where what is remembered of a step is
     steps: list[tuple[str | None, str]]  # place and id by which its steps are remembered
     remembered: str  # digest of what is remembered of them
     tags: list[dict[str, str] | None]  # of a model on each server: tag -> digest; None: the server does not answer
@@ -42,6 +43,7 @@ class OfModel(msgspec.Struct, array_like=True):
     datasets: list[str]  # that it needs
     models: list[str]  # whose adapters its training begins with
     row: Row
+    line: str  # the row as HTML
 
 
 class OfDataset(msgspec.Struct, array_like=True):
@@ -52,6 +54,7 @@ class OfDataset(msgspec.Struct, array_like=True):
     readers: dict[str, str]  # model -> its state
     growth: str  # digest
     row: DatasetRow
+    line: str  # the row as HTML
 
 
 class OfCatalog(msgspec.Struct, array_like=True):

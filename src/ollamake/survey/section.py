@@ -86,9 +86,12 @@ class Section:
         at = self.looks.at
 
         def differs(seen: Seen) -> bool:
-            if any(at(path) != signature for path, signature in seen.files.items()):
-                return True
-            return known is not None and remembered(known, seen.steps) != seen.remembered
+            for path, signature in seen.files.items():
+                if at(path) != signature:
+                    return True
+            if known is None:
+                return False
+            return remembered(known, seen.steps) != seen.remembered or any(at(path) != signature for path, signature in seen.left.items())
 
         datasets = {name for name, one in before.datasets.items() if differs(one.seen)}
         models = {
