@@ -18,7 +18,7 @@ from ollamake.graph import BUILD, ON_A_SERVER, Step, index_path, rows_path
 from ollamake.ollama.hosts import Host, ask_all
 from ollamake.sights import Sights
 from ollamake.state.backend import LockBackend
-from ollamake.state.digests import JUST_NOW, Signature
+from ollamake.state.digests import JUST_NOW
 from ollamake.state.files import LOCAL, RECEIPT
 from ollamake.survey.kept import Seen
 
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
     from ollamake.foresight import Foresight
     from ollamake.plan import Planned
 
-UNSURE: Signature = [-1, -1, -1, -1]  # of a file that was written so shortly before that a later change may not be seen
+GONE, UNSURE = 0, -1  # sights of a file that is not there, and of one that was written so shortly before that a later change may not be seen
 
 
 class Looks:
-    """Signatures of files, each looked at once."""
+    """How files look: a number that is another one where the file is. Each is looked at once."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Signature | None] = {}
+        self.known: dict[str, int] = {}
         self.began = time.time_ns()
+        self._sizes: dict[str, int] = {}
+        self._young: set[str] = set()
 
-    def at(self, path: str) -> Signature | None:
-        """The file's, or the folder's: that is another one where a file in it was put in its place whole. None: it is not there."""
+    def at(self, path: str) -> int:
+        """Of the file; of a folder it is another one where a file in it was put in its place whole."""
         try:
             return self.known[path]
         except KeyError:
@@ -45,28 +47,29 @@ class Looks:
         try:
             stat = os.stat(path)
         except (OSError, ValueError):
-            found = None
+            found = GONE
         else:
-            found = [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
+            found = hash((stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns))  # never -1, and the same in each process
+            self._sizes[path] = stat.st_size
+            if stat.st_ctime_ns > self.began - JUST_NOW:
+                self._young.add(path)
         self.known[path] = found
         return found
 
-    def lasting(self, path: str) -> Signature | None:
+    def lasting(self, path: str) -> int:
         """The same, as it is kept for the next report: where it proves nothing, that looks again."""
         found = self.at(path)
-        return UNSURE if found is not None and found[3] > self.began - JUST_NOW else found
+        return UNSURE if path in self._young else found
 
-    def memory(self, database: LockBackend) -> dict[str, Signature | None]:
+    def memory(self, database: LockBackend) -> dict[str, int]:
         """The files in which is remembered what was done, and of which another one may be known by its times."""
-        return {
-            str(path): self.lasting(str(path))
-            for path in (database.path, database.journal.path, *sorted((database.local / "records").glob("*.json")))
-        }
+        paths = map(str, (database.path, database.journal.path, *sorted((database.local / "records").glob("*.json"))))
+        return {path: self.lasting(path) for path in paths}
 
     def size(self, path: str) -> int | None:
         """Its bytes; None where it is not there."""
-        found = self.at(path)
-        return None if found is None else found[0]
+        self.at(path)
+        return self._sizes.get(path)
 
     def sizes(self, paths: Iterable[str]) -> int | None:
         """The bytes of those that are there; None where none is."""

@@ -11,7 +11,6 @@ from xxhash import xxh3_128_hexdigest
 from ollamake import report
 from ollamake.origin import Origin
 from ollamake.report.facts import DatasetRow, Growth, Row
-from ollamake.state.digests import Signature
 from ollamake.state.files import LOCAL, write_whole
 
 FORMAT = 2
@@ -29,8 +28,8 @@ class Page(msgspec.Struct, array_like=True):
 class Seen(msgspec.Struct, array_like=True):
     """What a page is made from, beside the catalog."""
 
-    files: dict[str, Signature | None]  # None: it is not there
-    left: dict[str, Signature | None]  # files that its steps leave behind: others only where what is remembered of a step is
+    files: dict[str, int]  # how each looks
+    left: dict[str, int]  # files that its steps leave behind: others only where what is remembered of a step is
     steps: list[tuple[str | None, str]]  # place and id by which its steps are remembered
     remembered: str  # digest of what is remembered of them
     tags: list[dict[str, str] | None]  # of a model on each server: tag -> digest; None: the server does not answer
@@ -61,7 +60,7 @@ class OfCatalog(msgspec.Struct, array_like=True):
     """One catalog."""
 
     origin: Origin
-    memory: dict[str, Signature | None]  # files in which is remembered what was done
+    memory: dict[str, int]  # files in which is remembered what was done
     models: dict[str, OfModel]
     datasets: dict[str, OfDataset]
 

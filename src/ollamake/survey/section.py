@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -12,8 +13,8 @@ from ollamake.ollama.hosts import Host, ask_all, hosts_of
 from ollamake.origin import Origin, facts_of, form_of, manifests
 from ollamake.report.facts import Growth, dataset_page, model_page
 from ollamake.say import warn
-from ollamake.state.digests import file_digest
-from ollamake.survey.ground import UNSURE, Ground, Looks, remembered, tags_on
+from ollamake.state.digests import file_digest, is_young, signature_of
+from ollamake.survey.ground import Ground, Looks, remembered, tags_on
 from ollamake.survey.kept import FORMAT, OfCatalog, OfDataset, OfModel, Seen, digest_of
 from ollamake.tasks import Loaded, database, loaded
 
@@ -86,12 +87,12 @@ class Section:
         at = self.looks.at
 
         def differs(seen: Seen) -> bool:
-            for path, signature in seen.files.items():
-                if at(path) != signature:
+            for path, sight in seen.files.items():
+                if at(path) != sight:
                     return True
             if known is None:
                 return False
-            return remembered(known, seen.steps) != seen.remembered or any(at(path) != signature for path, signature in seen.left.items())
+            return remembered(known, seen.steps) != seen.remembered or any(at(path) != sight for path, sight in seen.left.items())
 
         datasets = {name for name, one in before.datasets.items() if differs(one.seen)}
         models = {
@@ -140,10 +141,9 @@ class Section:
         # What is told against a recipe may be told by these.
         configs = [f"{model.adapter}/{CONFIG}" for model in catalog.models if model.adapter is not None]
         configs += [f"{folder}/config.json" for folder in {model.base.hf_folder for model in catalog.models} if folder is not None]
-        looked = {path: self.looks.lasting(path) for path in (*digests, *configs)}
-        files = {path: signature for path, signature in looked.items() if signature is not None}
         try:
-            if UNSURE in files.values() or any(file_digest(path) != digest for path, digest in digests.items()):
+            files = {path: signature_of(os.stat(path)) for path in (*digests, *filter(os.path.exists, configs))}
+            if any(map(is_young, files.values())) or any(file_digest(path) != digest for path, digest in digests.items()):
                 return None
             facts = facts_of(catalog, sights.hosts)
         except (BuildError, OSError):
