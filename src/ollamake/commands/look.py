@@ -16,7 +16,6 @@ from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
-from ollamake.reporter import selected_with_dependencies
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
 
@@ -103,6 +102,8 @@ def needing(some: Iterable[Step], steps: Iterable[Step]) -> set[str]:
 
 def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[Step]:
     """The steps that doit comes to in a run of these tasks, in their order. Raises InvalidCommand."""
+    from ollamake.reporter import selected_with_dependencies
+
     control = TaskControl(tasks)
     control.process(names)
     chosen = selected_with_dependencies(control.tasks, control.selected_tasks)

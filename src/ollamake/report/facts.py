@@ -11,7 +11,7 @@ DATASET, TEXT, ADAPTER, SERVED, MODEL, BASE = NODES = ("dataset", "text", "adapt
 INDEX = "index.html"
 
 
-class Hosted(Struct, frozen=True, kw_only=True):
+class Hosted(Struct, frozen=True, kw_only=True, array_like=True):
     """A model on one server; the words are those of `doit status`."""
 
     host: str
@@ -22,7 +22,7 @@ class Hosted(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()  # what drifted
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class Row(Struct, frozen=True, kw_only=True, array_like=True):
     """A model in the table of the catalog."""
 
     name: str
@@ -37,7 +37,7 @@ class Row(Struct, frozen=True, kw_only=True):
     served_bytes: int | None
 
 
-class CatalogFacts(Struct, frozen=True, kw_only=True):
+class CatalogFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """The first page."""
 
     title: str  # the repo's folder
@@ -49,7 +49,7 @@ class CatalogFacts(Struct, frozen=True, kw_only=True):
     datasets: tuple[DatasetRow, ...]
 
 
-class DatasetRow(Struct, frozen=True, kw_only=True):
+class DatasetRow(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset in the table of datasets."""
 
     name: str
@@ -61,7 +61,7 @@ class DatasetRow(Struct, frozen=True, kw_only=True):
     readers: int  # models
 
 
-class Node(Struct, frozen=True, kw_only=True):
+class Node(Struct, frozen=True, kw_only=True, array_like=True):
     """A step of the lineage, and what is known of what it makes."""
 
     id: str  # unique in the graph; an HTML id
@@ -72,7 +72,7 @@ class Node(Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()  # why it is stale, as `doit plan` says it; none: it is fresh
 
 
-class Curve(Struct, frozen=True, kw_only=True):
+class Curve(Struct, frozen=True, kw_only=True, array_like=True):
     """One training, thinned to what a plot can show. Columns of one length; None where a step did not tell it."""
 
     label: str  # `now`, or when it was trained
@@ -85,7 +85,7 @@ class Curve(Struct, frozen=True, kw_only=True):
     held_out_loss: tuple[float, ...] = ()
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class Asked(Struct, frozen=True, kw_only=True, array_like=True):
     """A test of a model, and what it came to."""
 
     name: str
@@ -103,7 +103,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
-class TestsOnHost(Struct, frozen=True, kw_only=True):
+class TestsOnHost(Struct, frozen=True, kw_only=True, array_like=True):
     """What a model's tests came to on one server."""
 
     host: str
@@ -112,7 +112,7 @@ class TestsOnHost(Struct, frozen=True, kw_only=True):
     results: tuple[Asked, ...]
 
 
-class RecipeValue(Struct, frozen=True, kw_only=True):
+class RecipeValue(Struct, frozen=True, kw_only=True, array_like=True):
     """What the catalog says of a model, and where."""
 
     key: str
@@ -120,7 +120,7 @@ class RecipeValue(Struct, frozen=True, kw_only=True):
     at: str | None  # None: the default
 
 
-class Promotion(Struct, frozen=True, kw_only=True):
+class Promotion(Struct, frozen=True, kw_only=True, array_like=True):
     """A version came to be used on a server."""
 
     host: str
@@ -135,7 +135,7 @@ class Promotion(Struct, frozen=True, kw_only=True):
     changed: tuple[str, ...]  # in the data, against the version before: `support: 138 records, 12 more`
 
 
-class ModelFacts(Struct, frozen=True, kw_only=True):
+class ModelFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """A model's page."""
 
     row: Row
@@ -151,7 +151,7 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     will_fail: tuple[str, ...] = ()  # steps of `reasons`
 
 
-class Lengths(Struct, frozen=True, kw_only=True):
+class Lengths(Struct, frozen=True, kw_only=True, array_like=True):
     """How long a dataset's records are for one base."""
 
     base: str
@@ -163,7 +163,7 @@ class Lengths(Struct, frozen=True, kw_only=True):
     sampled: int | None = None  # so many records were counted, of more
 
 
-class Said(Struct, frozen=True, kw_only=True):
+class Said(Struct, frozen=True, kw_only=True, array_like=True):
     """What a rule says of a record."""
 
     at: str  # `datasets/support.jsonl:47`
@@ -173,7 +173,7 @@ class Said(Struct, frozen=True, kw_only=True):
     is_error: bool
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(Struct, frozen=True, kw_only=True, array_like=True):
     """A record, its secrets masked."""
 
     at: str
@@ -181,7 +181,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     cut: int = 0  # characters that are not shown
 
 
-class Growth(Struct, frozen=True, kw_only=True):
+class Growth(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset at a commit that changed the lock."""
 
     commit: str
@@ -191,7 +191,7 @@ class Growth(Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class File(Struct, frozen=True, kw_only=True):
+class File(Struct, frozen=True, kw_only=True, array_like=True):
     """A file of a dataset."""
 
     path: str
@@ -199,7 +199,7 @@ class File(Struct, frozen=True, kw_only=True):
     records: int | None
 
 
-class DatasetFacts(Struct, frozen=True, kw_only=True):
+class DatasetFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset's page."""
 
     row: DatasetRow

@@ -40,10 +40,9 @@ class Looks:
 
     def at(self, path: str) -> int:
         """Of the file; of a folder it is another one where a file in it was put in its place whole."""
-        try:
-            return self.known[path]
-        except KeyError:
-            pass
+        known = self.known.get(path)
+        if known is not None:
+            return known
         try:
             stat = os.stat(path)
         except (OSError, ValueError):
@@ -168,11 +167,12 @@ class Ground:
 
     def seen_of_model(self, name: str) -> Seen:
         """What its page is made from, as it is now."""
-        paths: dict[str, None] = dict.fromkeys((f"{BUILD}/{name}/events.jsonl", f"{LOCAL}/curves/{name}"))
-        for host in self.sights.hosts:
-            kept = f"{LOCAL}/hosts/{host.file_name}"
-            paths[f"{kept}/history/{name}.jsonl"] = paths[f"{kept}/reports/{name}"] = None
-        return self._seen(self.own[name], paths, [None if tags is None else tags.get(name, {}) for tags in self.tags])
+        curves = f"{LOCAL}/curves"
+        paths = dict.fromkeys((f"{BUILD}/{name}/events.jsonl", curves if self.looks.at(curves) == GONE else f"{curves}/{name}"))
+        places = [f"{LOCAL}/hosts/{host.file_name}" for host in self.sights.hosts]
+        paths.update(dict.fromkeys(f"{place}/reports/{name}" for place in places))
+        tags = [None if some is None else some.get(name, {}) for some in self.tags]
+        return self._seen(self.own[name], paths, tags, [f"{place}/history/{name}.jsonl" for place in places])
 
     def seen_of_dataset(self, name: str) -> Seen:
         """The same of a dataset's page."""

@@ -82,17 +82,15 @@ class Section:
         if self.before is None:
             return list(self.models), list(self.readers)
         before, tags = self.before, tags_on(self.hosts)
-        is_same_memory = self.memory == before.memory
-        known = None if is_same_memory else database()
-        at = self.looks.at
+        at, database_now = self.looks.at, None if self.memory == before.memory else database()
 
         def differs(seen: Seen) -> bool:
             for path, sight in seen.files.items():
                 if at(path) != sight:
                     return True
-            if known is None:
+            if database_now is None:
                 return False
-            return remembered(known, seen.steps) != seen.remembered or any(at(path) != sight for path, sight in seen.left.items())
+            return remembered(database_now, seen.steps) != seen.remembered or any(at(path) != sight for path, sight in seen.left.items())
 
         datasets = {name for name, one in before.datasets.items() if differs(one.seen)}
         models = {
