@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ollamake.digest import digest_bytes
 from ollamake.report.facts import (
@@ -383,9 +386,9 @@ def spoiled(value: object, text: str, *, keep: frozenset[str] = frozenset()) -> 
         return text
     if isinstance(value, tuple):
         return tuple(spoiled(one, text, keep=keep) for one in value)
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Struct):
         kept = ORDERLY | keep
-        new = {one.name: spoiled(getattr(value, one.name), text, keep=keep) for one in fields(value) if one.name not in kept and one.name != "edges"}
+        new = {name: spoiled(getattr(value, name), text, keep=keep) for name in value.__struct_fields__ if name not in kept and name != "edges"}
         return replace(value, **new)
     return value
 

@@ -17,8 +17,7 @@ from doit.globals import Globals
 
 from conftest import Repo, jsonl
 from fake_ollama import FakeOllama
-from ollamake import tasks_from
-from ollamake.call import Call, begin, current
+from ollamake.call import Call, begin
 from ollamake.report.facts import DatasetFacts, ModelFacts
 from ollamake.state.backend import LockBackend
 from ollamake.state.versions import short
@@ -27,6 +26,7 @@ from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.growth import growths
 from ollamake.survey.models import facts_of_models
 from ollamake.survey.site import REPORT
+from ollamake.tasks import loaded
 
 SECRET = "ghp_" + "a1B2" * 9
 
@@ -41,13 +41,12 @@ def report(repo: Repo, *arguments: str) -> dict[str, Any]:
 def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
     """The catalog, as the command sees it."""
     monkeypatch.setattr(Globals, "dep_manager", SimpleNamespace(backend=LockBackend("models.lock", None)))
-    begin(Call(only_looks=True, makes_tasks=False))
+    begin(Call(only_looks=True))
     try:
-        list(tasks_from("models.yaml"))
-        run, steps = current().catalogs["models.yaml"]
+        found = loaded("models.yaml")
     finally:
         begin(Call())
-    return Ground(sights=run.sights, steps=steps, looks=Looks())
+    return Ground(sights=found.run.sights, steps=found.steps, looks=Looks())
 
 
 def model(name: str, monkeypatch: pytest.MonkeyPatch) -> ModelFacts:

@@ -26,14 +26,19 @@ def tasks_from(path: str | os.PathLike[str] = "models.yaml") -> Iterator[dict[st
     Where everything is asked for, and the seal of the last build still holds, there is nothing to do for any of them: none is made then.
     """
     from ollamake.call import current, groups
-    from ollamake.seal import sealed
 
     catalog = os.path.relpath(path).replace(os.sep, "/")  # the lock names no place of a machine
-    seal = sealed(catalog) if current().is_whole else None
-    if seal is not None:
-        current().seals[catalog] = seal
-        yield from groups(catalog, seal.stages)
+    if not current().loads:
+        current().named.append(catalog)
         return
+    if current().is_whole:
+        from ollamake.seal import sealed
+
+        seal = sealed(catalog)
+        if seal is not None:
+            current().seals[catalog] = seal
+            yield from groups(catalog, seal.stages)
+            return
     from ollamake.tasks import tasks_of
 
     yield from tasks_of(catalog)

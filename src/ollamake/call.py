@@ -19,11 +19,12 @@ class Call:
     is_whole: bool = False  # is everything asked for, so that a seal may answer for a whole catalog?
     typed: tuple[str, ...] = ()  # the words behind `doit`
     only_looks: bool = False  # does it run nothing, so that files may be missing?
-    makes_tasks: bool = True  # are there doit tasks of the steps? Else they are looked at alone
+    loads: bool = True  # are catalogs read when dodo.py names them? Else the command reads what it wants of them
     always: bool = False  # are steps to be done however fresh they are?
     pushes: bool = False  # may models be published? They are by no other call
     engine: str | None = None  # where all trainings run, whatever the catalog says
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it
+    named: list[str] = field(default_factory=list)  # catalogs that were not read
     catalogs: dict[str, tuple[Run, tuple[Step, ...]]] = field(default_factory=dict)  # catalog -> its run and its steps, where its tasks were made
 
     @property

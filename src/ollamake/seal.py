@@ -12,13 +12,11 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ollamake.catalog.expanded import digest_of
-from ollamake.catalog.files import matching
 from ollamake.errors import BuildError
+from ollamake.origin import Origin, facts_of, form_of, manifests
 from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
 from ollamake.state.files import JOURNAL, LOCAL, file_name, read_object, write_whole
 
@@ -27,29 +25,20 @@ if TYPE_CHECKING:
     from ollamake.sights import Sights
 
 FORMAT = 5
-WHERE_HELD = "OLLAMA_MODELS"  # names the first folder in which bases that Ollama holds are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
+class Seal(Origin):
     """What a build was fresh by."""
 
-    form: str  # of this file, and of ollamake's stages
-    hosts: list[str]  # as the catalog has them
     models: Mapping[str, Mapping[str, str]]  # address of a server -> name in Ollama -> digest
-    servers: list[str | None]  # their versions, where these decide what is packaged
-    trainers: list[dict[str, Any]]  # name, environment, what it reads and makes, and its versions where they are pinned
-    files: Mapping[str, Signature]
-    patterns: Mapping[str, list[str]]  # pattern of files -> what it came to
-    environment: Mapping[str, str | None]  # variable that the catalog may use -> digest of its value; None: it is not set
-    warnings: list[str]
     count: int  # of models
     reused: float  # seconds of training
     stages: Mapping[str, str]  # stage -> what it is for
 
     def holds(self) -> bool:
         """Is everything as it was? Raises BuildError where no server can be asked."""
-        return self.form == form() and _same_files(self.files) and self._same_beyond_files()
+        return self.is_same_here(form_of(FORMAT)) and self._same_beyond_files()
 
     def _same_beyond_files(self) -> bool:
         from ollamake.ollama.hosts import ask_all, hosts_of
@@ -59,15 +48,7 @@ class Seal:
             ask_all(hosts)
         if [str(host.address) for host in hosts] != list(self.models):
             return False
-        if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
-            return False
-        if any(digest_of(os.environ.get(name)) != digest for name, digest in self.environment.items()):
-            return False
-        if any(facts_of_trainer(facts["name"], facts["env"], pinned=facts["versions"] is not None) != facts for facts in self.trainers):
-            return False
-        if self.servers and [host.expected_version for host in hosts] != self.servers:
-            return False
-        return all(host.has(self.models[str(host.address)]) for host in hosts)
+        return self.is_same_beyond(hosts) and all(host.has(self.models[str(host.address)]) for host in hosts)
 
 
 def sealed(catalog: str) -> Seal | None:
@@ -111,8 +92,7 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
             models[str(sights.host(step).address)].update(sights.found(step, record))
         else:
             wanted.update(record.targets)
-    held = [model.base.manifest for model in sights.catalog.models if model.base.ollama is not None]
-    wanted.update(manifest for manifest in held if manifest is not None)
+    wanted.update(manifests(sights.catalog))
     places = [f"{LOCAL}/records/{place}.json" for place in {sights.place(step) for step in steps} if place]
     try:
         files = _signatures(wanted, places)
@@ -120,18 +100,11 @@ def write_seal(catalog: str, sights: Sights, steps: Sequence[Step], *, reused: f
         return
     if files is None or _journal().exists():
         return
-    recipes = [model.train for model in sights.catalog.models if model.adapter is None]
-    used = sorted({(train.trainer, train.env, train.pins_versions) for train in recipes}, key=repr)
-    by_server = any(model.serve.weights == "auto" for model in sights.catalog.models)
     seal = Seal(
-        form=form(),
-        hosts=list(sights.catalog.hosts),
+        **facts_of(sights.catalog, sights.hosts),
+        form=form_of(FORMAT),
         models=models,
-        servers=[host.expected_version for host in sights.hosts] if by_server else [],
-        trainers=[facts_of_trainer(name, env, pinned=pinned) for name, env, pinned in used],
         files=files,
-        patterns=sights.catalog.patterns,  # as the steps were made from, not as they may be by now
-        environment={**sights.catalog.environment, **({WHERE_HELD: digest_of(os.environ.get(WHERE_HELD))} if held else {})},
         warnings=[str(warning) for warning in (*sights.catalog.warnings, *base_warnings(sights, steps))],
         count=len(sights.catalog.models),
         reused=reused,
@@ -148,39 +121,8 @@ def seal_path(catalog: str) -> Path:
     return Path(LOCAL, "seals", f"{file_name(catalog)}.json")
 
 
-def form() -> str:
-    """Names what a seal of this ollamake is good for."""
-    from ollamake.graph import VERSIONS
-
-    return f"{FORMAT} {version('ollamake')} {json.dumps(VERSIONS, sort_keys=True)}"
-
-
-def facts_of_trainer(name: str, env: str | Sequence[str] | None, *, pinned: bool) -> dict[str, Any]:
-    """What of a trainer decides a step."""
-    from ollamake.trainers.environment import Environment
-    from ollamake.trainers.port import trainer
-
-    program = trainer(name)
-    named = env if env is None or isinstance(env, str) else tuple(env)  # JSON knows no tuples
-    versions = dict(program.versions(Environment(named))) if pinned else None
-    said = named if named is None or isinstance(named, str) else list(named)
-    return {"name": name, "env": said, "reads": program.text_format, "makes": program.capabilities.makes, "versions": versions}
-
-
 def _journal() -> Path:
     return Path(LOCAL, JOURNAL)
-
-
-def _same_files(files: Mapping[str, Signature]) -> bool:
-    stat = os.stat
-    try:
-        for path, (size, modified, inode, changed) in files.items():
-            now = stat(path)
-            if now.st_mtime_ns != modified or now.st_size != size or now.st_ino != inode or now.st_ctime_ns != changed:
-                return False
-    except OSError:
-        return False
-    return True
 
 
 def _signatures(wanted: Mapping[str, str], more: Iterable[str]) -> dict[str, Signature] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from ollamake.catalog import Catalog, Model
 from ollamake.catalog.engine import with_engine
 from ollamake.catalog.load import load_catalog
 from ollamake.catalog.places import LOCAL
+from ollamake.catalog.shared import Part
 from ollamake.drift import base_warnings
-from ollamake.errors import BuildError, as_printed
+from ollamake.errors import BuildError, Fault, as_printed
 from ollamake.graph import Step, index_path, rows_path, steps_of
 from ollamake.ollama.held import with_held_bases
-from ollamake.ollama.hosts import hosts_of
+from ollamake.ollama.hosts import Host, hosts_of
 from ollamake.recipes import held_against_trainers
 from ollamake.run import Run
 from ollamake.say import warn
@@ -44,29 +46,42 @@ PURPOSES = {
 DoitTask = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A catalog that was read."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    warnings: tuple[Fault, ...]
+
+
+def loaded(path: str, part: Part | None = None, hosts: Sequence[Host] = ()) -> Loaded:
+    """The catalog as it is now. `part`: what is wanted of it; `hosts`: its servers, where they were asked already. Raises BuildError."""
+    backend = database()
+    with kept_reading(path, may_write=backend.lock.is_held) as kept:
+        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, part=part, kept=kept)
+    if catalog.cache is not None:
+        refuse_unknown(catalog.cache)
+    for place in catalog.sinks:
+        refuse_unknown_sink(place)
+    catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
+    steps = steps_in(catalog)
+    run = Run(Sights(catalog, hosts or hosts_of(catalog.hosts), backend), steps)
+    return Loaded(run=run, steps=steps, warnings=(*catalog.warnings, *base_warnings(run.sights, steps)))
+
+
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
-        backend = database()
-        with kept_reading(path, may_write=backend.lock.is_held) as kept:
-            catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, kept=kept)
-        if catalog.cache is not None:
-            refuse_unknown(catalog.cache)
-        for place in catalog.sinks:
-            refuse_unknown_sink(place)
-        catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
-        steps = steps_in(catalog)
-        run = Run(Sights(catalog, hosts_of(catalog.hosts), backend), steps)
-        warnings = (*catalog.warnings, *base_warnings(run.sights, steps))
+        found = loaded(path)
     except BuildError as error:
         raise InvalidDodoFile(as_printed(error)) from error
-    for warning in warnings:
+    for warning in found.warnings:
         warn(warning)
+    run, steps = found.run, found.steps
     current().catalogs[path] = run, steps
     run.sights.database.know(step.record_id for step in steps)
     yield from groups(path, groups_of(steps))
-    if not current().makes_tasks:
-        return
     for step in steps:
         yield task_of(step, run)
     yield from tasks_of_hosts(steps)

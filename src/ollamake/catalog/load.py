@@ -23,7 +23,7 @@ from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
 from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
 from ollamake.catalog.pushing import push_of, pushed_twice
-from ollamake.catalog.shared import Shared
+from ollamake.catalog.shared import Part, Shared
 from ollamake.catalog.sinks import sinks_of
 from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.testing import Tests
@@ -38,14 +38,15 @@ def load_catalog(
     *,
     trainers: Iterable[str],
     only_looks: bool = False,
+    part: Part | None = None,
     environ: Mapping[str, str] = os.environ,
     kept: Kept | None = None,
     files: Files | None = None,
 ) -> Catalog:
     """The catalog in this file and what it includes; `trainers` are the names of those installed. Raises BuildError, FaultyFileError where it has faults.
 
-    `only_looks`: files of datasets need not be there. `environ`: values for `${NAME}`. `kept`: what loads before this one have read.
-    `files`: where they are looked for, if not on this disk.
+    `only_looks`: files of datasets need not be there. `part`: what is wanted of it; nothing is said of the rest, its faults neither.
+    `environ`: values for `${NAME}`. `kept`: what loads before this one have read. `files`: where they are looked for, if not on this disk.
     """
     sources = Sources(environ, kept or Kept(), files or Files())
     sources.read(path.as_posix())
@@ -53,6 +54,7 @@ def load_catalog(
         shared = Shared(
             trainers=tuple(trainers),
             only_looks=only_looks,
+            part=part,
             files=sources.files,
             kept=sources.kept,
             patterns=sources.patterns,
@@ -72,9 +74,10 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
     for reading in readings:
         for name, base in reading.entries("bases"):
             bases.add(reading.source, reading.whole(name), reading.base(name, base))
-            shared.layers.setdefault(reading.whole(name), reading.layer_of_base(name, base))
+            shared.layers.setdefault(reading.whole(name), reading.source.layer_of_base(name, base))
         for name, dataset in reading.entries("datasets"):
-            datasets.add(reading.source, reading.whole(name), reading.dataset(name, dataset))
+            if shared.part is None or reading.whole(name) in shared.part.datasets:
+                datasets.add(reading.source, reading.whole(name), reading.dataset(name, dataset))
     layers: dict[str, Layers] = {}
     shared.scopes.update({reading.mark(()).path: Scope(datasets, reading.source) for reading in readings})
     for reading in readings:
@@ -90,7 +93,7 @@ def _catalog(sources: Sources, readings: list[_Reading], shared: Shared) -> Cata
     whole = with_starts(models, shared.advice, fault)
     shared.faults.extend(pushed_twice(whole.values()))
     first = sources.found[0]
-    if not models and not shared.faults:
+    if not models and not shared.faults and shared.part is None:
         readings[0].fault(("include",), "no model in this catalog, nor in those that it includes", "write models, or include a catalog that has some")
     libraries = {source.mark(()).path for source in sources.found[1:] if "models" not in source.value}
     return Catalog(
@@ -134,17 +137,14 @@ class _Reading:
         """The name that an entry of this file has everywhere."""
         return self.source.prefix + name
 
-    def layer_of_base(self, name: str, entry: Mapping[str, Any]) -> Layer:
-        """What a base says of the models on it."""
-        moved: dict[KeyPath, KeyPath] = {**{(part,): ("defaults", part) for part in ("train", "serve", "tests")}, ("base", "hf"): ("hf",)}
-        return self.source.layer(("bases", name), entry.get("defaults", {}), moved)
-
     def models(self, bases: Mapping[str, Base], datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Model, Layers]]:
         """The models of this file by their whole names, each with what its keys are said by."""
         for label, entry in self.entries("models"):
             for variant in variants(label, entry, partial(self.fault_below, ("models", label))):
-                own = self.source.layer(("models", label), variant.entry, variant.moved)
                 name = self.whole(variant.name)
+                if self.shared.part is not None and name not in self.shared.part.models:
+                    continue
+                own = self.source.layer(("models", label), variant.entry, variant.moved)
                 if name == MARKERS:
                     self.fault(own.at, *FAULT_OF_MARKERS)
                 yield name, *self.model(label, name, own, bases, datasets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ollamake.catalog.advice import Advice
@@ -12,12 +12,21 @@ from ollamake.catalog.values import Dataset, Layer
 from ollamake.errors import Fault
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Of a catalog: these models and datasets, by their whole names."""
+
+    models: Collection[str]
+    datasets: Collection[str]
+
+
 @dataclass(kw_only=True)
 class Shared:
     """What is found out in all files."""
 
     trainers: tuple[str, ...]
     only_looks: bool
+    part: Part | None  # that is wanted; None: all
     files: Files
     kept: Kept
     faults: list[Fault]

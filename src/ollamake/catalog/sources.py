@@ -71,6 +71,11 @@ class Source:
             value = {**value, "serve": {**serve, "imatrix": self.below(serve["imatrix"])}}
         return Layer(path=written(self.path), at=at, lines=self.lines, value=value, moved=moved or {})
 
+    def layer_of_base(self, name: str, entry: Mapping[str, Any]) -> Layer:
+        """What a base says of the models on it."""
+        moved: dict[KeyPath, KeyPath] = {**{(part,): ("defaults", part) for part in ("train", "serve", "tests")}, ("base", "hf"): ("hf",)}
+        return self.layer(("bases", name), entry.get("defaults", {}), moved)
+
     def _engine(self, said: Mapping[str, Any]) -> Mapping[str, Any]:
         """What this file says of an engine, its paths as seen from the working directory."""
         environment = said.get("runtime_env", {})

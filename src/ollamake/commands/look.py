@@ -16,10 +16,10 @@ from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
-from ollamake.reporter import selected_with_dependencies
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
 
+NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 INTERRUPTED = 130  # exit code, as of shells
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
@@ -49,12 +49,12 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     task_list: list[Any]
     sel_tasks: list[str]
-    makes_tasks = True
+    loads = True
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
         take_any_text()
-        begin(Call(only_looks=True, makes_tasks=self.makes_tasks))
+        begin(Call(only_looks=True, loads=self.loads))
         try:
             return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:
@@ -69,8 +69,7 @@ class Look(OptionsAnywhere, DoitCmdBase):
     def catalogs(self) -> list[tuple[Sights, tuple[Step, ...]]]:
         """Each catalog of the dodo.py, with its steps. Raises InvalidCommand where there is none."""
         if not current().catalogs:
-            msg = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
-            raise InvalidCommand(msg)
+            raise InvalidCommand(NO_STEPS)
         return [(run.sights, steps) for run, steps in current().catalogs.values()]
 
 
@@ -103,6 +102,8 @@ def needing(some: Iterable[Step], steps: Iterable[Step]) -> set[str]:
 
 def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[Step]:
     """The steps that doit comes to in a run of these tasks, in their order. Raises InvalidCommand."""
+    from ollamake.reporter import selected_with_dependencies
+
     control = TaskControl(tasks)
     control.process(names)
     chosen = selected_with_dependencies(control.tasks, control.selected_tasks)

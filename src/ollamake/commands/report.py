@@ -12,7 +12,8 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from ollamake.commands.look import AS_JSON, Look
+from ollamake.call import current
+from ollamake.commands.look import AS_JSON, NO_STEPS, Look
 from ollamake.spelling import counted
 
 OPEN = {"name": "open", "long": "open", "type": bool, "default": False, "help": "open it in the browser"}
@@ -29,7 +30,7 @@ class ReportCommand(Look):
         "Exit code: 0, also where models are stale."
     )
     cmd_options = (OPEN, AS_JSON)
-    makes_tasks = False
+    loads = False
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Write it. Returns the exit code. Raises what doit prints as an error."""
@@ -43,9 +44,11 @@ class ReportCommand(Look):
         if pos_args:
             msg = "usage: doit report [--open] [--json]"
             raise InvalidCommand(msg)
+        if not current().named:
+            raise InvalidCommand(NO_STEPS)
         from ollamake.survey.all import write_report
 
-        done = write_report(self.catalogs())
+        done = write_report(current().named)
         if json:
             self.outstream.write(to_json.dumps(done.as_json(), indent=2, ensure_ascii=False) + "\n")
         else:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-from gguf import GGMLQuantizationType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ollamake.errors import BuildError
 
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType
+
+_T = TypeVar("_T")
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32  # bytes
@@ -78,13 +82,23 @@ def read_head(path: Path, *, with_arrays: bool = False) -> GgufHead:
     return parse_head(mapped(path), path, with_arrays=with_arrays)
 
 
+def read_keys(path: Path, *, with_arrays: bool = False) -> dict[str, Any]:
+    """The keys of this GGUF file alone; `with_arrays`: long ones among them. Raises BuildError where it is not one."""
+    return _parsed(mapped(path), path, lambda reader: reader.keys()[0], with_arrays=with_arrays)
+
+
 def parse_head(content: memoryview, path: Path, *, with_arrays: bool = False) -> GgufHead:
     """The head of the GGUF file with these bytes; `path` is for messages. Raises BuildError."""
+    return _parsed(content, path, lambda reader: reader.head(), with_arrays=with_arrays)
+
+
+def _parsed(content: memoryview, path: Path, parse: Callable[[_Reader], _T], *, with_arrays: bool) -> _T:
+    """What comes of these bytes."""
     if bytes(content[:4]) != MAGIC:
         msg = f"{path}: not a GGUF file: it begins with {bytes(content[:4])!r}"
         raise BuildError(msg, fix="fetch the file again; a web page or a git-lfs pointer may have been saved in its place")
     try:
-        return _Reader(content, len(content) if with_arrays else SHORT_ARRAY).head()
+        return parse(_Reader(content, len(content) if with_arrays else SHORT_ARRAY))
     except (struct.error, KeyError, ValueError, OverflowError, RecursionError) as error:
         msg = f"{path}: a damaged GGUF file: {error}"
         raise BuildError(msg, fix="fetch the file again") from error
@@ -98,23 +112,29 @@ class _Reader:
         self.longest = longest  # elements of an array that is read
         self.at = len(MAGIC)
 
-    def head(self) -> GgufHead:
-        version = self.scalar("<I")
-        if version not in VERSIONS:
-            msg = f"version {version}, where {VERSIONS[0]} or {VERSIONS[1]} is known"
+    def keys(self) -> tuple[dict[str, Any], dict[str, int]]:
+        """The keys and their places. What comes next are the tensors."""
+        self.version = self.scalar("<I")
+        if self.version not in VERSIONS:
+            msg = f"version {self.version}, where {VERSIONS[0]} or {VERSIONS[1]} is known"
             raise ValueError(msg)
-        tensor_count, key_count = self.scalar("<Q"), self.scalar("<Q")
-        keys_start = self.at
+        self.tensor_count, self.key_count = self.scalar("<Q"), self.scalar("<Q")
+        self.keys_start = self.at
         keys: dict[str, Any] = {}
         places: dict[str, int] = {}
-        for _ in range(key_count):
+        for _ in range(self.key_count):
             name = self.string()
             places[name] = self.at
             value = self.value(self.scalar("<I"))
             if value is not None:
                 keys[name] = value
+        return keys, places
+
+    def head(self) -> GgufHead:
+        """All of it."""
+        keys, places = self.keys()
         keys_end = self.at
-        tensors = tuple(self.tensor() for _ in range(tensor_count))
+        tensors = tuple(self.tensor() for _ in range(self.tensor_count))
         alignment = keys.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             msg = f"its alignment is {alignment!r}"
@@ -122,12 +142,12 @@ class _Reader:
         return GgufHead(
             keys=keys,
             places=places,
-            keys_start=keys_start,
+            keys_start=self.keys_start,
             keys_end=keys_end,
             data_start=self.at + -self.at % alignment,
             alignment=alignment,
-            key_count=key_count,
-            version=version,
+            key_count=self.key_count,
+            version=self.version,
             tensors=tensors,
         )
 
@@ -170,5 +190,12 @@ class _Reader:
         dimensions = self.scalar("<I")
         shape = tuple(self.scalar("<Q") for _ in range(dimensions))
         kind = self.scalar("<I")
-        GGMLQuantizationType(kind)  # raises ValueError where gguf does not know it
+        _types()(kind)  # raises ValueError where gguf does not know it
         return Tensor(name=name, shape=shape, type=kind, offset=self.scalar("<Q"))
+
+
+@cache
+def _types() -> Callable[[int], GGMLQuantizationType]:
+    from gguf import GGMLQuantizationType  # takes longer to be imported than keys take to be read
+
+    return cast("Callable[[int], GGMLQuantizationType]", GGMLQuantizationType)

@@ -20,7 +20,6 @@ from ollamake.errors import BuildError
 from ollamake.locks import wait_for_lock
 from ollamake.logs import last_lines
 from ollamake.ollama.address import Address
-from ollamake.progress import waiting
 
 VERSION = "0.9.3"
 # Pinned: what was tried together. Their metadata ask for an old torch, so they are installed without what they ask for.
@@ -50,6 +49,8 @@ def installed(cache: Path) -> Path:
     """The folder of the embedded Ollama, installed where it is missing. Prints a line then. Raises BuildError."""
     folder = cache / f"ollama-{VERSION}"
     if not folder.is_dir():
+        from ollamake.progress import waiting
+
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / "install.lock"):
             if not folder.is_dir():

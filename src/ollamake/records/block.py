@@ -84,7 +84,7 @@ def _plain(columns: Columns, content: bytes, numbers: Sequence[int], layout: Lay
         for record in columns.others.records[:SHOWN]:
             findings.extend(read_line(columns.raw.line(content, record), int(rows["line"][record]), layout)[1])
         findings.counts["unknown-key"] = columns.others.count
-    for record in np.unique(np.searchsorted(columns.raw.ends, suspects(content, columns.raw.escapes))):
+    for record in sorted(set(np.searchsorted(columns.raw.ends, suspects(content, columns.raw.escapes)).tolist())):
         line = int(rows["line"][record])
         read, _, value = read_line(columns.raw.line(content, record), line, layout)
         findings.extend(_content_of(read, value, line, layout))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
 
 from ollamake.report.facts import CatalogFacts, Curve, Growth, Lengths, ModelFacts
 from ollamake.report.texts import at, clean, counted, number, places, score, short, short_text, size
@@ -18,16 +20,14 @@ FRESH = "fresh"
 BEYOND = 1.5  # a limit farther off than so many times the longest record would press all bars into a corner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
+class Tick(Struct, frozen=True, kw_only=True):
     """A place on an axis, in percent, and what is written there."""
 
     place: float
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """A bar of a histogram; places in percent, from the left and from the top."""
 
     left: float
@@ -39,8 +39,7 @@ class Bar:
     is_over: bool  # beyond the limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
+class Histogram(Struct, frozen=True, kw_only=True):
     """How long records are for one base, as bars."""
 
     facts: Lengths
@@ -50,8 +49,7 @@ class Histogram:
     up: tuple[Tick, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class Training(Struct, frozen=True, kw_only=True):
     """A curve in numbers, for those who don't see the plot."""
 
     label: str
@@ -63,8 +61,7 @@ class Training:
     rows: tuple[tuple[str, str, str], ...]  # step, loss, learning rate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rise:
+class Rise(Struct, frozen=True, kw_only=True):
     """A dataset's growth as a line; `points` are of an SVG of 100 by 100."""
 
     points: str
@@ -220,7 +217,6 @@ def _ticks(most: float) -> list[int]:
 
 def _json(value: object) -> Markup:
     """JSON that ends no script element, whatever stands in it."""
-    import msgspec
     from markupsafe import Markup
 
     text = msgspec.json.encode(value).decode()

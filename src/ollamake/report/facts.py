@@ -5,14 +5,13 @@ Times are ISO 8601, in UTC; sizes are bytes; digests are whole. Texts are as peo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 DATASET, TEXT, ADAPTER, SERVED, MODEL, BASE = NODES = ("dataset", "text", "adapter", "served weights", "model", "base")
 INDEX = "index.html"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class Hosted(Struct, frozen=True, kw_only=True, array_like=True):
     """A model on one server; the words are those of `doit status`."""
 
     host: str
@@ -20,11 +19,10 @@ class Hosted:
     digest: str | None = None
     candidate: str | None = None  # what is said of one that stands beside
     tests: str = ""  # `5 tests passed`
-    notes: tuple[str, ...] = field(default=())  # what drifted
+    notes: tuple[str, ...] = ()  # what drifted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True, array_like=True):
     """A model in the table of the catalog."""
 
     name: str
@@ -39,8 +37,7 @@ class Row:
     served_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogFacts:
+class CatalogFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """The first page."""
 
     title: str  # the repo's folder
@@ -52,8 +49,7 @@ class CatalogFacts:
     datasets: tuple[DatasetRow, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetRow:
+class DatasetRow(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset in the table of datasets."""
 
     name: str
@@ -65,8 +61,7 @@ class DatasetRow:
     readers: int  # models
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True, array_like=True):
     """A step of the lineage, and what is known of what it makes."""
 
     id: str  # unique in the graph; an HTML id
@@ -74,11 +69,10 @@ class Node:
     title: str
     facts: tuple[tuple[str, str], ...]  # label and text
     page: str | None = None  # of its own, from the report's root: `datasets/support.html`
-    reasons: tuple[str, ...] = field(default=())  # why it is stale, as `doit plan` says it; none: it is fresh
+    reasons: tuple[str, ...] = ()  # why it is stale, as `doit plan` says it; none: it is fresh
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class Curve(Struct, frozen=True, kw_only=True, array_like=True):
     """One training, thinned to what a plot can show. Columns of one length; None where a step did not tell it."""
 
     label: str  # `now`, or when it was trained
@@ -87,12 +81,11 @@ class Curve:
     steps: tuple[int, ...]
     loss: tuple[float | None, ...]
     learning_rate: tuple[float | None, ...]
-    held_out_steps: tuple[int, ...] = field(default=())
-    held_out_loss: tuple[float, ...] = field(default=())
+    held_out_steps: tuple[int, ...] = ()
+    held_out_loss: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True, array_like=True):
     """A test of a model, and what it came to."""
 
     name: str
@@ -110,8 +103,7 @@ class Asked:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestsOnHost:
+class TestsOnHost(Struct, frozen=True, kw_only=True, array_like=True):
     """What a model's tests came to on one server."""
 
     host: str
@@ -120,8 +112,7 @@ class TestsOnHost:
     results: tuple[Asked, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeValue:
+class RecipeValue(Struct, frozen=True, kw_only=True, array_like=True):
     """What the catalog says of a model, and where."""
 
     key: str
@@ -129,8 +120,7 @@ class RecipeValue:
     at: str | None  # None: the default
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promotion:
+class Promotion(Struct, frozen=True, kw_only=True, array_like=True):
     """A version came to be used on a server."""
 
     host: str
@@ -145,8 +135,7 @@ class Promotion:
     changed: tuple[str, ...]  # in the data, against the version before: `support: 138 records, 12 more`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
+class ModelFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """A model's page."""
 
     row: Row
@@ -159,11 +148,10 @@ class ModelFacts:
     recipe: tuple[RecipeValue, ...]
     history: tuple[Promotion, ...]  # the youngest first
     modelfile: str | None
-    will_fail: tuple[str, ...] = field(default=())  # steps of `reasons`
+    will_fail: tuple[str, ...] = ()  # steps of `reasons`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
+class Lengths(Struct, frozen=True, kw_only=True, array_like=True):
     """How long a dataset's records are for one base."""
 
     base: str
@@ -175,8 +163,7 @@ class Lengths:
     sampled: int | None = None  # so many records were counted, of more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Said(Struct, frozen=True, kw_only=True, array_like=True):
     """What a rule says of a record."""
 
     at: str  # `datasets/support.jsonl:47`
@@ -186,8 +173,7 @@ class Said:
     is_error: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True, array_like=True):
     """A record, its secrets masked."""
 
     at: str
@@ -195,8 +181,7 @@ class Sample:
     cut: int = 0  # characters that are not shown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class Growth(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset at a commit that changed the lock."""
 
     commit: str
@@ -206,8 +191,7 @@ class Growth:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class File(Struct, frozen=True, kw_only=True, array_like=True):
     """A file of a dataset."""
 
     path: str
@@ -215,8 +199,7 @@ class File:
     records: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetFacts:
+class DatasetFacts(Struct, frozen=True, kw_only=True, array_like=True):
     """A dataset's page."""
 
     row: DatasetRow

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ollamake.report import texts
-from ollamake.report.facts import INDEX, CatalogFacts, DatasetFacts, ModelFacts, dataset_page, model_page
+from ollamake.report.facts import INDEX, CatalogFacts, DatasetFacts, DatasetRow, ModelFacts, Row, dataset_page, model_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,12 +39,38 @@ class About(Protocol):
         """Of ollamake."""
 
 
-def catalog_page(facts: CatalogFacts) -> str:
-    """The first page, `index.html`."""
-    from ollamake.report import charts, rows  # where no page is written, they are not needed
+def model_row(row: Row) -> str:
+    """A model in the table of the first page."""
+    from ollamake.report import rows  # where no page is written, it is not needed
 
-    values = {"counts": charts.counts(facts), "choices": charts.choices(facts), "models": rows.model_rows(facts.models)}
-    return _page("catalog.html.j2", INDEX, facts, facts=facts, datasets=rows.dataset_rows(facts.datasets), **values)
+    return rows.model_row(row)
+
+
+def dataset_row(row: DatasetRow) -> str:
+    """A dataset in the table of the first page."""
+    from ollamake.report import rows
+
+    return rows.dataset_row(row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Those of the first page's tables, which were written with the pages that they lead to."""
+
+    models: Sequence[str]
+    datasets: Sequence[str]
+
+
+def catalog_page(facts: CatalogFacts, rows: Rows | None = None) -> str:
+    """The first page, `index.html`. `rows`: as `model_row` and `dataset_row` write them."""
+    from markupsafe import Markup
+
+    from ollamake.report import charts
+
+    rows = rows or Rows(models=list(map(model_row, facts.models)), datasets=list(map(dataset_row, facts.datasets)))
+    values = {"counts": charts.counts(facts), "choices": charts.choices(facts)}
+    models, datasets = Markup("".join(rows.models)), Markup("".join(rows.datasets))  # noqa: S704 (each value was escaped)
+    return _page("catalog.html.j2", INDEX, facts, facts=facts, models=models, datasets=datasets, **values)
 
 
 def model_page_of(facts: ModelFacts, about: About) -> str:

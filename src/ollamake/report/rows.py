@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from markupsafe import Markup, escape
@@ -21,17 +21,8 @@ def e(text: str) -> Markup:
     return escape(text if len(text) <= MOST_OF_A_LINE else short_text(text))
 
 
-def model_rows(rows: Iterable[Row]) -> Markup:
-    """A row for each model."""
-    return Markup("".join(map(_model, rows)))  # noqa: S704 (each value was escaped)
-
-
-def dataset_rows(rows: Iterable[DatasetRow]) -> Markup:
-    """A row for each dataset."""
-    return Markup("".join(map(_dataset, rows)))  # noqa: S704 (each value was escaped)
-
-
-def _model(row: Row) -> str:
+def model_row(row: Row) -> str:
+    """A model's."""
     tags = "".join(f' <span class="tag">{e(tag)}</span>' for tag in row.tags)
     trained = f'<time datetime="{e(row.trained)}">{e(at(row.trained))}</time>' if row.trained else NONE
     digest = f'<code title="{e(row.digest)}">{e(short(row.digest))}</code>' if row.digest else NONE
@@ -43,7 +34,8 @@ def _model(row: Row) -> str:
     )
 
 
-def _dataset(row: DatasetRow) -> str:
+def dataset_row(row: DatasetRow) -> str:
+    """A dataset's."""
     return (
         f'<tr><th scope="row">{_link(dataset_page(row.name), row.name)}</th><td>{state(row.state)}</td>'
         f"{_count(row.records, number(row.records))}{_count(row.bytes, size(row.bytes))}{_count(row.files, number(row.files))}"

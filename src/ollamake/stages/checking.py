@@ -94,7 +94,7 @@ class _Sums:
         self.rows = rows
         self.files: dict[str, dict[str, Any]] = {path: {"path": path, "records": 0, "lines": 0, "pieces": []} for path in dataset.files}
         self.findings = {path: Findings() for path in dataset.files}
-        self.lengths = np.zeros(LONGEST + 1, np.int64)  # how many records have this many characters
+        self.lengths = np.zeros(0, np.int64)  # how many records have this many characters
         self.digest = hashlib.sha256()
         self.records = self.held_out = self.left_out = 0
 
@@ -106,8 +106,9 @@ class _Sums:
         block.rows["line"] += np.uint32(before)
         self.rows.write(block.rows.tobytes())
         self.digest.update(parts.tobytes())
-        found = np.bincount(np.minimum(block.rows["characters"], LONGEST))
-        self.lengths[: len(found)] += found
+        few, many = sorted((np.bincount(np.minimum(block.rows["characters"], LONGEST)), self.lengths), key=len)
+        self.lengths = many
+        self.lengths[: len(few)] += few
         if self.holdout:
             self.held_out += int(held_out(fingerprints(parts), self.holdout).sum())
         self.findings[path].extend(piece.found)

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from ollamake.catalog import Model
 from ollamake.errors import BuildError, Fault, FaultyFileError
-from ollamake.lora.gguf_file import read_head
+from ollamake.lora.gguf_file import read_keys
 from ollamake.records.formats import Chat, Pair, Record, Text
 from ollamake.records.rules import DROP, ERROR, SHOWN, TRUNCATE, severities
 from ollamake.records.text import turns_of
@@ -30,7 +30,7 @@ SLACK = 16  # tokens that a template or tokenizer may add to a turn beyond the b
 @cache
 def rendering_of(path: str, digest: str) -> Rendering:  # noqa: ARG001 - the digest is what the cache is by
     """How the base in this GGUF reads. Raises BuildError."""
-    return Rendering(read_head(Path(path), with_arrays=True).keys)
+    return Rendering(read_keys(Path(path), with_arrays=True))
 
 
 class Lengths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ollamake.catalog import Model
-from ollamake.lora.gguf_file import read_head
+from ollamake.lora.gguf_file import read_keys
 from ollamake.records.chat_template import chat_template
 
 
@@ -16,5 +16,5 @@ def system_of(model: Model) -> str | None:
     """
     if model.serve.system is not None:
         return model.serve.system
-    source = read_head(Path(model.base.gguf)).keys.get("tokenizer.chat_template")
+    source = read_keys(Path(model.base.gguf)).get("tokenizer.chat_template")
     return chat_template(source).default_system() if isinstance(source, str) else None

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ollamake.durable import sync_folder
 
 LOCAL = ".ollamake"  # of this machine alone; safe to delete at any time
@@ -58,7 +60,11 @@ def file_name(path: str) -> str:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in this file; empty where there is none that can be read."""
     try:
-        value = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        try:
+            value = msgspec.json.decode(content)
+        except msgspec.DecodeError:  # may be what json takes all the same: NaN
+            value = json.loads(content)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

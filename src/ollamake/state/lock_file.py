@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, TypeAlias
+
+import msgspec
 
 from ollamake.errors import Fault, FaultyFileError, Mark
 
@@ -44,6 +47,23 @@ def lock_text(blocks: Mapping[str, Block]) -> str:
 
 def read_lock(text: str, path: str) -> dict[str, Block]:
     """The blocks in this text, by step. Raises FaultyFileError, which names the line and the way out."""
+    return _as_written(text) or _looked_through(text, path)
+
+
+def _as_written(text: str) -> dict[str, Block]:
+    """The blocks of a lock that is as `lock_text` writes it, in half the time; none where it may be otherwise."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    if not isinstance(value, dict) or value.pop("version", None) != FORMAT or not all(map(is_block, value.values())):
+        return {}
+    facts = chain.from_iterable(block.values() for block in value.values())
+    lines = 3 + 2 * len(value) + sum(len(fact) + 2 if isinstance(fact, dict) and fact else 1 for fact in facts)
+    return value if lines == text.count("\n") else {}  # with fewer keys than lines, one stands twice
+
+
+def _looked_through(text: str, path: str) -> dict[str, Block]:
     twice: list[str] = []
     try:
         value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, twice))

@@ -5,28 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
-from ollamake.digest import digest_value
+from msgspec.structs import replace
+
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
-from ollamake.graph import Step
 from ollamake.locks import wait_for_lock
 from ollamake.report import pages
 from ollamake.report.facts import INDEX, CatalogFacts, Growth, dataset_page, model_page
-from ollamake.sights import Sights
 from ollamake.state.files import LOCAL, remedy
 from ollamake.state.receipts import moment
 from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.growth import growths, head
 from ollamake.survey.kept import Kept, OfDataset, OfModel, digest_of, read_kept, write_kept
+from ollamake.survey.section import Section
 from ollamake.survey.site import REPORT, Site
-
-_Line = TypeVar("_Line", OfModel, OfDataset)
+from ollamake.tasks import database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +44,14 @@ class Reported:
         return {**values, "written": list(self.written), "removed": list(self.removed)}
 
 
-def write_report(catalogs: Sequence[tuple[Sights, tuple[Step, ...]]]) -> Reported:
+def write_report(paths: Sequence[str]) -> Reported:
     """Write what has changed of the report of these catalogs. Raises BuildError and OSError."""
     with _alone():
         _keep_templates()
         kept = read_kept()
         site = Site(kept.pages)
         try:
-            return _Writing(catalogs, kept, site).report()
+            return _Writing(paths, kept, site).report()
         finally:
             kept.pages = {**site.before, **site.pages}
             _leave(kept)
@@ -90,79 +88,79 @@ def _leave(kept: Kept) -> None:
 
 
 class _Writing:
-    def __init__(self, catalogs: Sequence[tuple[Sights, tuple[Step, ...]]], kept: Kept, site: Site) -> None:
+    def __init__(self, paths: Sequence[str], kept: Kept, site: Site) -> None:
+        """Raises BuildError."""
         self.kept, self.site = kept, site
-        self.looks = Looks()
-        self.grounds = [Ground(sights=sights, steps=steps, looks=self.looks) for sights, steps in catalogs]
-        self.about = CatalogFacts(
-            title=Path.cwd().name,
-            path=", ".join(ground.sights.catalog.path for ground in self.grounds),
-            made=moment(),
-            version=version("ollamake"),
-            commit=head(),
-            models=(),
-            datasets=(),
-        )
+        title, path = Path.cwd().name, ", ".join(paths)
+        known = kept.catalogs if kept.about == [title, path] else {}
+        looks = Looks()
+        self.sections = [Section(path, known.get(path), looks) for path in paths]
+        self.about = CatalogFacts(title=title, path=path, made=moment(), version=version("ollamake"), commit=head(), models=(), datasets=())
 
     def report(self) -> Reported:
-        models: dict[str, OfModel] = {}
-        datasets: dict[str, OfDataset] = {}
         growth = self._growth()
-        for ground in self.grounds:
-            shared = self._shared(ground)
-            models.update(self._models(ground, shared))
-            datasets.update(self._datasets(ground, models, growth, shared))
-        rows, tables = tuple(one.row for one in models.values()), tuple(one.row for one in datasets.values())
+        catalogs = {section.path: self._catalog(section, growth) for section in self.sections}
+        models = [one for some, _ in catalogs.values() for one in some.values()]
+        datasets = [one for _, some in catalogs.values() for one in some.values()]
         self._assets()
-        facts = replace(self.about, models=rows, datasets=tables)
-        self.site.put(INDEX, digest_of(replace(facts, made="")), lambda: pages.catalog_page(facts))
+        facts = replace(self.about, models=tuple(one.row for one in models), datasets=tuple(one.row for one in datasets))
+        rows = pages.Rows(models=[one.line for one in models], datasets=[one.line for one in datasets])
+        self.site.put(INDEX, digest_of(replace(facts, made="")), lambda: pages.catalog_page(facts, rows))
         self.site.sweep()
         self.site.before.clear()
-        self.kept.models, self.kept.datasets = models, datasets
+        left = {section.path: section.kept(*catalogs[section.path]) for section in self.sections}
+        self.kept.about = [self.about.title, self.about.path]
+        self.kept.catalogs = {path: one for path, one in left.items() if one is not None}
         return Reported(
             path=str(self.site.folder / INDEX),
-            models=len(rows),
-            datasets=len(tables),
-            stale=sum(row.state != "fresh" for row in rows),
+            models=len(models),
+            datasets=len(datasets),
+            stale=sum(one.row.state != "fresh" for one in models),
             written=tuple(self.site.written),
             removed=tuple(self.site.removed),
         )
 
-    def _models(self, ground: Ground, shared: str) -> dict[str, OfModel]:
-        """The models of one catalog, by their names, their pages written."""
-        keys = {name: ground.key_of_model(name) + shared for name in ground.models}
-        known = {name: one for name, key in keys.items() if (one := self._known(self.kept.models.get(name), key, model_page(name))) is not None}
-        anew = [name for name in keys if name not in known]
-        if anew:
-            from ollamake.survey.models import facts_of_models
+    def _catalog(self, section: Section, growth: Mapping[str, tuple[Growth, ...]]) -> tuple[dict[str, OfModel], dict[str, OfDataset]]:
+        """The models and datasets of a catalog, in its order, their pages written."""
+        models = dict(section.before.models) if section.before else {}
+        datasets = dict(section.before.datasets) if section.before else {}
+        anew, also = section.changed(self.site.is_there, growth)
+        if anew or also:
+            ground = section.ground(anew, also)
+            models.update(self._models(ground, anew) if anew else {})
+            states = {name: {model: models[model].row.state for model in readers} for name, readers in section.readers.items()}
+            also += [name for name, one in datasets.items() if one.readers != states[name] and name not in also]
+            datasets.update(self._datasets(ground, also, states, growth) if also else {})
+        for page in (*map(model_page, section.models), *map(dataset_page, section.readers)):
+            if page not in self.site.pages:
+                self.site.keep(page)
+        return {name: models[name] for name in section.models}, {name: datasets[name] for name in section.readers}
 
-            for facts in facts_of_models(ground, anew):
-                name = facts.row.name
-                self.site.put(model_page(name), digest_of(facts), partial(pages.model_page_of, facts, self.about))
-                known[name] = OfModel(keys[name], facts.row)
-        return {name: known[name] for name in keys}
+    def _models(self, ground: Ground, names: Sequence[str]) -> Iterator[tuple[str, OfModel]]:
+        """These models, their pages written."""
+        from ollamake.survey.models import facts_of_models
 
-    def _datasets(self, ground: Ground, rows: Mapping[str, OfModel], growth: Mapping[str, tuple[Growth, ...]], shared: str) -> dict[str, OfDataset]:
-        """The datasets of one catalog, by their names, their pages written."""
-        readers = {name: {model.name: rows[model.name].row.state for model in ground.readers.get(name, ())} for name in ground.datasets}
-        keys = {name: ground.key_of_dataset(name, readers[name], growth.get(name)) + shared for name in ground.datasets}
-        known = {name: one for name, key in keys.items() if (one := self._known(self.kept.datasets.get(name), key, dataset_page(name))) is not None}
-        anew = [name for name in keys if name not in known]
-        if anew:
-            from ollamake.survey.datasets import facts_of_datasets
+        for facts in facts_of_models(ground, names):
+            name = facts.row.name
+            seen, needs = ground.seen_of_model(name), ground.needs(name)
+            self.site.put(model_page(name), self._digest(facts), partial(pages.model_page_of, facts, self.about))
+            yield name, OfModel(seen, *needs, facts.row, pages.model_row(facts.row))
 
-            for facts in facts_of_datasets(ground, anew, readers, growth):
-                name = facts.row.name
-                self.site.put(dataset_page(name), digest_of(facts), partial(pages.dataset_page_of, facts, self.about))
-                known[name] = OfDataset(keys[name], facts.row)
-        return {name: known[name] for name in keys}
+    def _datasets(
+        self, ground: Ground, names: Sequence[str], readers: Mapping[str, dict[str, str]], growth: Mapping[str, tuple[Growth, ...]]
+    ) -> Iterator[tuple[str, OfDataset]]:
+        """These datasets, their pages written."""
+        from ollamake.survey.datasets import facts_of_datasets
 
-    def _known(self, before: _Line | None, key: str, page: str) -> _Line | None:
-        """What is known of a model or dataset, where nothing of it changed and its page is there; the page stays then."""
-        if before is None or before.key != key or not self.site.is_there(page):
-            return None
-        self.site.keep(page)
-        return before
+        for facts in facts_of_datasets(ground, names, readers, growth):
+            name = facts.row.name
+            seen, reads = ground.seen_of_dataset(name), list(ground.datasets[name].reads)
+            self.site.put(dataset_page(name), self._digest(facts), partial(pages.dataset_page_of, facts, self.about))
+            yield name, OfDataset(seen, reads, readers[name], digest_of(growth.get(name, ())), facts.row, pages.dataset_row(facts.row))
+
+    def _digest(self, facts: object) -> str:
+        """Of what a page shows."""
+        return digest_of([facts, self.about.title, self.about.path])
 
     def _assets(self) -> None:
         """What the pages load. Their digests are not asked where they are there: `form` names another version of them."""
@@ -174,25 +172,12 @@ class _Writing:
         for path, content in pages.assets():
             self.site.put(path, digest_of(content), partial(bytes, content))
 
-    def _shared(self, ground: Ground) -> str:
-        """What is another where something changed that each page may show."""
-        catalog = ground.sights.catalog
-        said = [dict(catalog.digests), dict(catalog.environment), dict(catalog.policy), list(catalog.hosts), self.about.title, self.about.path]
-        servers = [[host.name, host.expected_version] for host in ground.sights.hosts]
-        return digest_value([said, servers, _versions(ground)])[7:23]
-
     def _growth(self) -> Mapping[str, tuple[Growth, ...]]:
         """How the datasets grew, which only another commit, or another catalog, can change."""
-        files = {name: step.reads for ground in self.grounds for name, step in ground.datasets.items()}
-        growing = digest_value({name: list(paths) for name, paths in files.items()})
+        files = {name: list(paths) for section in self.sections for name, paths in section.reads.items()}
+        growing = digest_of(files)
         if (self.kept.head, self.kept.growing) != (self.about.commit, growing):
-            locks = {os.path.relpath(ground.sights.database.path) for ground in self.grounds}
+            locks = {os.path.relpath(database().path)}
             self.kept.growth = {} if self.about.commit is None else growths(files, locks)
             self.kept.head, self.kept.growing = self.about.commit, growing
         return self.kept.growth
-
-
-def _versions(ground: Ground) -> list[object]:
-    """Those of trainers of which another one trains again."""
-    pinned = {str(step.keys["train.trainer"]): step for step in ground.steps if step.stage == "train" and ground.sights.pinned(step)}
-    return [[name, dict(ground.sights.pinned(step))] for name, step in sorted(pinned.items())]

@@ -1,4 +1,4 @@
-"""What the facts of a report are seen from: the steps of a catalog by model and dataset, and of each a key that is another one where anything of it is."""
+"""What the facts of a report are seen from: the steps of a catalog by model and dataset, and what each page is made from."""
 
 from __future__ import annotations
 
@@ -7,54 +7,68 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
-from xxhash import xxh3_128
+from xxhash import xxh3_128_hexdigest
 
 from ollamake.catalog import Model
 from ollamake.catalog.values import MARKERS
 from ollamake.graph import BUILD, ON_A_SERVER, Step, index_path, rows_path
+from ollamake.ollama.hosts import Host, ask_all
 from ollamake.sights import Sights
+from ollamake.state.backend import LockBackend
 from ollamake.state.digests import JUST_NOW
 from ollamake.state.files import LOCAL, RECEIPT
+from ollamake.survey.kept import Seen
 
 if TYPE_CHECKING:
     from ollamake.foresight import Foresight
     from ollamake.plan import Planned
 
-Signature: TypeAlias = tuple[int, int, int, int] | None  # of a file or folder; None: it is not there
+GONE, UNSURE = 0, -1  # sights of a file that is not there, and of one that was written so shortly before that a later change may not be seen
 
 
 class Looks:
-    """Signatures of files, each looked at once."""
+    """How files look: a number that is another one where the file is. Each is looked at once."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Signature] = {}
+        self.known: dict[str, int] = {}
         self.began = time.time_ns()
-        self.young: set[str] = set()  # those that were written so shortly before that a later change may not be seen
+        self._sizes: dict[str, int] = {}
+        self._young: set[str] = set()
 
-    def at(self, path: str) -> Signature:
-        """The file's, or the folder's: that is another one where a file in it was put in its place whole."""
-        try:
-            return self.known[path]
-        except KeyError:
-            pass
+    def at(self, path: str) -> int:
+        """Of the file; of a folder it is another one where a file in it was put in its place whole."""
+        known = self.known.get(path)
+        if known is not None:
+            return known
         try:
             stat = os.stat(path)
         except (OSError, ValueError):
-            found = None
+            found = GONE
         else:
-            found = (stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
+            found = hash((stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns))  # never -1, and the same in each process
+            self._sizes[path] = stat.st_size
             if stat.st_ctime_ns > self.began - JUST_NOW:
-                self.young.add(path)
+                self._young.add(path)
         self.known[path] = found
         return found
 
+    def lasting(self, path: str) -> int:
+        """The same, as it is kept for the next report: where it proves nothing, that looks again."""
+        found = self.at(path)
+        return UNSURE if path in self._young else found
+
+    def memory(self, database: LockBackend) -> dict[str, int]:
+        """The files in which is remembered what was done, and of which another one may be known by its times."""
+        paths = map(str, (database.path, database.journal.path, *sorted((database.local / "records").glob("*.json"))))
+        return {path: self.lasting(path) for path in paths}
+
     def size(self, path: str) -> int | None:
         """Its bytes; None where it is not there."""
-        found = self.at(path)
-        return None if found is None else found[0]
+        self.at(path)
+        return self._sizes.get(path)
 
     def sizes(self, paths: Iterable[str]) -> int | None:
         """The bytes of those that are there; None where none is."""
@@ -151,53 +165,44 @@ class Ground:
             self._plans.update({plan.step.id: plan for plan in planned(wanted, self.foresight)})
         return {step.id: plan for step in wanted if (plan := self._plans[step.id]) is not None}
 
-    def key_of_model(self, name: str) -> str:
-        """What is another where anything is that a model's page shows."""
-        if name not in self._keys:
-            self._keys[name] = ""  # of models that begin with one another there are none
-            paths: dict[str, None] = dict.fromkeys((f"{BUILD}/{name}/events.jsonl", f"{LOCAL}/curves/{name}"))
-            for host in self.sights.hosts:
-                kept = f"{LOCAL}/hosts/{host.file_name}"
-                paths[f"{kept}/history/{name}.jsonl"] = paths[f"{kept}/reports/{name}"] = None
-            blocks: list[object] = [None if tags is None else tags.get(name) for tags in self.tags]
-            makers = {}
-            for step in self.own[name]:
-                blocks.append(self._block(step, paths))
-                makers.update({made.id: made for path in step.reads if (made := self._makers.get(path)) is not None and made.name != name})
-            blocks += [self._key_of(step) for step in makers.values()]
-            self._keys[name] = self._key(self.models[name], blocks, paths)
-        return self._keys[name]
+    def seen_of_model(self, name: str) -> Seen:
+        """What its page is made from, as it is now."""
+        curves = f"{LOCAL}/curves"
+        paths = dict.fromkeys((f"{BUILD}/{name}/events.jsonl", curves if self.looks.at(curves) == GONE else f"{curves}/{name}"))
+        places = [f"{LOCAL}/hosts/{host.file_name}" for host in self.sights.hosts]
+        paths.update(dict.fromkeys(f"{place}/reports/{name}" for place in places))
+        tags = [None if some is None else some.get(name, {}) for some in self.tags]
+        return self._seen(self.own[name], paths, tags, [f"{place}/history/{name}.jsonl" for place in places])
 
-    def key_of_dataset(self, name: str, *more: object) -> str:
-        """What is another where anything is that a dataset's page shows; `more`: that is not in its own files."""
+    def seen_of_dataset(self, name: str) -> Seen:
+        """The same of a dataset's page."""
         step = self.datasets[name]
-        bases = {model.base.gguf: model.train.max_tokens for model in self.readers.get(name, ())}
-        return self._key((bases, more), [self._key_of(step)], bases)
+        bases = (model.base.gguf for model in self.readers.get(name, ()))
+        return self._seen([step], dict.fromkeys(bases), [], (index_path(step.writes[0]), rows_path(step.writes[0])))
 
-    @cached_property
-    def _keys(self) -> dict[str, str]:
-        return {}
+    def needs(self, name: str) -> tuple[list[str], list[str]]:
+        """The datasets that the model needs, and the models that its training begins with, one after the other."""
+        others = [step for step in self.needed(name).values() if step.name != name or step.stage == "validate"]
+        return (
+            [step.name for step in others if step.stage == "validate"],
+            list(dict.fromkeys(step.name for step in others if step.stage != "validate")),
+        )
 
-    def _key_of(self, step: Step) -> str:
-        """That of the step of another: of a dataset, or of a model that a training begins with."""
-        if step.stage != "validate":
-            return self.key_of_model(step.name)
-        if step.id not in self._keys:
-            paths = dict.fromkeys(path(step.writes[0]) for path in (index_path, rows_path))
-            self._keys[step.id] = self._key(step.subject, [self._block(step, paths)], paths)
-        return self._keys[step.id]
-
-    def _block(self, step: Step, paths: dict[str, None]) -> object:
-        """What is remembered of a step; its files, and those that are remembered of it, are added to the paths."""
-        block = self.sights.database.record(step.record_id, self.sights.place(step))
-        for path in step.reads:
-            paths[path] = None
-        for path in step.writes:
-            paths[path] = None
-        paths[self.receipt(step)] = None
-        if block is not None and step.stage not in ON_A_SERVER:
-            paths.update(dict.fromkeys(block["targets"]))
-        return block
+    def _seen(self, steps: Sequence[Step], paths: dict[str, None], tags: list[dict[str, str] | None], left: Iterable[str] = ()) -> Seen:
+        known = [(self.sights.place(step), step.record_id) for step in steps]
+        for step in steps:
+            paths.update(dict.fromkeys((*step.reads, *step.writes)))
+            block = self.sights.database.record(step.record_id, self.sights.place(step))
+            if block is not None and step.stage not in ON_A_SERVER:
+                paths.update(dict.fromkeys(block["targets"]))
+        lasting = self.looks.lasting
+        return Seen(
+            files={path: lasting(path) for path in paths},
+            left={path: lasting(path) for path in (*left, *map(self.receipt, steps))},
+            steps=known,
+            remembered=remembered(self.sights.database, known),
+            tags=tags,
+        )
 
     def receipt(self, step: Step) -> str:
         """Where its receipt is, as Sights.receipt_path has it, without the objects that take most of a report's time in which nothing changed."""
@@ -213,25 +218,25 @@ class Ground:
         return {None: first, **{host.said: host.file_name for host in self.sights.hosts}}
 
     @cached_property
-    def tags(self) -> list[Mapping[str, Mapping[str, str]] | None]:
-        """What each server has of each model: tag -> digest; None where it does not answer. One call a server, all of them at once."""
-        if self.steps:
-            self.sights.known(self.steps[0])
-        found: list[Mapping[str, Mapping[str, str]] | None] = []
-        for host in self.sights.hosts:
-            models: dict[str, dict[str, str]] | None = None if host.known is None else {}
-            for full, digest in (host.known or {}).items():
-                name, _, tag = full.rpartition(":")
-                assert models is not None  # something is known
-                models.setdefault(name, {})[tag] = digest
-            found.append(models)
-        return found
+    def tags(self) -> list[dict[str, dict[str, str]] | None]:
+        """What each server has of each model: tag -> digest; None where it does not answer."""
+        return tags_on(self.sights.hosts)
 
-    def _key(self, facts: object, more: list[object], paths: Iterable[str]) -> str:
-        """The digest of these facts, of JSON values, and of how these files look."""
-        at = self.looks.at
-        digest = xxh3_128(repr(facts).encode(errors="surrogateescape"))
-        digest.update(msgspec.msgpack.encode([more, [at(path) for path in paths]]))
-        if not self.looks.young.isdisjoint(paths):  # the next report looks again
-            digest.update(str(self.looks.began).encode())
-        return digest.hexdigest()
+
+def tags_on(hosts: Sequence[Host]) -> list[dict[str, dict[str, str]] | None]:
+    """What each server has of each model: tag -> digest; None where it does not answer. One call a server, all of them at once."""
+    ask_all(hosts)
+    found: list[dict[str, dict[str, str]] | None] = []
+    for host in hosts:
+        models: dict[str, dict[str, str]] | None = None if host.known is None else {}
+        for full, digest in (host.known or {}).items():
+            name, _, tag = full.rpartition(":")
+            assert models is not None  # something is known
+            models.setdefault(name, {})[tag] = digest
+        found.append(models)
+    return found
+
+
+def remembered(database: LockBackend, steps: Iterable[tuple[str | None, str]]) -> str:
+    """The digest of what is remembered of these steps, by place and id."""
+    return xxh3_128_hexdigest(msgspec.msgpack.encode([database.record(id_, place) for place, id_ in steps]))

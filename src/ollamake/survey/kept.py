@@ -1,4 +1,4 @@
-"""What a report has left for the next one: what each page was made from, and the lines of the tables. Local, and safe to delete: all is looked at then."""
+"""What a report has left for the next one: what each page is made from, and the lines of the tables. Local, and safe to delete: all is looked at then."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import msgspec
 from xxhash import xxh3_128_hexdigest
 
 from ollamake import report
+from ollamake.origin import Origin
 from ollamake.report.facts import DatasetRow, Growth, Row
 from ollamake.state.files import LOCAL, write_whole
 
-FORMAT = 1
+FORMAT = 2
 KEPT = Path(LOCAL, "report.msgpack")
 
 
@@ -24,29 +25,55 @@ class Page(msgspec.Struct, array_like=True):
     modified: int  # nanoseconds since 1970
 
 
+class Seen(msgspec.Struct, array_like=True):
+    """What a page is made from, beside the catalog."""
+
+    files: dict[str, int]  # how each looks
+    left: dict[str, int]  # files that its steps leave behind: others only where what is remembered of a step is
+    steps: list[tuple[str | None, str]]  # place and id by which its steps are remembered
+    remembered: str  # digest of what is remembered of them
+    tags: list[dict[str, str] | None]  # of a model on each server: tag -> digest; None: the server does not answer
+
+
 class OfModel(msgspec.Struct, array_like=True):
     """A model, as it was when its page was last thought about."""
 
-    key: str
+    seen: Seen
+    datasets: list[str]  # that it needs
+    models: list[str]  # whose adapters its training begins with
     row: Row
+    line: str  # the row as HTML
 
 
 class OfDataset(msgspec.Struct, array_like=True):
     """The same of a dataset."""
 
-    key: str
+    seen: Seen
+    reads: list[str]  # its files, and its JSON Schema
+    readers: dict[str, str]  # model -> its state
+    growth: str  # digest
     row: DatasetRow
+    line: str  # the row as HTML
+
+
+class OfCatalog(msgspec.Struct, array_like=True):
+    """One catalog."""
+
+    origin: Origin
+    memory: dict[str, int]  # files in which is remembered what was done
+    models: dict[str, OfModel]
+    datasets: dict[str, OfDataset]
 
 
 class Kept(msgspec.Struct):
     """All of it."""
 
     form: str = ""
+    about: list[str] = []  # what each page says of the repo
     head: str | None = None  # commit that `growth` is of
     growing: str = ""  # digest of what else it is of
     growth: dict[str, tuple[Growth, ...]] = {}
-    models: dict[str, OfModel] = {}
-    datasets: dict[str, OfDataset] = {}
+    catalogs: dict[str, OfCatalog] = {}  # by path
     pages: dict[str, Page] = {}  # path in the report -> what is there
 
 

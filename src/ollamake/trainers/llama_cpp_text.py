@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollamake.errors import BuildError
-from ollamake.lora.gguf_file import read_head
+from ollamake.lora.gguf_file import read_keys
 from ollamake.records.stand_ins import with_stand_ins
 from ollamake.records.tokens import CONTROL, Rendering
 
@@ -39,7 +39,7 @@ def windows_of(path: Path, base: Path, max_tokens: int) -> Windows:
     `base`: the GGUF that is served. A window is twice as long as the longest record, so that each is whole in one of them, unless max_tokens or the base's
     context is less. Raises BuildError where the base can't be read, or its tokenizer is not known.
     """
-    keys = read_head(base, with_arrays=True).keys
+    keys = read_keys(base, with_arrays=True)
     rendering = Rendering(keys)
     if rendering.tokenizer is None:
         kind, split = keys.get("tokenizer.ggml.model"), keys.get("tokenizer.ggml.pre")

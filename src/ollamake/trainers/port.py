@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoints, entry_points, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -217,16 +217,21 @@ def _is_number(value: Any) -> bool:
 
 
 @cache
+def installed() -> EntryPoints:
+    """What is installed as a trainer; looked for once, as it takes long where many packages are."""
+    return entry_points(group=GROUP)
+
+
 def trainer_names() -> tuple[str, ...]:
     """The names of the trainers that are installed."""
-    return tuple(sorted(entry_points(group=GROUP).names))
+    return tuple(sorted(installed().names))
 
 
 @cache
 def trainer(name: str) -> Trainer:
     """The trainer of this name. Raises BuildError where it can't be loaded."""
     try:
-        (entry,) = entry_points(group=GROUP, name=name)
+        (entry,) = installed().select(name=name)
         found: Trainer = entry.load()()
     except Exception as error:  # a plugin may fail in any way
         msg = f"trainer {name!r} can't be loaded: {error}"
