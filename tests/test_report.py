@@ -18,6 +18,7 @@ from doit.globals import Globals
 from conftest import Repo, jsonl
 from fake_ollama import FakeOllama
 from ollamake.call import Call, begin
+from ollamake.loading import loaded
 from ollamake.report.facts import DatasetFacts, ModelFacts
 from ollamake.state.backend import LockBackend
 from ollamake.state.versions import short
@@ -26,7 +27,6 @@ from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.growth import growths
 from ollamake.survey.models import facts_of_models
 from ollamake.survey.site import REPORT
-from ollamake.tasks import loaded
 
 SECRET = "ghp_" + "a1B2" * 9
 
@@ -46,7 +46,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
         found = loaded("models.yaml")
     finally:
         begin(Call())
-    return Ground(sights=found.run.sights, steps=found.steps, looks=Looks())
+    return Ground(sights=found.sights, steps=found.steps, looks=Looks())
 
 
 def model(name: str, monkeypatch: pytest.MonkeyPatch) -> ModelFacts:

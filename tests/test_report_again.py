@@ -191,7 +191,7 @@ def test_no_more_of_the_catalog_is_read_than_what_changed(shop: Repo, what: str,
 
     def counted(path: str, part: object = None, hosts: object = ()) -> object:
         found = loaded(path, part, hosts)  # type: ignore[arg-type]
-        read.extend(model.name for model in found.run.sights.catalog.models)
+        read.extend(model.name for model in found.sights.catalog.models)
         return found
 
     monkeypatch.setattr(section, "loaded", counted)

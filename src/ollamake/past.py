@@ -17,11 +17,11 @@ from ollamake.digest import digest_bytes
 from ollamake.errors import BuildError
 from ollamake.git import EDITED, Clone, Tree
 from ollamake.graph import Step
+from ollamake.loading import steps_in
 from ollamake.mirror import MAGIC, Mirror
 from ollamake.ollama.held import with_held_bases
 from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
-from ollamake.tasks import steps_in
 from ollamake.trainers.port import trainer_names
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has not fetched

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doit.exceptions import InvalidDodoFile
-from doit.globals import Globals
 
-from ollamake.cache.opening import refuse_unknown
 from ollamake.call import current, groups
-from ollamake.catalog import Catalog, Model
-from ollamake.catalog.engine import with_engine
-from ollamake.catalog.load import load_catalog
+from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
-from ollamake.catalog.shared import Part
-from ollamake.drift import base_warnings
-from ollamake.errors import BuildError, Fault, as_printed
-from ollamake.graph import Step, index_path, rows_path, steps_of
-from ollamake.ollama.held import with_held_bases
-from ollamake.ollama.hosts import Host, hosts_of
-from ollamake.recipes import held_against_trainers
+from ollamake.errors import BuildError, as_printed
+from ollamake.graph import Step, index_path, rows_path
+from ollamake.loading import loaded
 from ollamake.run import Run
 from ollamake.say import warn
-from ollamake.sights import Sights
-from ollamake.sinks.port import refuse_unknown_sink
-from ollamake.state.backend import LockBackend
-from ollamake.state.readings import kept_reading
 from ollamake.state.receipts import receipt_path
-from ollamake.trainers.port import WEIGHTS, trainer, trainer_names
 
 PURPOSES = {
     "validate": "check every record of {}",
@@ -46,30 +32,6 @@ PURPOSES = {
 DoitTask = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A catalog that was read."""
-
-    run: Run
-    steps: tuple[Step, ...]
-    warnings: tuple[Fault, ...]
-
-
-def loaded(path: str, part: Part | None = None, hosts: Sequence[Host] = ()) -> Loaded:
-    """The catalog as it is now. `part`: what is wanted of it; `hosts`: its servers, where they were asked already. Raises BuildError."""
-    backend = database()
-    with kept_reading(path, may_write=backend.lock.is_held) as kept:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, part=part, kept=kept)
-    if catalog.cache is not None:
-        refuse_unknown(catalog.cache)
-    for place in catalog.sinks:
-        refuse_unknown_sink(place)
-    catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
-    steps = steps_in(catalog)
-    run = Run(Sights(catalog, hosts or hosts_of(catalog.hosts), backend), steps)
-    return Loaded(run=run, steps=steps, warnings=(*catalog.warnings, *base_warnings(run.sights, steps)))
-
-
 def tasks_of(path: str) -> Iterator[DoitTask]:
     """The doit tasks of every step of a catalog. Raises doit's InvalidDodoFile."""
     try:
@@ -78,7 +40,7 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         raise InvalidDodoFile(as_printed(error)) from error
     for warning in found.warnings:
         warn(warning)
-    run, steps = found.run, found.steps
+    run, steps = Run(found.sights, found.steps), found.steps
     current().catalogs[path] = run, steps
     run.sights.database.know(step.record_id for step in steps)
     yield from groups(path, groups_of(steps))
@@ -89,23 +51,6 @@ def tasks_of(path: str) -> Iterator[DoitTask]:
         from ollamake.pushing import pushings
 
         yield from (pushing.task for pushing in pushings(run, steps))
-
-
-def steps_in(catalog: Catalog) -> tuple[Step, ...]:
-    """Every step of a catalog, with what its trainers read. Raises BuildError where one of these can't be loaded."""
-    used = {model.train.trainer for model in catalog.models if model.adapter is None}
-    programs = {name: trainer(name) for name in used}
-    whole = {name for name, program in programs.items() if program.capabilities.makes == WEIGHTS}
-    return steps_of(catalog, {name: program.text_format for name, program in programs.items()}, whole)
-
-
-def database() -> LockBackend:
-    """Doit's database of this call. Raises BuildError where it is not ours."""
-    backend = Globals.dep_manager.backend if Globals.dep_manager else None
-    if not isinstance(backend, LockBackend):
-        msg = "doit's database is not models.lock"
-        raise BuildError(msg, fix="import DOIT_CONFIG from ollamake in dodo.py, and leave its backend as it is")
-    return backend
 
 
 def groups_of(steps: Iterable[Step]) -> dict[str, str]:

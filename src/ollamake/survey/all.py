@@ -14,17 +14,17 @@ from msgspec.structs import replace
 
 from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
+from ollamake.loading import database
 from ollamake.locks import wait_for_lock
 from ollamake.report import pages
 from ollamake.report.facts import INDEX, CatalogFacts, Growth, dataset_page, model_page
 from ollamake.state.files import LOCAL, remedy
 from ollamake.state.receipts import moment
+from ollamake.survey.commits import head
 from ollamake.survey.ground import Ground, Looks
-from ollamake.survey.growth import growths, head
 from ollamake.survey.kept import Kept, OfDataset, OfModel, digest_of, read_kept, write_kept
 from ollamake.survey.section import Section
 from ollamake.survey.site import REPORT, Site
-from ollamake.tasks import database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +177,8 @@ class _Writing:
         files = {name: list(paths) for section in self.sections for name, paths in section.reads.items()}
         growing = digest_of(files)
         if (self.kept.head, self.kept.growing) != (self.about.commit, growing):
+            from ollamake.survey.growth import growths
+
             locks = {os.path.relpath(database().path)}
             self.kept.growth = {} if self.about.commit is None else growths(files, locks)
             self.kept.head, self.kept.growing = self.about.commit, growing

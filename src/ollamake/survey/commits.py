@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import gmtime, strftime
 
+from ollamake.errors import BuildError
 from ollamake.git import Clone
 from ollamake.state.receipts import MOMENT
 
@@ -21,9 +24,11 @@ class Change:
     files: dict[str, str | None]  # path from the clone's root -> git's id of its content before; None: it was not there
 
 
-def head(clone: Clone) -> str:
-    """The commit that is checked out. Raises BuildError where there is none yet."""
-    return clone.said("rev-parse", "--verify", "HEAD").decode().strip()
+def head() -> str | None:
+    """The commit that is checked out; None where there is none, or no git."""
+    with suppress(BuildError):
+        return Clone(root=Path(), prefix="", is_shallow=False).said("rev-parse", "--verify", "HEAD").decode().strip()
+    return None
 
 
 def ids_at_head(clone: Clone) -> dict[str, str]:

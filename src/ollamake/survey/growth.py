@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ollamake.errors import BuildError
 from ollamake.git import Clone, clone_here
@@ -34,13 +32,6 @@ class _Point:
 class _Size:
     bytes: int
     records: int | None  # None: not counted
-
-
-def head() -> str | None:
-    """The commit that is checked out; None where there is none, or no git."""
-    with suppress(BuildError):
-        return commits.head(Clone(root=Path(), prefix="", is_shallow=False))  # one process of git's, and not two
-    return None
 
 
 def growths(files: Mapping[str, Iterable[str]], locks: Iterable[str]) -> dict[str, tuple[Growth, ...]]:

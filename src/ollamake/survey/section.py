@@ -8,6 +8,7 @@ from functools import cached_property
 
 from ollamake.catalog.shared import Part
 from ollamake.errors import BuildError
+from ollamake.loading import Loaded, database, loaded
 from ollamake.lora.peft_config import CONFIG
 from ollamake.ollama.hosts import Host, ask_all, hosts_of
 from ollamake.origin import Origin, facts_of, form_of, manifests
@@ -16,7 +17,6 @@ from ollamake.say import warn
 from ollamake.state.digests import file_digest, is_young, signature_of
 from ollamake.survey.ground import Ground, Looks, remembered, tags_on
 from ollamake.survey.kept import FORMAT, OfCatalog, OfDataset, OfModel, Seen, digest_of
-from ollamake.tasks import Loaded, database, loaded
 
 MOST = 0.5  # of the models: where more are wanted, the whole catalog is read as soon
 
@@ -54,7 +54,7 @@ class Section:
         return self._ground_of(self._whole)
 
     def _ground_of(self, some: Loaded) -> Ground:
-        return Ground(sights=some.run.sights, steps=some.steps, looks=self.looks)
+        return Ground(sights=some.sights, steps=some.steps, looks=self.looks)
 
     @cached_property
     def models(self) -> Collection[str]:
@@ -133,7 +133,7 @@ class Section:
 
     def _origin(self) -> Origin | None:
         """What the catalog comes from; None where a file of it was written just now."""
-        sights = self._whole.run.sights
+        sights = self._whole.sights
         catalog = sights.catalog
         digests = {**catalog.digests, **manifests(catalog)}
         # What is told against a recipe may be told by these.
