@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ollamake.trainers import port
+from ollamake.trainers import installed, port
 
 PROGRAM = """\
 import json, os, runpy, shutil, sys, time
@@ -71,7 +71,7 @@ def resuming(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(place / "plugins"))
     monkeypatch.setenv("PYTHONPATH", str(place / "plugins"), prepend=os.pathsep)
     port.trainer.cache_clear()
-    port.installed.cache_clear()
+    installed.installed.cache_clear()
     yield place
     port.trainer.cache_clear()
-    port.installed.cache_clear()
+    installed.installed.cache_clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DODO, Repo
-from ollamake.trainers import port
+from ollamake.trainers import installed, port
 from stepping_trainer import PLUGIN
 
 TRAIN = "{trainer: stepping, batch_size: 4, epochs: 2, rank: 2, target_modules: [q_proj]}"
@@ -29,14 +29,14 @@ def stepping(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
     monkeypatch.syspath_prepend(str(plugins))
     monkeypatch.setenv("PYTHONPATH", str(plugins), prepend=os.pathsep)
     port.trainer.cache_clear()
-    port.installed.cache_clear()
+    installed.installed.cache_clear()
     (line,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: ")]
     repo.replace(line, f"  train: {TRAIN}")
     repo.records("shared").write_text("".join(record(number) for number in range(8)), encoding="utf-8")
     (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
     yield repo
     port.trainer.cache_clear()
-    port.installed.cache_clear()
+    installed.installed.cache_clear()
 
 
 def record(number: int) -> str:
@@ -63,4 +63,4 @@ def replace_plugin(name: str, text: str, trainers: str = "stepping") -> None:
     Path("plugins/stepping-1.0.dist-info/entry_points.txt").write_text(f"[ollamake.trainers]\n{''.join(lines)}", encoding="utf-8")
     importlib.invalidate_caches()
     port.trainer.cache_clear()
-    port.installed.cache_clear()
+    installed.installed.cache_clear()

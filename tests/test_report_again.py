@@ -14,7 +14,7 @@ import pytest
 
 from conftest import HERE, Repo, jsonl, write_repo
 from fake_ollama import FakeOllama
-from ollamake.survey import section
+from ollamake.survey import press, section
 from ollamake.survey.kept import KEPT
 from ollamake.survey.site import REPORT
 from test_lock import git
@@ -203,3 +203,52 @@ def test_no_more_of_the_catalog_is_read_than_what_changed(shop: Repo, what: str,
         assert set(read) == {"one", "both", "more-first"} | {name for name in read if name == "two"}
     else:
         assert read == models
+
+
+def test_a_process_beside_this_one_writes_the_same_pages(shop: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = shown()
+    shutil.rmtree(REPORT)
+    monkeypatch.setattr(press, "MANY", 1)
+    assert set(report(shop)[0]) == set(here)
+    assert shown() == here
+    assert report(shop)[0] == []
+
+
+def test_what_that_process_can_not_write_is_said_as_it_is_here(shop: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = set()
+    for most in (1000, 1):
+        monkeypatch.setattr(press, "MANY", most)
+        shutil.rmtree(REPORT / "models", ignore_errors=True)
+        (REPORT / "models").unlink(missing_ok=True)
+        (REPORT / "models").write_text("in the way", encoding="utf-8")
+        result = shop.doit("report")
+        assert result.code == 3
+        said.add(result.err.partition("ERROR: ")[2])
+    (text,) = said
+    assert text.startswith("\nbuild/report/models/one.html: ")
+    assert text.endswith(", then run `doit report` again\n")
+    (REPORT / "models").unlink()
+    assert len(report(shop)[0]) == 10  # the first page shows nothing else than before
+
+
+def test_a_report_whose_process_is_lost_says_so(shop: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(REPORT)
+    monkeypatch.setattr(press, "MANY", 1)
+    started = press._started
+
+    def lost(head: press.Head) -> object:
+        process = started(head)
+        process.kill()
+        process.wait()
+        return process
+
+    monkeypatch.setattr(press, "_started", lost)
+    result = shop.doit("report")
+    assert (result.code, result.err.partition("ERROR: ")[2]) == (
+        3,
+        "\nthe process that writes pages was lost: it ended with code -9\n  fix: run `doit report` again\n",
+    )
+    monkeypatch.setattr(press, "_started", started)
+    pages = set(report(shop)[0])
+    assert len(pages) == 16
+    assert pages == set(shown())

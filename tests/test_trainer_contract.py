@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ollamake.trainers.contract import TrainerContract
-from ollamake.trainers.port import trainer, trainer_names
+from ollamake.trainers.installed import TrainerNames
+from ollamake.trainers.port import trainer
 
 RECIPES: dict[str, dict[str, object]] = {
     "command": {"command": ["./train.sh", "{text}", "{out}"]},
@@ -15,12 +16,12 @@ RECIPES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", trainer_names())
+@pytest.mark.parametrize("name", TrainerNames())
 def test_an_entry_point_has_the_name_of_its_trainer(name: str) -> None:
     assert trainer(name).name == name
 
 
-@pytest.fixture(params=trainer_names(), scope="class")
+@pytest.fixture(params=TrainerNames(), scope="class")
 def each(request: pytest.FixtureRequest) -> None:
     request.cls.trainer, request.cls.recipe = trainer(request.param), RECIPES.get(request.param, {})
 
@@ -42,5 +43,5 @@ def row(name: str) -> str:
 def test_the_docs_say_what_each_trainer_can_do() -> None:
     docs = Path(__file__).parent.parent / "docs/trainers"
     text = (docs / "README.md").read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if line.startswith("| [")] == [row(name) for name in trainer_names()]
-    assert [name for name in trainer_names() if name != "command" and not (docs / f"{name}.md").exists()] == []
+    assert [line for line in text.splitlines() if line.startswith("| [")] == [row(name) for name in TrainerNames()]
+    assert [name for name in TrainerNames() if name != "command" and not (docs / f"{name}.md").exists()] == []

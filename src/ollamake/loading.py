@@ -22,7 +22,8 @@ from ollamake.recipes import held_against_trainers
 from ollamake.sights import Sights
 from ollamake.state.backend import LockBackend
 from ollamake.state.readings import kept_reading
-from ollamake.trainers.port import WEIGHTS, trainer, trainer_names
+from ollamake.trainers.installed import TrainerNames
+from ollamake.trainers.port import WEIGHTS, trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ def loaded(path: str, part: Part | None = None, hosts: Sequence[Host] = ()) -> L
     """The catalog as it is now. `part`: what is wanted of it; `hosts`: its servers, where they were asked already. Raises BuildError."""
     backend = database()
     with kept_reading(path, may_write=backend.lock.is_held) as kept:
-        catalog = load_catalog(Path(path), trainers=trainer_names(), only_looks=current().only_looks, part=part, kept=kept)
+        catalog = load_catalog(Path(path), trainers=TrainerNames(), only_looks=current().only_looks, part=part, kept=kept)
     if catalog.cache is not None:
         from ollamake.cache.opening import refuse_unknown
 

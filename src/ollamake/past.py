@@ -22,7 +22,7 @@ from ollamake.mirror import MAGIC, Mirror
 from ollamake.ollama.held import with_held_bases
 from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
-from ollamake.trainers.port import trainer_names
+from ollamake.trainers.installed import TrainerNames
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has not fetched
 ENDINGS = (".yaml", ".yml")  # of files that catalogs most likely are
@@ -177,7 +177,7 @@ def _load(path: str, files: Mirror, *, is_there: bool) -> Loaded:
     if not is_there:
         return Loaded(catalog=None, steps=(), fault="")
     try:
-        catalog = with_held_bases(load_catalog(Path(path), trainers=trainer_names(), only_looks=True, files=files))
+        catalog = with_held_bases(load_catalog(Path(path), trainers=TrainerNames(), only_looks=True, files=files))
         return Loaded(catalog=catalog, steps=steps_in(catalog), fault="")
     except BuildError as error:
         return Loaded(catalog=None, steps=(), fault=str(error).partition("\n")[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from ollamake.errors import Fault, FaultyFileError, Mark
 def load_catalog(
     path: Path,
     *,
-    trainers: Iterable[str],
+    trainers: Collection[str],
     only_looks: bool = False,
     part: Part | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -52,7 +52,7 @@ def load_catalog(
     sources.read(path.as_posix())
     if not sources.faults:
         shared = Shared(
-            trainers=tuple(trainers),
+            trainers=trainers,
             only_looks=only_looks,
             part=part,
             files=sources.files,

@@ -24,7 +24,7 @@ class Part:
 class Shared:
     """What is found out in all files."""
 
-    trainers: tuple[str, ...]
+    trainers: Collection[str]
     only_looks: bool
     part: Part | None  # that is wanted; None: all
     files: Files

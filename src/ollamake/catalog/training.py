@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from ollamake.spelling import closest
 Wrong: TypeAlias = tuple[str, str, str]  # key of the model ("train.trainer"), what is wrong, what to do
 
 
-def wrong_with_trainer(train: Train, trainers: Iterable[str], advice: Advice) -> Iterator[Wrong]:
+def wrong_with_trainer(train: Train, trainers: Collection[str], advice: Advice) -> Iterator[Wrong]:
     """Who trains, and the command of trainer `command`."""
     if train.trainer not in trainers:
         fix = f"{advice.name('trainer', train.trainer, trainers)}, or install a package that provides {train.trainer!r}"

@@ -21,7 +21,7 @@ from ollamake.ollama.names import named_lock
 from ollamake.selection import select
 from ollamake.stages.asking import base_on
 from ollamake.stages.kept import kept_on
-from ollamake.trainers.port import trainer_names
+from ollamake.trainers.installed import TrainerNames
 
 BASE_TOKENS = 100  # of the base's answer: enough to see that it does not know
 
@@ -60,7 +60,7 @@ class Ask(Command):
             msg = 'usage: doit ask MODEL "QUESTION"'
             raise InvalidCommand(msg)
         try:
-            catalog = with_held_bases(load_catalog(Path(opt_values["catalog"]), trainers=trainer_names()))
+            catalog = with_held_bases(load_catalog(Path(opt_values["catalog"]), trainers=TrainerNames()))
             selector, tag = _parted(catalog, name[0])
             model = _model(catalog, selector)
             with connected(hosts_of(catalog.hosts)[0]) as server:

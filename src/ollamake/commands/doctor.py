@@ -27,7 +27,8 @@ from ollamake.ollama.address import address_of, version_at
 from ollamake.ollama.server import expected_version
 from ollamake.spelling import counted
 from ollamake.trainers.environment import Environment, Named
-from ollamake.trainers.port import Trainer, trainer, trainer_names
+from ollamake.trainers.installed import TrainerNames
+from ollamake.trainers.port import Trainer, trainer
 
 GB = 1e9
 
@@ -51,7 +52,7 @@ class DoctorCommand(OptionsAnywhere):
             if not path.exists() and opt_values["catalog"] != CATALOG["default"]:
                 msg = f"--catalog {path}: no such file"
                 raise BuildError(msg, fix="name a catalog that is there, or none")  # noqa: TRY301 - printed as all others are
-            catalog = load_catalog(path, trainers=trainer_names(), only_looks=True) if path.exists() else None
+            catalog = load_catalog(path, trainers=TrainerNames(), only_looks=True) if path.exists() else None
             facts = {"catalog": None if catalog is None else str(path), **facts_of(catalog)}
         except BuildError as error:
             raise InvalidCommand(as_printed(error)) from error
@@ -111,7 +112,7 @@ def _trainers(catalog: Catalog | None) -> Iterator[dict[str, Any]]:
     # What a cluster has, its nodes say.
     trained = [model.train for model in (catalog.models if catalog else ()) if model.adapter is None and model.engine.kind == LOCAL]
     used = Counter((train.trainer, train.env, train.launch) for train in trained)
-    for name in trainer_names():
+    for name in TrainerNames():
         try:
             program = trainer(name)
         except BuildError as error:

@@ -21,7 +21,7 @@ from ollamake.ollama.held import with_held_base
 from ollamake.recipes import held_against_trainers
 from ollamake.stages.package import check_adapter
 from ollamake.state.files import remedy
-from ollamake.trainers.port import trainer_names
+from ollamake.trainers.installed import TrainerNames
 
 BASE = {"name": "base", "long": "base", "type": str, "default": "", "help": "a base of the catalog, or the path of a GGUF [default: the only base]"}
 ADAPTER = {"name": "adapter", "long": "adapter", "type": str, "default": "", "help": "a PEFT folder, or a GGUF LoRA"}
@@ -92,7 +92,7 @@ class RetrainCommand(BuildCommand):
 
     def entry(self, catalog: Path, names: dict[str, str]) -> tuple[Imported, Model | None]:
         """The model's entry, once it is sure that it can be built; and the model that the catalog has of that name, if it is just that. Raises BuildError."""
-        there = known(catalog, tuple(trainer_names()))
+        there = known(catalog, tuple(TrainerNames()))
         entry = given(there, **names)
         model = there.models.get(entry.name)
         if model is None:
@@ -107,5 +107,5 @@ class RetrainCommand(BuildCommand):
     def as_it_would_be(self, there: Known, entry: Imported) -> Model:
         """The model, by the catalog as it would be. Raises BuildError where that would have faults."""
         text = in_catalog(there.path, [entry], paste=PASTE)
-        loaded = load_catalog(there.path, trainers=trainer_names(), only_looks=True, files=Edited(there.path, text))
+        loaded = load_catalog(there.path, trainers=TrainerNames(), only_looks=True, files=Edited(there.path, text))
         return next(model for model in held_against_trainers(loaded).models if model.name == entry.name)

@@ -16,7 +16,7 @@ from ollamake.commands.ask import CATALOG
 from ollamake.errors import BuildError, as_printed
 from ollamake.ollama.address import address_of
 from ollamake.ollama.server import use_server
-from ollamake.trainers.port import trainer_names
+from ollamake.trainers.installed import TrainerNames
 
 
 class Serve(Command):
@@ -34,7 +34,7 @@ class Serve(Command):
             raise InvalidCommand(msg)
         try:
             path = Path(opt_values["catalog"])
-            host = load_catalog(path, trainers=trainer_names()).host if path.exists() else None
+            host = load_catalog(path, trainers=TrainerNames()).host if path.exists() else None
             address = address_of(host)
             use = use_server(address)
         except KeyboardInterrupt:

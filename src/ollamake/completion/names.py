@@ -50,11 +50,11 @@ def _read(path: Path, names: dict[str, Any]) -> Any:
     """Take the names of this catalog."""
     from ollamake.catalog.load import load_catalog
     from ollamake.state.readings import kept_reading
-    from ollamake.trainers.port import trainer_names
+    from ollamake.trainers.installed import TrainerNames
 
     here = os.path.relpath(path).replace(os.sep, "/")
     with kept_reading(here, may_write=False) as kept:
-        catalog = load_catalog(Path(here), trainers=trainer_names(), only_looks=True, kept=kept)
+        catalog = load_catalog(Path(here), trainers=TrainerNames(), only_looks=True, kept=kept)
     for model in catalog.models:
         names["models"][model.name] = f"model on {model.base.name}"
         names["trained"] += [model.name] if model.adapter is None else []

@@ -110,6 +110,11 @@ def keep_compiled(folder: str) -> None:
     _compiled[:] = [folder]
 
 
+def compiled() -> str | None:
+    """That folder."""
+    return _compiled[0] if _compiled else None
+
+
 @cache
 def _templates() -> Environment:
     from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined  # slower to import than to use

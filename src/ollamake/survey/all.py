@@ -23,6 +23,7 @@ from ollamake.state.receipts import moment
 from ollamake.survey.commits import head
 from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.kept import Kept, OfDataset, OfModel, digest_of, read_kept, write_kept
+from ollamake.survey.press import Head, Press
 from ollamake.survey.section import Section
 from ollamake.survey.site import REPORT, Site
 
@@ -95,6 +96,7 @@ class _Writing:
         known = kept.catalogs if kept.about == [title, path] else {}
         looks = Looks()
         self.sections = [Section(path, known.get(path), looks) for path in paths]
+        self.head = Head(title, path, version("ollamake"), pages.compiled(), str(site.folder))
         self.about = CatalogFacts(title=title, path=path, made=moment(), version=version("ollamake"), commit=head(), models=(), datasets=())
 
     def report(self) -> Reported:
@@ -127,40 +129,39 @@ class _Writing:
         anew, also = section.changed(self.site.is_there, growth)
         if anew or also:
             ground = section.ground(anew, also)
-            models.update(self._models(ground, anew) if anew else {})
-            states = {name: {model: models[model].row.state for model in readers} for name, readers in section.readers.items()}
-            also += [name for name, one in datasets.items() if one.readers != states[name] and name not in also]
-            datasets.update(self._datasets(ground, also, states, growth) if also else {})
+            with Press(self.site, self.head, len(anew) + len(also)) as press:
+                models.update(self._models(ground, anew, press) if anew else {})
+                states = {name: {model: models[model].row.state for model in readers} for name, readers in section.readers.items()}
+                also += [name for name, one in datasets.items() if one.readers != states[name] and name not in also]
+                datasets.update(self._datasets(ground, also, press, states, growth) if also else {})
+                press.finish()
         for page in (*map(model_page, section.models), *map(dataset_page, section.readers)):
             if page not in self.site.pages:
                 self.site.keep(page)
         return {name: models[name] for name in section.models}, {name: datasets[name] for name in section.readers}
 
-    def _models(self, ground: Ground, names: Sequence[str]) -> Iterator[tuple[str, OfModel]]:
+    def _models(self, ground: Ground, names: Sequence[str], press: Press) -> Iterator[tuple[str, OfModel]]:
         """These models, their pages written."""
         from ollamake.survey.models import facts_of_models
 
+        seen = {name: ground.seen_of_model(name) for name in names}  # before anything of it is read
         for facts in facts_of_models(ground, names):
+            press.put(facts)
             name = facts.row.name
-            seen, needs = ground.seen_of_model(name), ground.needs(name)
-            self.site.put(model_page(name), self._digest(facts), partial(pages.model_page_of, facts, self.about))
-            yield name, OfModel(seen, *needs, facts.row, pages.model_row(facts.row))
+            yield name, OfModel(seen[name], *ground.needs(name), facts.row, pages.model_row(facts.row))
 
     def _datasets(
-        self, ground: Ground, names: Sequence[str], readers: Mapping[str, dict[str, str]], growth: Mapping[str, tuple[Growth, ...]]
+        self, ground: Ground, names: Sequence[str], press: Press, readers: Mapping[str, dict[str, str]], growth: Mapping[str, tuple[Growth, ...]]
     ) -> Iterator[tuple[str, OfDataset]]:
         """These datasets, their pages written."""
         from ollamake.survey.datasets import facts_of_datasets
 
+        seen = {name: ground.seen_of_dataset(name) for name in names}
         for facts in facts_of_datasets(ground, names, readers, growth):
+            press.put(facts)
             name = facts.row.name
-            seen, reads = ground.seen_of_dataset(name), list(ground.datasets[name].reads)
-            self.site.put(dataset_page(name), self._digest(facts), partial(pages.dataset_page_of, facts, self.about))
-            yield name, OfDataset(seen, reads, readers[name], digest_of(growth.get(name, ())), facts.row, pages.dataset_row(facts.row))
-
-    def _digest(self, facts: object) -> str:
-        """Of what a page shows."""
-        return digest_of([facts, self.about.title, self.about.path])
+            reads, grown = list(ground.datasets[name].reads), digest_of(growth.get(name, ()))
+            yield name, OfDataset(seen[name], reads, readers[name], grown, facts.row, pages.dataset_row(facts.row))
 
     def _assets(self) -> None:
         """What the pages load. Their digests are not asked where they are there: `form` names another version of them."""

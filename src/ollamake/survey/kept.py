@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
 
+import ollamake.survey
 from ollamake import report
 from ollamake.origin import Origin
 from ollamake.report.facts import DatasetRow, Growth, Row
@@ -98,7 +100,10 @@ def digest_of(facts: object) -> str:
 
 def form() -> str:
     """Names what is good for this ollamake: its version, and the files by which pages are made."""
-    rooms = (Path(report.__file__).parent, Path(__file__).parent)
-    files = (path for room in rooms for path in sorted(room.rglob("*")) if path.suffix not in {".pyc", ""})
-    parts = [(path.name, stat.st_size, stat.st_mtime_ns) for path in files for stat in (path.stat(),)]
+    parts = []
+    for room in (report, ollamake.survey):
+        for folder, folders, names in os.walk(room.__path__[0]):
+            folders[:] = sorted(set(folders) - {"__pycache__"})
+            stats = ((name, os.stat(f"{folder}/{name}")) for name in sorted(names))
+            parts += [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return f"{FORMAT} {version('ollamake')} {xxh3_128_hexdigest(repr(parts).encode())}"

@@ -41,21 +41,26 @@ class Site:
         """The page stays as it is."""
         self.pages[path] = self.before[path]
 
+    def shows(self, path: str, facts: str) -> bool:
+        """Is the page there, and shows the facts with this digest already? Then it stays."""
+        if not self.is_there(path) or self.before[path].facts != facts:
+            return False
+        self.keep(path)
+        return True
+
     def put(self, path: str, facts: str, page: Callable[[], str | bytes]) -> None:
-        """Write the page, unless it is there and shows the facts with this digest already. Raises BuildError."""
-        if self.is_there(path) and self.before[path].facts == facts:
-            self.keep(path)
-            return
-        content = page()
-        content = content if isinstance(content, bytes) else content.encode(errors="replace")
-        place = self.folder / path
-        try:
-            write_whole(place, content)
-            stat = place.stat()
-        except OSError as error:
-            msg = f"{place}: {error.strerror or error}"
-            raise BuildError(msg, fix=f"{remedy(error)}, then run `doit report` again") from error
-        self.pages[path] = Page(facts, stat.st_size, stat.st_mtime_ns)
+        """Write the page, unless it is there and shows these facts. Raises BuildError."""
+        if not self.shows(path, facts):
+            place = self.folder / path
+            try:
+                size, modified = write_page(place, page())
+            except OSError as error:
+                raise refused(error, place) from error
+            self.wrote(path, facts, size, modified)
+
+    def wrote(self, path: str, facts: str, size: int, modified: int) -> None:
+        """The page was written."""
+        self.pages[path] = Page(facts, size, modified)
         self.before[path] = self.pages[path]  # of a report that is cut off, this much is known
         self.written.append(path)
 
@@ -79,3 +84,15 @@ class Site:
                     raise BuildError(msg, fix=f"{remedy(error)}, then run `doit report` again") from error
                 if name.endswith(".html"):
                     self.removed.append(f"{folder}/{name}")
+
+
+def write_page(place: Path, content: str | bytes) -> tuple[int, int]:
+    """Write a page whole. Returns its size, and when it was modified, in nanoseconds since 1970. Raises OSError."""
+    write_whole(place, content if isinstance(content, bytes) else content.encode(errors="replace"))
+    stat = place.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def refused(error: OSError, place: Path) -> BuildError:
+    """What is said where a page can't be written."""
+    return BuildError(f"{place}: {error.strerror or error}", fix=f"{remedy(error)}, then run `doit report` again")

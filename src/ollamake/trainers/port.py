@@ -7,14 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from ollamake.errors import BuildError
 from ollamake.trainers.environment import Environment, Named
+from ollamake.trainers.installed import entry_of
 
-GROUP = "ollamake.trainers"
 PARTS = (
     "name",
     "text_format",
@@ -217,21 +217,10 @@ def _is_number(value: Any) -> bool:
 
 
 @cache
-def installed() -> EntryPoints:
-    """What is installed as a trainer; looked for once, as it takes long where many packages are."""
-    return entry_points(group=GROUP)
-
-
-def trainer_names() -> tuple[str, ...]:
-    """The names of the trainers that are installed."""
-    return tuple(sorted(installed().names))
-
-
-@cache
 def trainer(name: str) -> Trainer:
     """The trainer of this name. Raises BuildError where it can't be loaded."""
     try:
-        (entry,) = installed().select(name=name)
+        entry = entry_of(name)
         found: Trainer = entry.load()()
     except Exception as error:  # a plugin may fail in any way
         msg = f"trainer {name!r} can't be loaded: {error}"
