@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from getopt import GetoptError, gnu_getopt
 from itertools import chain
 from typing import Any
@@ -20,6 +22,7 @@ from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
+THREADS = "OPENBLAS_NUM_THREADS"
 INTERRUPTED = 130  # exit code, as of shells
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
@@ -56,7 +59,8 @@ class Look(OptionsAnywhere, DoitCmdBase):
         take_any_text()
         begin(Call(only_looks=True, loads=self.loads))
         try:
-            return int(super().execute(params, args) or 0)
+            with one_thread():
+                return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:
             return INTERRUPTED
         except BrokenPipeError:
@@ -71,6 +75,18 @@ class Look(OptionsAnywhere, DoitCmdBase):
         if not current().catalogs:
             raise InvalidCommand(NO_STEPS)
         return [(run.sights, steps) for run, steps in current().catalogs.values()]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within this, NumPy starts no threads when it is imported: none is asked for anything, and to start them takes as long as the import."""
+    before = os.environ.get(THREADS)
+    os.environ.setdefault(THREADS, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]
 
 
 def models_of(steps: Iterable[Step]) -> dict[str, Model]:
