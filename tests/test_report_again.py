@@ -169,6 +169,25 @@ CHANGES: dict[str, tuple[Callable[[Repo], object], set[str]]] = {
 }
 
 
+def test_another_server_with_the_same_models_is_another_server(shop: Repo, other: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> None:
+    other.reset(shop.server.snapshot())
+    monkeypatch.setenv("OLLAMA_HOST", other.host)
+    report(shop)
+    assert shop.server.host not in shown()["index.html"]
+    assert other.host in shown()["index.html"]
+
+
+def test_files_that_were_written_just_now_are_looked_at_again(shop: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollamake.survey.ground.JUST_NOW", 3600 * 10**9)
+    report(shop)
+    edit("datasets/own.jsonl")
+    assert shop.doit("train:more-own").code == 0
+    assert "models/more-own.html" in report(shop)[0]
+    assert shop.doit().code == 0
+    assert "models/more-own.html" in report(shop)[0]
+    assert report(shop)[0] == []
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_what_changed_is_shown_as_if_all_had_been_looked_at(shop: Repo, what: str) -> None:
     change, expected = CHANGES[what]

@@ -26,6 +26,7 @@ class Origin:
 
     form: str  # of what is kept, and of ollamake's stages
     hosts: list[str]  # as the catalog has them
+    addresses: list[str]  # of these servers
     servers: list[str | None]  # their versions, where these decide what is packaged
     trainers: list[dict[str, Any]]  # name, environment, what it reads and makes, and its versions where they are pinned
     files: Mapping[str, Signature]
@@ -39,6 +40,8 @@ class Origin:
 
     def is_same_beyond(self, hosts: Sequence[Host]) -> bool:
         """Is it all that is not in the files? `hosts`: the servers that it names. Raises BuildError where no server can be asked."""
+        if [str(host.address) for host in hosts] != self.addresses:
+            return False
         if any(matching(pattern) != matches for pattern, matches in self.patterns.items()):
             return False
         if any(digest_of(os.environ.get(name)) != digest for name, digest in self.environment.items()):
@@ -55,6 +58,7 @@ def facts_of(catalog: Catalog, hosts: Sequence[Host]) -> dict[str, Any]:
     by_server = any(model.serve.weights == "auto" for model in catalog.models)
     return {
         "hosts": list(catalog.hosts),
+        "addresses": [str(host.address) for host in hosts],
         "servers": [host.expected_version for host in hosts] if by_server else [],
         "trainers": [facts_of_trainer(name, env, pinned=pinned) for name, env, pinned in used],
         "patterns": catalog.patterns,  # as the steps were made from, not as they may be by now

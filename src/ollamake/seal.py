@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.sights import Sights
 
-FORMAT = 5
+FORMAT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,6 @@ class Seal(Origin):
         hosts = hosts_of(self.hosts)
         if self.servers or any(self.models.values()):
             ask_all(hosts)
-        if [str(host.address) for host in hosts] != list(self.models):
-            return False
         return self.is_same_beyond(hosts) and all(host.has(self.models[str(host.address)]) for host in hosts)
 
 

@@ -82,7 +82,9 @@ class Section:
         if self.before is None:
             return list(self.models), list(self.readers)
         before, tags = self.before, tags_on(self.hosts)
-        at, database_now = self.looks.at, None if self.memory == before.memory else database()
+        at = self.looks.at
+        is_same_memory = {path: at(path) for path in self.memory} == before.memory
+        database_now = None if is_same_memory else database()
 
         def differs(seen: Seen) -> bool:
             for path, sight in seen.files.items():
