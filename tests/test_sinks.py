@@ -9,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from conftest import DODO, Repo
+from ollamake.catalog.outside import SinkPlace
+from ollamake.errors import BuildError, Mark
 from ollamake.sinks import feed, port
+from ollamake.sinks.feeder import Feeder, Told
 from stepping_repo import steps
 
 PLUGIN = '''\
@@ -31,6 +36,11 @@ class Diary:
         with open("diary", "a") as file:
             file.write(json.dumps([what, *facts]) + "\\n")
 
+    def fail(self, where):
+        if self.options.get("fails") == where:
+            self.options["fails"] = self.options.get("then")
+            raise RuntimeError("no " + where)
+
     def begin(self, run):
         if self.options.get("fails") == "begin":
             raise RuntimeError("nobody at home: " + os.environ["DIARY_TOKEN"])
@@ -39,6 +49,7 @@ class Diary:
         return self.id
 
     def points(self, points):
+        self.fail("points")
         if self.options.get("hangs"):
             time.sleep(600)
         self.write("points", [[point.step, dict(point.values)] for point in points])
@@ -47,6 +58,9 @@ class Diary:
         self.write("note", self.id, dict(facts))
 
     def end(self, outcome):
+        self.fail("end")
+        if outcome and outcome.state == "killed" and self.options.get("hangs"):
+            time.sleep(600)
         self.write("end", outcome and [outcome.state, outcome.reason, dict(outcome.facts)])
 '''
 
@@ -153,11 +167,73 @@ def test_a_sink_that_fails_is_warned_of_once_without_what_is_secret(diary: Repo,
     result = diary.doit()
     assert result.code == 0
     assert diary.trainings == ["legal", "sales"]
-    assert result.out.count("sink diary") == 1
+    assert result.out.count("sink diary") == 1, result.out
     assert (
-        "   sink diary: nobody at home: ***\n  fix: look after it, or remove sinks.diary from the catalog; the training goes on without it\n"
+        "   sink diary: warning: nobody at home: ***\n  fix: look after it, or remove sinks.diary from the catalog; the training goes on without it\n"
         in result.out
     )
+
+
+@pytest.mark.parametrize("where", ["points", "end"])
+def test_what_a_sink_fails_to_take_it_is_told_again(diary: Repo, where: str) -> None:
+    told_to(diary, f"{{diary: {{fails: {where}}}}}")
+    result = diary.doit("test:legal")
+    assert (result.code, result.out.count("sink")) == (0, 0), result.out
+    assert [line[0] for line in written(diary)] == ["begin", "points", "end", "begin", "note", "end"]
+
+
+@pytest.mark.parametrize("where", ["points", "end"])
+def test_what_a_sink_fails_to_take_at_last_is_said(diary: Repo, where: str) -> None:
+    told_to(diary, f"{{diary: {{fails: {where}, then: {where}}}}}")
+    result = diary.doit("test:legal")
+    assert result.code == 0
+    assert result.out.count(f"   sink diary: warning: no {where}\n") == 1
+    assert "end" not in [line[0] for line in written(diary)]
+
+
+def test_of_many_events_none_is_lost(tmp_path: Path) -> None:
+    events, taken = tmp_path / "events.jsonl", []
+    line = {"time": "2026-01-01T00:00:00Z", "event": "step", "loss": 0.5, "learning_rate": 2e-4, "tokens_per_second": 10.0}
+    events.write_text("".join(f"{json.dumps({**line, 'step': step})}\n" for step in range(20_000)) + '{"torn', encoding="utf-8")
+
+    class Taking:
+        def points(self, points: Sequence[port.Point]) -> None:
+            taken.extend(point.step for point in points)
+
+    feeder = Feeder("taking", {}, lambda _: None)
+    feeder.told["bot"] = Told(sink=cast("port.Sink", Taking()), events=events, at=0, memory=tmp_path / "memory", facts={})
+    feeder.look()
+    feeder.look()
+    assert taken == [*range(20_000)]
+
+
+def test_a_warning_of_a_sink_is_a_warning_to_quiet_runs_too(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARY_TOKEN", "hf_very_secret")
+    told_to(diary, "{diary: {fails: begin}}")
+    assert "sink diary: warning: nobody at home" in diary.doit("run", "--quiet", "train:legal").out
+
+
+def test_what_lies_in_a_sink_s_way_fails_no_training(diary: Repo) -> None:
+    (diary.path / "build/legal/sink-diary.json/in the way").mkdir(parents=True)
+    result = diary.doit("train:legal")
+    assert (result.code, diary.trainings) == (0, ["legal"]), result.out
+    assert f"sink diary: warning: {diary.path}/build/legal/sink-diary.json: Is a directory\n  fix: the training goes on without it\n" in result.out
+
+
+def test_no_secret_goes_to_a_sink(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPU_BOX_TOKEN", "correct horse")
+    key = f"hf_{'a' * 34}"
+    diary.replace('"{recipe}"]', f'"{{recipe}}", "{key}"]')
+    diary.doit("train:legal")
+    assert written(diary, "begin")
+    places = [SinkPlace(name="diary", options={}, mark=Mark("models.yaml", 2))]
+    run = {"name": "bot", "params": {}, "tags": {}, "folder": "build/bot"}
+    error = BuildError(f"models.yaml:3: no pull with {key}, nor with correct horse, from https://me:secret@host/x?key=1\nIts log:")
+    with pytest.raises(BuildError), feed.told(places, "bot", lambda: run, diary.path / "build/bot/events.jsonl", goes_on=False):
+        raise error
+    feed.close()
+    assert written(diary, "end")[-1] == [["failed", "models.yaml:3: no pull with hf_a..., nor with ***, from https://host/x", {}]]
+    assert key not in (diary.path / "diary").read_text(encoding="utf-8")
 
 
 def test_a_sink_that_hangs_is_not_waited_for(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,14 +241,28 @@ def test_a_sink_that_hangs_is_not_waited_for(diary: Repo, monkeypatch: pytest.Mo
     told_to(diary, "{diary: {hangs: true}}")
     result = diary.doit("train:legal")
     assert (result.code, diary.trainings) == (0, ["legal"])
-    assert result.out.count("sink diary: it did not take all within 0.5 s") == 1
+    assert result.out.count("sink diary: warning: it did not take all within 0.5 s") == 1
+
+
+def test_by_a_signal_a_run_ends_whatever_its_sinks_do(diary: Repo) -> None:
+    told_to(diary, "{diary: {hangs: true}}")
+    line = next(line for line in (diary.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: "))
+    diary.replace(line, "  train: {trainer: command, command: [sleep, '60']}")
+    (diary.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    build = subprocess.Popen([sys.executable, "-m", "doit", "train:legal"], cwd=diary.path, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not written(diary, "begin") and time.monotonic() < end:
+        time.sleep(0.05)
+    build.send_signal(signal.SIGINT)
+    out, _ = build.communicate()
+    assert (build.returncode, out.count("sink")) == (130, 0), out
 
 
 def test_a_library_that_is_not_installed_is_said_once(diary: Repo) -> None:
     (diary.path / "sink-plugins/diary_plugin.py").write_text("import no_such_library\n", encoding="utf-8")
     result = diary.doit()
     assert result.code == 0
-    what = "   sink diary: its library is not installed (No module named 'no_such_library')\n  fix: pip install 'ollamake[diary]', or remove sinks.diary\n"
+    what = "   sink diary: warning: its library is not installed (No module named 'no_such_library')\n  fix: pip install 'ollamake[diary]', or remove sinks.diary\n"
     assert result.out.count(what) == 1
 
 
@@ -229,6 +319,19 @@ def test_mlflow_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) ->
     assert run.data.tags["ollamake.tests"] == "passed"
     assert run.data.tags["ollamake.adapter"].startswith("sha256:")
     assert not [path for path in store.rglob("*") if path.is_file() and "hf_very_secret" in path.read_text(encoding="utf-8")]
+
+
+def test_a_run_that_mlflow_has_no_more_is_begun_anew(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'ollamake[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient(tracking_uri=f"file://{repo.path}/mlruns")
+    run = port.TrainingRun(name="legal", params={}, tags={}, folder="build/legal")
+    sink = port.sink("mlflow", {"uri": f"file://{repo.path}/mlruns"})
+    id_ = sink.begin(run)
+    assert sink.begin(replace(run, id=id_)) == id_
+    client.delete_run(id_)
+    for gone in (id_, "0" * 32):
+        assert sink.begin(replace(run, id=gone)) not in {gone, id_}
 
 
 def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
