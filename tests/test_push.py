@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from queue import Queue
 from typing import Any
 
 import pytest
 
-from conftest import Repo
+from conftest import DODO, Repo
 from fake_ollama import Refusal
 from ollamake.ollama import pushing as to_registry
 from ollamake.ollama.address import address_of
@@ -47,6 +52,66 @@ def test_a_name_that_can_not_be_taken_away_again_is_told_and_fails_no_push(pushi
     assert "   team/legal:latest stays on the server: " in result.out
     assert "     fix: ollama rm team/legal:latest\n" in result.out
     assert pushing.doit("push").ran == []
+
+
+@pytest.mark.parametrize("words", [("push",), ("push", "-n", "2")])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_name_of_a_push_that_was_cut_off_is_taken_away_by_the_next_run(pushing: Repo, words: tuple[str, ...], number: int) -> None:
+    (pushing.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    assert pushing.doit().code == 0
+    builds: Queue[subprocess.Popen[bytes]] = Queue()
+
+    def cuts_off() -> None:
+        build = builds.get()
+        os.killpg(build.pid, number)
+        build.wait()
+
+    pushing.server.refusals.append(Refusal("/api/push", 500, "too late", does=cuts_off))
+    builds.put(build := subprocess.Popen([sys.executable, "-m", "doit", *words], cwd=pushing.path, start_new_session=True))
+    assert build.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    is_left = "team/legal:latest" in pushing.server.models
+    assert is_left or number == signal.SIGINT
+    assert pushing.doit().ran == []
+    assert "team/legal:latest" not in pushing.server.models
+    assert not (pushing.path / ".ollamake/pushing").exists()
+    assert pushing.doit("push").ran == ["push:legal"]
+
+
+def test_a_name_that_somebody_has_given_since_is_not_taken_away(pushing: Repo) -> None:
+    assert pushing.doit().code == 0
+    note = pushing.path / ".ollamake/pushing/0.json"
+    note.parent.mkdir()
+    said = {"server": f"http://{pushing.server.host}", "name": "team/legal:latest", "digest": f"sha256:{pushing.server.digest('legal:latest')}"}
+    note.write_text(json.dumps(said), encoding="utf-8")
+    pushing.server.models["team/legal:latest"] = pushing.server.models["sales:latest"]
+    assert pushing.doit().ran == []
+    assert "team/legal:latest" in pushing.server.models
+    assert not note.exists()
+
+
+def test_what_a_server_that_is_away_has_is_taken_away_when_it_is_back(pushing: Repo) -> None:
+    assert pushing.doit().code == 0
+    note = pushing.path / ".ollamake/pushing/0.json"
+    note.parent.mkdir()
+    said = {"server": "http://127.0.0.1:9", "name": "team/legal:latest", "digest": "sha256:0"}
+    note.write_text(json.dumps(said), encoding="utf-8")
+    assert (pushing.doit().code, note.exists()) == (0, True)
+    note.write_text(json.dumps({**said, "server": f"http://{pushing.server.host}"}), encoding="utf-8")
+    assert (pushing.doit().code, note.parent.exists()) == (0, False)
+
+
+@pytest.mark.parametrize("known", ["[]", '{"ollama": "x"}', '{"ollama": {"target": "team/legal:latest"}}'])
+def test_a_memory_that_was_damaged_is_none(pushing: Repo, known: str) -> None:
+    assert pushing.doit("push").code == 0
+    (pushing.path / ".ollamake/pushed/legal.json").write_text(known, encoding="utf-8")
+    assert pushing.doit("push").ran == ["push:legal"]
+
+
+def test_what_is_sent_once_more_by_hand_is_not_left(pushing: Repo) -> None:
+    assert pushing.doit("push").code == 0
+    ((model,),) = [json.loads(pushing.doit("push", "-a", "--json").out)["models"]]
+    assert (len(model["due"]), model["left"]) == (1, [])
+    assert len(pushes(pushing)) == 2
 
 
 def test_a_new_version_is_pushed_again(pushing: Repo) -> None:
@@ -125,7 +190,7 @@ def test_a_dry_run_sends_nothing(pushing: Repo) -> None:
     assert (pushing.trainings, pushes(pushing)) == ([], [])
     assert pushing.doit("push").code == 0
     result = pushing.doit("push", "--dry-run")
-    assert (result.code, result.out) == (0, "nothing to push: 1 models are where they belong\n")
+    assert (result.code, result.out) == (0, "nothing to push: 1 model is where it belongs\n")
 
 
 def test_json_is_all_of_standard_output(pushing: Repo) -> None:

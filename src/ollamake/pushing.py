@@ -68,18 +68,18 @@ class Pushing:
         """Has each target what is here? Nobody is asked but our own server."""
         return not self.due()
 
-    def due(self) -> list[Due]:
-        """What is to be sent, and why."""
+    def due(self, *, again: bool = False) -> list[Due]:
+        """What is to be sent, and why. `again`: what is there already, too."""
         assert self.model.push is not None  # or else nobody asks
         known = read_object(self.memory)
         found = []
         for kind, target in self.model.push.targets.items():
             digest = self.digest(kind)
-            before = known.get(kind, {})
-            if before.get("target") != target:
+            there = before.get("digest") if isinstance(before := known.get(kind), dict) and before.get("target") == target else None
+            if there is None:
                 found.append(Due(kind=kind, target=target, digest=digest, reason="not pushed there yet"))
-            elif before.get("digest") != digest or current().always:
-                reason = f"{short(before.get('digest') or '')} is there, {short(digest) if digest else 'nothing'} is here"
+            elif there != digest or again:
+                reason = f"{short(there)} is there, {short(digest) if digest else 'nothing'} is here"
                 found.append(Due(kind=kind, target=target, digest=digest, reason=reason))
         return found
 
@@ -102,7 +102,7 @@ class Pushing:
 
     def push(self) -> TaskFailed | None:
         """Send what is due; a target that fails keeps no other from it. A BuildError becomes doit's failure, without a traceback."""
-        wrong = [said for said in map(self.sent, self.due()) if said is not None]
+        wrong = [said for said in map(self.sent, self.due(again=current().always)) if said is not None]
         return TaskFailed("\n".join(wrong)) if wrong else None
 
     def sent(self, due: Due) -> str | None:
