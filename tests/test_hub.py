@@ -168,7 +168,15 @@ def test_what_goes_wrong_is_said_with_what_to_do(fetching: Fetching, what: str, 
         ("hf://someone/pirate@main", "'main' may mean another commit tomorrow: it is none of 40 digits\n  fix: name the commit: `git ls-remote "),
         ("hf://pirate@main", "'hf://pirate@main' names no repo of the Hub\n  fix: write hf://OWNER/NAME@COMMIT"),
         ("https://huggingface.co/someone/pirate", "is how a browser finds it\n  fix: write hf://OWNER/NAME@COMMIT"),
-        (f"hf://someone/pirate@{'0' * 40}/../x", "leads out of the repo\n"),
+        *(
+            (
+                f"'hf://someone/pirate@{'0' * 40}/{path}'",
+                "is no path in a repo\n  fix: write hf://OWNER/NAME@COMMIT, or hf://OWNER/NAME@COMMIT/FOLDER, as",
+            )
+            for path in ("../x", "/etc/x", "x//y", "./x", "x/.", "x//", "x\\y", "%2e%2e/x", "x?y", "x#y", "/")
+        ),
+        (f"hf://some--one/pirate@{'0' * 40}", "names no repo of the Hub\n"),
+        (f"hf://someone/..pirate@{'0' * 40}", "names no repo of the Hub\n"),
         (f"hf://someone/pirate@{'0' * 40}/adapter_model.bin", "is a pickle, which may run any program when it is loaded"),
     ],
 )

@@ -212,6 +212,8 @@ def test_models_that_are_not_published_are_said_to_be_so(pushing: Repo) -> None:
     ("push", "said"),
     [
         ("{ollama: legal}", "push.ollama: 'legal' names nobody whose model it is\n  fix: write USER/legal, as you are called on ollama.com\n"),
+        ("{ollama: library/sales}", "push.ollama: 'library/sales' names nobody whose model it is\n  fix: write USER/sales, as you are called on"),
+        ("{ollama: 'registry.ollama.ai/library/sales:v1'}", "names nobody whose model it is\n  fix: write USER/sales:v1, as you are called on"),
         ("{ollama: 'http://a/b/c'}", "push.ollama: 'http://a/b/c' can't be a model in a registry\n"),
         ("{hub: legal}", "push.hub: 'legal' is no repo of the Hub\n  fix: write OWNER/NAME, as the repo's page is called\n"),
         ("{hub: {private: true}}", "missing key 'repo'"),
@@ -225,10 +227,11 @@ def test_what_is_wrong_with_push_is_said_at_its_line(pushing: Repo, push: str, s
     assert said in result.err
 
 
-def test_two_models_are_not_pushed_to_one_name(pushing: Repo) -> None:
-    pushing.replace("data: [shared, tone]", "data: [shared, tone]\n    push: {ollama: team/legal}")
+@pytest.mark.parametrize("name", ["team/legal:latest", "Team/Legal:latest", "registry.ollama.ai/team/legal:latest"])
+def test_two_models_are_not_pushed_to_one_name(pushing: Repo, name: str) -> None:
+    pushing.replace("data: [shared, tone]", f"data: [shared, tone]\n    push: {{ollama: '{name}'}}")
     result = pushing.doit()
-    assert "model 'sales': push.ollama: team/legal:latest is where model 'legal' is pushed\n  fix: name another" in result.err
+    assert f"model 'sales': push.ollama: {name} is where model 'legal' is pushed\n  fix: name another" in result.err
 
 
 def test_a_model_s_name_may_stand_in_the_name(pushing: Repo) -> None:
