@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -21,6 +22,13 @@ from ollamake.hub.card import About, card
 pytest.importorskip("huggingface_hub", reason="pip install 'ollamake[hub]'")
 
 AWAY, AGAIN = "the Hub can't be reached, or broke off: ", "look after the network, then run `doit` again; what is there already stays"
+
+
+class Lying(dict[str, bytes]):
+    """Files that stay as they are, whatever is put in their place."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self.setdefault(key, value)
 
 
 @dataclass
@@ -99,6 +107,49 @@ def test_a_damaged_file_is_got_again(fetching: Fetching) -> None:
     result = fetching.doit()
     assert (result.code, result.ran) == (0, ["fetch:pirate"])
     assert path.read_bytes() == fetching.files["adapter_model.safetensors"]
+
+
+def test_what_is_damaged_in_the_library_s_cache_is_got_again(fetching: Fetching) -> None:
+    assert fetching.doit("fetch").code == 0
+    shutil.rmtree(fetching.repo.path / "build")
+    weights = fetching.files["adapter_model.safetensors"]
+    (kept,) = (fetching.repo.path / "hf-home").rglob(hashlib.sha256(weights).hexdigest())
+    kept.write_bytes(weights[:-1] + b"!")
+    assert fetching.doit("fetch").code == 0
+    assert (fetching.repo.path / "build/pirate/hub/adapter_model.safetensors").read_bytes() == weights
+
+
+def test_other_bytes_than_their_digest_says_are_refused(fetching: Fetching) -> None:
+    digest = hashlib.sha256(fetching.files["adapter_model.safetensors"]).hexdigest()
+    fetching.hub.objects = Lying({digest: fetching.files["adapter_model.safetensors"][:-1] + b"!"})
+    result = fetching.doit("fetch")
+    assert result.code == 1
+    assert "adapter_model.safetensors comes with other bytes than its digest says\n  fix: run `doit` again; if it stays so" in result.out
+    assert not (fetching.repo.path / "build/pirate/hub/adapter_model.safetensors").exists()
+
+
+def test_a_token_does_not_go_to_where_weights_are_sent_for(fetching: Fetching) -> None:
+    other = HubServer()
+    fetching.hub.elsewhere = other.url
+    other.objects = {hashlib.sha256(content).hexdigest(): content for content in fetching.files.values()}
+    try:
+        assert fetching.doit("fetch", HF_TOKEN="hf_writes").code == 0
+    finally:
+        other.close()
+    assert set(other.seen) == {None}
+
+
+@pytest.mark.parametrize(("says", "said"), [(404, "the Hub says: "), (403, "the Hub does not let you (403)")])
+def test_what_the_hub_says_is_told(fetching: Fetching, says: int, said: str) -> None:
+    fetching.hub.says = says
+    assert said in fetching.doit("fetch").out
+
+
+def test_of_folders_in_a_repo_only_those_are_offered_that_can_be_named(fetching: Fetching) -> None:
+    odd = ("../up", "a//b", "\x1b[31mred")
+    commit = fetching.hub.add("someone/odd", {f"{folder}/adapter_config.json": b"{}" for folder in (*odd, "good one")})
+    fetching.names(f"hf://someone/odd@{commit}")
+    assert "\n  fix: name the folder that it is in: good one\n" in fetching.doit("fetch").out
 
 
 def test_an_adapter_may_lie_in_a_folder(fetching: Fetching) -> None:
@@ -224,6 +275,17 @@ def test_a_target_that_fails_keeps_no_other_from_it(pushing: Fetching) -> None:
     pushing.hub.requests.clear()
     assert pushing.doit("push", HF_TOKEN="hf_writes").code == 0
     assert (list(pushing.repo.server.pushed), pushing.hub.requests) == (["our-team/legal:latest"], [])
+
+
+@pytest.mark.parametrize("words", [("fetch",), ("push",)])
+def test_what_is_no_hub_is_said_to_be_none(fetching: Fetching, words: tuple[str, ...]) -> None:
+    if words == ("push",):
+        fetching.repo.replace(f"adapter: hf://someone/pirate@{fetching.commit}", "adapter: adapters/legal\n    push: {hub: our-team/legal-lora}")
+        assert fetching.doit().code == 0
+    fetching.hub.is_a_hotel = True
+    result = fetching.doit(*words, HF_TOKEN="hf_writes")
+    assert (result.code, "Traceback" in result.out + result.err) == (1, False), result.out
+    assert "the Hub" in result.out
 
 
 def test_a_public_repo_is_made_where_the_catalog_says_so(pushing: Fetching) -> None:
