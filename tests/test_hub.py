@@ -325,7 +325,8 @@ def test_without_the_library_it_is_said_how_to_get_it(fetching: Fetching) -> Non
 
 
 def test_nothing_in_a_card_is_more_than_text() -> None:
-    nasty = "x\n---\nlicense: mit\n<script>alert(1)</script> | [a](javascript:b) `c`"
+    nasty = "x\n---\nlicense: mit\n<script>alert(1)</script> | [a](javascript:b) `c` @team $x$ https://host/x www.host &lt; \x1b[1m\u202e"
+    key = f"hf_{'a' * 34}"
     facts: dict[str, Any] = {
         "name": nasty,
         "base": nasty,
@@ -335,9 +336,12 @@ def test_nothing_in_a_card_is_more_than_text() -> None:
         "tests": nasty,
         "commit": None,
     }
-    text = card(About(**facts, recipe={nasty: nasty}, data=[{"name": nasty, "records": 1}], version="1"))
+    text = card(About(**facts, recipe={nasty: [nasty, key]}, data=[{"name": nasty, "records": 1}], version="1"))
     head, _, body = text.removeprefix("---\n").partition("\n---\n")
     assert len(head.splitlines()) == 3
     assert "<script>" not in body
     assert "](javascript" not in body
+    assert key.replace("_", r"\_") not in body
+    assert r"hf\_a..." in body
+    assert r"\@team \$x\$ https\://host/x www\.host \&lt; \\u001b\[1m\\u202e" in body
     assert all(line.count("|") - line.count("\\|") == 3 for line in body.splitlines() if line.startswith("| "))

@@ -17,7 +17,6 @@ from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError, with_fix
 from ollamake.graph import LATEST, Step, adapter_files, adapter_folder, given_files
 from ollamake.ollama.address import digests_at
-from ollamake.records.secrets import masked_value
 from ollamake.run import Run
 from ollamake.say import say
 from ollamake.state.digests import digest_if_there
@@ -162,7 +161,7 @@ class Pushing:
             base_model=model.base.hf if model.base.hf is not None and model.base.hf_folder is None else None,
             base_digest=receipt.record.inputs.get(f"base {model.base.name}") if receipt else digest_if_there(model.base.gguf),
             weights=weights,
-            recipe=masked_value({f"train.{key}": told(value) for key, value in model.train.recipe.items()} if train else {"adapter": _given(model)}),
+            recipe={f"train.{key}": told(value) for key, value in model.train.recipe.items()} if train else {"adapter": _given(model)},
             data=receipt.outcome.get("data", []) if receipt else [],
             tests=used[-1].tests if used else "",
             commit=receipt.commit if receipt else None,
