@@ -44,6 +44,14 @@ def test_what_passed_is_pushed_once(pushing: Repo) -> None:
     assert pushes(pushing) == ["team/legal:latest"]
 
 
+def test_where_nothing_is_to_be_pushed_the_server_is_asked_once(pushing: Repo) -> None:
+    pushing.replace("data: [shared, tone]", 'data: [shared, tone]\n    push: {ollama: "team/{name}"}')
+    assert pushing.doit("push").code == 0
+    pushing.server.counts.clear()
+    assert pushing.doit("push").ran == []
+    assert pushing.server.counts["/api/tags"] == 1
+
+
 def test_a_name_that_can_not_be_taken_away_again_is_told_and_fails_no_push(pushing: Repo) -> None:
     assert pushing.doit().code == 0
     pushing.server.refusals.append(Refusal("/api/delete", 503, "gateway down", method="DELETE", times=9))

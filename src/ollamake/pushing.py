@@ -16,7 +16,6 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError, with_fix
 from ollamake.graph import LATEST, Step, adapter_files, adapter_folder, given_files
-from ollamake.ollama.address import digests_at
 from ollamake.run import Run
 from ollamake.say import say
 from ollamake.state.digests import digest_if_there
@@ -90,7 +89,7 @@ class Pushing:
     def digest(self, kind: str) -> str | None:
         """The digest of what a target of this kind would get: the model that has the name on the first server; the adapter's weights."""
         if kind == OLLAMA:
-            return (digests_at(self.run.sights.host(self.tests[0]).address) or {}).get(f"{self.model.name}:{LATEST}".lower())
+            return (self.run.sights.known_now(self.tests[0]) or {}).get(f"{self.model.name}:{LATEST}".lower())
         return digest_if_there(self.files[-1])
 
     @property
@@ -101,6 +100,7 @@ class Pushing:
 
     def push(self) -> TaskFailed | None:
         """Send what is due; a target that fails keeps no other from it. A BuildError becomes doit's failure, without a traceback."""
+        self.run.sights.ask_again()  # this may be a process that was not told what another has done
         wrong = [said for said in map(self.sent, self.due(again=current().always)) if said is not None]
         return TaskFailed("\n".join(wrong)) if wrong else None
 
