@@ -177,6 +177,9 @@ def test_a_name_that_was_there_before_stays(pushing: Repo) -> None:
     ("says", "fix"),
     [
         ("you are not authorized to push to this namespace, create the model under a namespace you own", "push to a name of your own, USER/MODEL"),
+        ("401: {}", "the server's own key has to be in your account"),
+        ("500: ", "look after the registry, or mend push.ollama; then `doit push` again"),
+        ("file does not exist", "look after the registry, or mend push.ollama; then `doit push` again"),
         ("http: server gave HTTP response to HTTPS client", "write `push: {ollama: {name: NAME, insecure: true}}`"),
         ("dial tcp: lookup registry.ollama.ai: no such host", "mend the registry's address in push.ollama, or the network of the server"),
     ],
@@ -186,7 +189,7 @@ def test_a_registry_that_refuses_is_told_with_a_fix(pushing: Repo, says: str, fi
     pushing.server.refusals.append(Refusal("/api/push", 500, says))
     result = pushing.doit("push")
     assert result.code == 1
-    assert f"can't push team/legal:latest: http://{pushing.server.host} says: {says}\n  fix: {fix}" in result.out
+    assert f"can't push team/legal:latest: http://{pushing.server.host} says: {says.strip()}\n  fix: {fix}" in result.out
     assert "team/legal:latest" not in pushing.server.models
     assert pushing.doit("push").ran == ["push:legal"]
 
