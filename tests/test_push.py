@@ -156,6 +156,13 @@ def test_what_fails_its_tests_is_not_pushed(pushing: Repo) -> None:
     assert pushes(pushing) == []
 
 
+def test_what_was_not_built_is_not_pushed_alone(pushing: Repo) -> None:
+    result = pushing.doit("push", "--single")
+    assert result.code == 1
+    what = f"models.yaml:13: model 'legal': no legal:latest is on http://{pushing.server.host}: none has passed its tests yet\n  fix: `doit push legal`\n"
+    assert what in result.out
+
+
 def test_rolled_back_what_has_the_name_is_pushed(pushing: Repo) -> None:
     assert pushing.doit("push").code == 0
     first = dict(pushing.server.pushed)

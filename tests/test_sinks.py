@@ -294,6 +294,17 @@ def test_what_is_wrong_with_sinks_is_said_at_its_line(repo: Repo, sinks: str, sa
     assert "secret" not in result.err
 
 
+def test_of_two_catalogs_each_has_its_own_options(diary: Repo) -> None:
+    text = (diary.path / "models.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"legal|sales|shared(?!\.jsonl)|tone(?!\.jsonl)", r"other-\g<0>", text)
+    (diary.path / "b.yaml").write_text(text.replace("{diary: {}}", "{diary: {fails: points, then: points}}"), encoding="utf-8")
+    (diary.path / "dodo.py").write_text(f"{DODO}    yield from tasks_from('b.yaml')\n", encoding="utf-8")
+    words = [sys.executable, "-m", "doit", "train:legal", "train:other-legal"]
+    done = subprocess.run(words, cwd=diary.path, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("sink diary: warning: no points")) == (0, 1), done.stdout + done.stderr
+    assert len(written(diary, "end")) == 1
+
+
 def test_sinks_are_those_of_the_first_catalog(repo: Repo) -> None:
     (repo.path / "more.yaml").write_text("version: 1\nsinks: {mlflow: {}}\n", encoding="utf-8")
     repo.replace("version: 1\n", "version: 1\ninclude: [more.yaml]\n")

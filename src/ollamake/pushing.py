@@ -124,6 +124,9 @@ class Pushing:
 
         assert self.model.push is not None  # or else nothing is due
         host = self.run.sights.host(self.tests[0])
+        if due.digest is None and self.run.sights.known(self.tests[0]) is not None:
+            msg = f"{self.model.push.mark}: model {self.model.name!r}: no {self.model.name}:{LATEST} is on {host.name}: none has passed its tests yet"
+            raise BuildError(msg, fix=f"`doit push {self.model.name}`")
         use = host.use()
         try:
             with OllamaServer(host.address) as server:

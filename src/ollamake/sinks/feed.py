@@ -97,14 +97,14 @@ class Feed:
             self.process.stdout.close()
 
 
-_feeds: dict[tuple[int, str], Feed] = {}  # by process: one that was copied has its own
+_feeds: dict[tuple[int, str, str], Feed] = {}  # by process, as one that was copied has its own; by name and options, as two catalogs may have others
 _guard = threading.Lock()
 
 
 def feed(place: SinkPlace) -> Feed:
     """The process of this sink, started where it does not run yet. Raises OSError."""
     with _guard:
-        key = os.getpid(), place.name
+        key = os.getpid(), place.name, json.dumps(place.options)
         if key not in _feeds:
             _feeds[key] = Feed(place)
         return _feeds[key]
