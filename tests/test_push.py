@@ -57,7 +57,7 @@ def test_a_name_that_can_not_be_taken_away_again_is_told_and_fails_no_push(pushi
     pushing.server.refusals.append(Refusal("/api/delete", 503, "gateway down", method="DELETE", times=9))
     result = pushing.doit("push")
     assert result.code == 0, result.out + result.err
-    assert "   team/legal:latest stays on the server: " in result.out
+    assert "   warning: team/legal:latest stays on the server: " in result.out
     assert "     fix: ollama rm team/legal:latest\n" in result.out
     assert pushing.doit("push").ran == []
 

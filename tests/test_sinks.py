@@ -113,6 +113,12 @@ def test_a_sink_is_told_of_a_training_and_of_its_tests(diary: Repo) -> None:
     assert (run, found["tests"], found["tests_failed"]) == ("run of legal", "passed", 0)
 
 
+def test_a_training_that_other_words_run_is_told(diary: Repo) -> None:
+    diary.replace("rank: 2,", "rank: 2, launch: [env],")
+    assert diary.doit("train:legal").code == 0
+    assert [line[0] for line in written(diary)] == ["begin", "points", "end"]
+
+
 def test_a_sink_decides_nothing(diary: Repo) -> None:
     assert diary.doit().code == 0
     told_to(diary, "{diary: {other: value}}")

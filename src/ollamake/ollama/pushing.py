@@ -81,7 +81,7 @@ def _take_away(note: Path) -> None:
 
 def _say_that_it_stays(name: str, error: BuildError) -> None:
     why = str(error).partition("\n")[0]
-    say(f"   {name} stays on the server: {why}\n     fix: ollama rm {name}")
+    say(f"   warning: {name} stays on the server: {why}\n     fix: ollama rm {name}")
 
 
 def _push(server: OllamaServer, target: str, *, insecure: bool) -> None:
