@@ -20,6 +20,7 @@ from conftest import DODO, Repo
 from ollamake.catalog.outside import SinkPlace
 from ollamake.errors import BuildError, Mark
 from ollamake.sinks import feed, port
+from ollamake.sinks import feeder as of_feeder
 from ollamake.sinks.feeder import Feeder, Told
 from stepping_repo import steps
 
@@ -197,20 +198,53 @@ def test_what_a_sink_fails_to_take_at_last_is_said(diary: Repo, where: str) -> N
     assert "end" not in [line[0] for line in written(diary)]
 
 
-def test_of_many_events_none_is_lost(tmp_path: Path) -> None:
-    events, taken = tmp_path / "events.jsonl", []
+class Taking:
+    """A sink that keeps the steps that it is told of, and fails as often as it is to."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails, self.steps = fails, list[int]()
+
+    def points(self, points: Sequence[port.Point]) -> None:
+        if self.fails:
+            self.fails -= 1
+            msg = "it is full"
+            raise OSError(msg)
+        self.steps.extend(point.step for point in points)
+
+
+def told_of(sink: Taking, events: Path, steps: int) -> Told:
     line = {"time": "2026-01-01T00:00:00Z", "event": "step", "loss": 0.5, "learning_rate": 2e-4, "tokens_per_second": 10.0}
-    events.write_text("".join(f"{json.dumps({**line, 'step': step})}\n" for step in range(20_000)) + '{"torn', encoding="utf-8")
+    events.write_text("".join(f"{json.dumps({**line, 'step': step})}\n" for step in range(steps)) + '{"torn', encoding="utf-8")
+    return Told(sink=cast("port.Sink", sink), events=events, at=0, memory=events.with_name("memory"), facts={})
 
-    class Taking:
-        def points(self, points: Sequence[port.Point]) -> None:
-            taken.extend(point.step for point in points)
 
-    feeder = Feeder("taking", {}, lambda _: None)
-    feeder.told["bot"] = Told(sink=cast("port.Sink", Taking()), events=events, at=0, memory=tmp_path / "memory", facts={})
-    feeder.look()
-    feeder.look()
-    assert taken == [*range(20_000)]
+def test_of_many_events_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_feeder, "REST", 0.0)
+    sink, feeder = Taking(fails=2), Feeder("taking", {}, lambda _: None)
+    feeder.told["bot"] = told_of(sink, tmp_path / "events.jsonl", 20_000)
+    for _ in range(4):
+        feeder.look()
+    assert sink.steps == [*range(20_000)]
+
+
+def test_a_sink_that_fails_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    warnings: list[dict[str, Any]] = []
+    feeder = Feeder("taking", {}, warnings.append)
+    feeder.told = {"fails": told_of(sink := Taking(fails=9), tmp_path / "events.jsonl", 1)}
+    for _ in range(9):
+        feeder.look()
+    assert (sink.fails, warnings) == (8, [])
+
+
+def test_a_sink_that_fails_is_given_up_whatever_rests_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_feeder, "REST", 0.0)
+    warnings: list[dict[str, Any]] = []
+    feeder = Feeder("taking", {}, warnings.append)
+    feeder.told = {"rests": told_of(Taking(), tmp_path / "none.jsonl", 1), "fails": told_of(Taking(fails=9), tmp_path / "events.jsonl", 1)}
+    feeder.told["rests"].at = (tmp_path / "none.jsonl").stat().st_size
+    for _ in range(9):
+        feeder.look()
+    assert [warning["warning"] for warning in warnings] == ["it is full"]
 
 
 def test_a_warning_of_a_sink_is_a_warning_to_quiet_runs_too(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from ollamake.state.files import read_object, write_whole
 LOOK = 0.5  # seconds between two looks at the events
 LAST = 20.0  # seconds that it has when nobody tells it anything more
 TRIES = 3  # before a sink is given up
+REST = 10.0  # seconds after a failure until events are handed on again: a server that starts anew is back by then
 MOST = 1_000_000  # bytes of events that a sink is handed at once
 TIME = "%Y-%m-%dT%H:%M:%SZ"  # in events.jsonl
 CURVES = ("loss", "learning_rate", "tokens_per_second")
@@ -41,6 +42,11 @@ class Told:
     memory: Path
     facts: Facts  # id of its run
 
+    @property
+    def has_more(self) -> bool:
+        """Were events added?"""
+        return self.events.exists() and self.events.stat().st_size > self.at
+
 
 class Feeder:
     """Of one sink."""
@@ -50,6 +56,7 @@ class Feeder:
         self.told: dict[str, Told] = {}
         self.notes: list[Facts] = []  # of trainings that may not have ended yet: another process may tell of them
         self.failures = 0  # one after the other
+        self.rests_until = 0.0  # time.monotonic()
         self.is_given_up = False
 
     def take(self, said: Facts) -> None:
@@ -66,7 +73,8 @@ class Feeder:
 
     def look(self) -> None:
         """Hand on what has happened."""
-        for told in self.told.values():
+        # One that has nothing new says nothing of how its sink is.
+        for told in [told for told in self.told.values() if time.monotonic() >= self.rests_until and told.has_more]:
             self.tried(lambda told=told: self._hand_on(told), 1)  # type: ignore[misc]  # mypy infers no type of it
         self._take_notes()
 
@@ -92,6 +100,7 @@ class Feeder:
                 self._give_up(f"its library is not installed ({error})", f"pip install 'ollamake[{self.name}]', or remove sinks.{self.name}")
             except Exception as error:  # noqa: BLE001 - any library's
                 self.failures += 1
+                self.rests_until = time.monotonic() + REST
                 if self.failures >= TRIES:
                     self._give_up(said_by(error), f"look after it, or remove sinks.{self.name} from the catalog; the training goes on without it")
                 elif tries > 1:
