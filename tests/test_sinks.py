@@ -388,6 +388,7 @@ def test_a_run_that_mlflow_has_no_more_is_begun_anew(repo: Repo, monkeypatch: py
 def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'ollamake[wandb]'")
     monkeypatch.setenv("SOME_TOKEN", "hf_very_secret")
+    monkeypatch.setenv("WANDB_HOST", "name-of-this-machine")
     told_to(repo, "{wandb: {project: bots, mode: offline}}")
     result = repo.doit("train:legal")
     assert (result.code, result.out.count("sink")) == (0, 0), result.out
@@ -396,5 +397,6 @@ def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> 
     found = records.read_bytes()
     for text in (b"bots", b"legal", b"train.rank", b"text digest", b"loss", b"sha256:"):
         assert text in found
+    assert b"name-of-this-machine" not in found
     assert not [path for path in folder.rglob("*") if path.is_file() and b"hf_very_secret" in path.read_bytes()]
     assert not list(folder.rglob("requirements.txt"))
