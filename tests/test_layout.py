@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "ollama": "errors digest catalog state logs say folders locks progress",
     "sinks": "errors spelling catalog said say state",
     "stages": "errors digest duration spelling catalog records gate graph freshness lora bases durable logs say folders locks state cache trainers progress engines ollama sinks",
-    "hub": "errors digest catalog records graph say",
+    "hub": "errors digest catalog records graph said say",
     "sights": "digest catalog graph freshness state trainers ollama stages",
     "drift": "errors catalog graph freshness state sights",
     "foresight": "errors digest spelling catalog records graph freshness state stages sights drift",

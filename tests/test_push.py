@@ -201,6 +201,12 @@ def test_a_registry_that_refuses_is_told_with_a_fix(pushing: Repo, says: str, fi
     assert pushing.doit("push").ran == ["push:legal"]
 
 
+def test_what_lets_somebody_in_where_files_are_kept_is_not_said(pushing: Repo) -> None:
+    assert pushing.doit().code == 0
+    pushing.server.refusals.append(Refusal("/api/push", 500, 'Put "https://files.example/blob?X-Amz-Signature=0123&x=1": EOF'))
+    assert 'says: Put "https://files.example/blob": EOF\n' in pushing.doit("push").out
+
+
 def test_a_dry_run_sends_nothing(pushing: Repo) -> None:
     result = pushing.doit("push", "--dry-run")
     assert result.code == 4

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from ollamake.catalog.outside import SITE
 from ollamake.errors import BuildError
+from ollamake.said import cleaned
 
 LOG_IN = "`hf auth login`, or $HF_TOKEN"
 AGAIN = "run `doit` again"
-_LENGTH = 200  # characters of what the Hub says
 _WIRES = ("httpx", "httpx2", "httpcore", "requests", "hf_xet")  # libraries by which it speaks
 
 
@@ -84,4 +84,4 @@ def _of_answer(error: Exception) -> tuple[str, str]:
 
 def _line(error: Exception) -> str:
     text = "".join(char for char in " ".join(str(error).split()) if char.isprintable())
-    return text[:_LENGTH] or type(error).__name__
+    return cleaned(text) or type(error).__name__

@@ -17,6 +17,7 @@ AGAIN = "look whether the server still runs, and into its log; then run `doit` a
 _LENGTH = 300  # characters of what a server says: a proxy's page of HTML is longer
 # 0.9.3 names the file that it can't open.
 _BLOB_GONE = re.compile(r"sha256[-:][0-9a-f]{64}.*(no such file|cannot find the file|not found)", re.DOTALL)
+_QUERY = re.compile(r"(?<=[\w/])\?[\w-]+=[^\s'\"]*")
 # What a registry has said to the server, as that tells it: `401: ...`, and of 404 as of a file.
 _OF_A_REGISTRY = re.compile(r"(\d{3}):|file does not exist$")
 _KEY = "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"
@@ -91,9 +92,9 @@ def _refused(what: str, address: Address, status: int, body: str) -> BuildError:
 
 
 def _said(body: str) -> str:
-    """What a server says in this body, on one line."""
+    """What a server says in this body, on one line; urls in it without their queries, which may let somebody in where files are kept."""
     try:
         body = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         body = re.sub(r"<[^>]*>", " ", str(body))
-    return " ".join(str(body).split())[:_LENGTH]
+    return _QUERY.sub("", " ".join(str(body).split()))[:_LENGTH]
