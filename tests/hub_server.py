@@ -45,6 +45,8 @@ class HubServer:
         self.tokens = {"hf_writes": "write", "hf_reads": "read"}
         self.cuts_off = False  # in the middle of a file
         self.says: int | None = None  # a status for whatever is asked
+        self.hangs = False  # who would make a repo is not answered, until `goes_on`
+        self.goes_on = threading.Event()
         self.is_a_hotel = False  # whatever is asked, it says a page of HTML
         self.elsewhere = ""  # where it sends those who ask for weights
         self.seen: list[str | None] = []  # the tokens that came with what is asked of /cdn
@@ -62,6 +64,7 @@ class HubServer:
         return commit
 
     def close(self) -> None:
+        self.goes_on.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -198,6 +201,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
                 self.fault(404, "NotFound")
 
         def create(self, asked: dict[str, Any]) -> None:
+            if hub.hangs:
+                hub.goes_on.wait()
             name = f"{asked['organization']}/{asked['name']}"
             if name in hub.repos:
                 self.say(409, {"error": "You already created this model repo", "url": f"{hub.url}/{name}"})

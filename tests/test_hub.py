@@ -17,7 +17,10 @@ import pytest
 from conftest import DODO, Repo, Result
 from fake_ollama import Refusal
 from hub_server import HubServer
+from ollamake.errors import BuildError
+from ollamake.hub import api as of_api
 from ollamake.hub.card import About, card
+from ollamake.hub.failures import failures_of
 
 pytest.importorskip("huggingface_hub", reason="pip install 'ollamake[hub]'")
 
@@ -286,6 +289,23 @@ def test_what_is_no_hub_is_said_to_be_none(fetching: Fetching, words: tuple[str,
     result = fetching.doit(*words, HF_TOKEN="hf_writes")
     assert (result.code, "Traceback" in result.out + result.err) == (1, False), result.out
     assert "the Hub" in result.out
+
+
+def test_a_hub_that_does_not_answer_is_given_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import close_session
+
+    monkeypatch.setattr(of_api, "PATIENCE", 0.2)
+    hub.hangs = True
+    api = of_api.hub_api()
+    api.endpoint, api.token = hub.url, "hf_writes"
+    try:
+        with (
+            pytest.raises(BuildError, match="can't push: the Hub can't be reached, or broke off: "),
+            failures_of("can't push", "our-team/legal-lora"),
+        ):
+            api.create_repo("our-team/legal-lora")
+    finally:
+        close_session()
 
 
 def test_a_public_repo_is_made_where_the_catalog_says_so(pushing: Fetching) -> None:

@@ -15,6 +15,7 @@ from ollamake.catalog.outside import HubAdapter
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
 from ollamake.graph import Step
+from ollamake.hub.api import hub_api
 from ollamake.hub.failures import failures_of
 from ollamake.say import say
 
@@ -66,9 +67,7 @@ def _is_whole(path: str) -> bool:
 
 def _absent(adapter: HubAdapter, name: str, what: str) -> BuildError:
     """The error for a file that the repo does not have at this commit: says what it has in its place."""
-    from huggingface_hub import HfApi
-
-    there = [path for path in HfApi().list_repo_files(adapter.repo, revision=adapter.commit) if path.isprintable()]
+    there = [path for path in hub_api().list_repo_files(adapter.repo, revision=adapter.commit) if path.isprintable()]
     folder, _, last = name.rpartition("/")
     beside = [path for path in there if path.rpartition("/")[0] == folder]
     if any(path.endswith(_PICKLES) for path in beside) and last.endswith(".safetensors"):
