@@ -45,6 +45,11 @@ class HubServer:
         self.tokens = {"hf_writes": "write", "hf_reads": "read"}
         self.cuts_off = False  # in the middle of a file
         self.says: int | None = None  # a status for whatever is asked
+        self.hangs = False  # who would make a repo is not answered, until `goes_on`
+        self.goes_on = threading.Event()
+        self.is_a_hotel = False  # whatever is asked, it says a page of HTML
+        self.elsewhere = ""  # where it sends those who ask for weights
+        self.seen: list[str | None] = []  # the tokens that came with what is asked of /cdn
         self._http = QuietServer(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -59,6 +64,7 @@ class HubServer:
         return commit
 
     def close(self) -> None:
+        self.goes_on.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -109,8 +115,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append((self.command, path))
-            if hub.says is not None:
-                self.say(hub.says, {"error": "no"})
+            if hub.says is not None or hub.is_a_hotel:
+                self.say(hub.says or 200, {"error": "no"} if hub.says else b"<html>Welcome to our hotel")
             elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self.resolve(*match.groups())
             elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
@@ -141,12 +147,14 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
                 digest = hashlib.sha256(content).hexdigest()
                 hub.objects[digest] = content
                 linked = {"X_Linked_Etag": f'"{digest}"', "X_Linked_Size": str(len(content)), "X_Repo_Commit": commit}
-                self.say(302, b"Found", Location=f"{hub.url.replace('127.0.0.1', 'localhost')}/cdn/{digest}", **linked)
+                where = hub.elsewhere or hub.url.replace("127.0.0.1", "localhost")
+                self.say(302, b"Found", Location=f"{where}/cdn/{digest}", **linked)
             else:
                 blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
                 self.say(200, content, ETag=f'"{blob}"', X_Repo_Commit=commit)
 
         def cdn(self, content: bytes) -> None:
+            hub.seen.append(self.headers.get("Authorization"))
             begin = int((re.match(r"bytes=(\d+)-", self.headers.get("Range") or "") or ["", "0"])[1])
             self.send_response(206 if begin else 200)
             self.send_header("Content-Length", str(len(content) - begin))
@@ -171,8 +179,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
         def do_POST(self) -> None:
             path, content = urlsplit(self.path).path, self.take()
             hub.requests.append(("POST", path))
-            if hub.says is not None:
-                self.say(hub.says, {"error": "no"})
+            if hub.says is not None or hub.is_a_hotel:
+                self.say(hub.says or 200, {"error": "no"} if hub.says else b"<html>Welcome to our hotel")
             elif path == "/api/validate-yaml":
                 self.say(200, {"errors": [], "warnings": []})
             elif path.startswith("/verify/"):
@@ -193,6 +201,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
                 self.fault(404, "NotFound")
 
         def create(self, asked: dict[str, Any]) -> None:
+            if hub.hangs:
+                hub.goes_on.wait()
             name = f"{asked['organization']}/{asked['name']}"
             if name in hub.repos:
                 self.say(409, {"error": "You already created this model repo", "url": f"{hub.url}/{name}"})

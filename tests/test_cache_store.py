@@ -19,9 +19,9 @@ import pytest
 from conftest import DODO, HERE, Repo
 from ollamake.cache.once import Once
 from ollamake.cache.opening import StoreError
-from ollamake.cache.said import cleaned
 from ollamake.cache.store import Store
 from ollamake.cache.tidy import damaged, left_by_writers, listed
+from ollamake.said import cleaned
 
 CLIENTS, OPERATIONS = 4, 50  # each
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,11 +17,21 @@ import pytest
 from conftest import DODO, Repo, Result
 from fake_ollama import Refusal
 from hub_server import HubServer
+from ollamake.errors import BuildError
+from ollamake.hub import api as of_api
 from ollamake.hub.card import About, card
+from ollamake.hub.failures import failures_of
 
 pytest.importorskip("huggingface_hub", reason="pip install 'ollamake[hub]'")
 
 AWAY, AGAIN = "the Hub can't be reached, or broke off: ", "look after the network, then run `doit` again; what is there already stays"
+
+
+class Lying(dict[str, bytes]):
+    """Files that stay as they are, whatever is put in their place."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self.setdefault(key, value)
 
 
 @dataclass
@@ -101,6 +112,49 @@ def test_a_damaged_file_is_got_again(fetching: Fetching) -> None:
     assert path.read_bytes() == fetching.files["adapter_model.safetensors"]
 
 
+def test_what_is_damaged_in_the_library_s_cache_is_got_again(fetching: Fetching) -> None:
+    assert fetching.doit("fetch").code == 0
+    shutil.rmtree(fetching.repo.path / "build")
+    weights = fetching.files["adapter_model.safetensors"]
+    (kept,) = (fetching.repo.path / "hf-home").rglob(hashlib.sha256(weights).hexdigest())
+    kept.write_bytes(weights[:-1] + b"!")
+    assert fetching.doit("fetch").code == 0
+    assert (fetching.repo.path / "build/pirate/hub/adapter_model.safetensors").read_bytes() == weights
+
+
+def test_other_bytes_than_their_digest_says_are_refused(fetching: Fetching) -> None:
+    digest = hashlib.sha256(fetching.files["adapter_model.safetensors"]).hexdigest()
+    fetching.hub.objects = Lying({digest: fetching.files["adapter_model.safetensors"][:-1] + b"!"})
+    result = fetching.doit("fetch")
+    assert result.code == 1
+    assert "adapter_model.safetensors comes with other bytes than its digest says\n  fix: run `doit` again; if it stays so" in result.out
+    assert not (fetching.repo.path / "build/pirate/hub/adapter_model.safetensors").exists()
+
+
+def test_a_token_does_not_go_to_where_weights_are_sent_for(fetching: Fetching) -> None:
+    other = HubServer()
+    fetching.hub.elsewhere = other.url
+    other.objects = {hashlib.sha256(content).hexdigest(): content for content in fetching.files.values()}
+    try:
+        assert fetching.doit("fetch", HF_TOKEN="hf_writes").code == 0
+    finally:
+        other.close()
+    assert set(other.seen) == {None}
+
+
+@pytest.mark.parametrize(("says", "said"), [(404, "the Hub says: "), (403, "the Hub does not let you (403)")])
+def test_what_the_hub_says_is_told(fetching: Fetching, says: int, said: str) -> None:
+    fetching.hub.says = says
+    assert said in fetching.doit("fetch").out
+
+
+def test_of_folders_in_a_repo_only_those_are_offered_that_can_be_named(fetching: Fetching) -> None:
+    odd = ("../up", "a//b", "\x1b[31mred")
+    commit = fetching.hub.add("someone/odd", {f"{folder}/adapter_config.json": b"{}" for folder in (*odd, "good one")})
+    fetching.names(f"hf://someone/odd@{commit}")
+    assert "\n  fix: name the folder that it is in: good one\n" in fetching.doit("fetch").out
+
+
 def test_an_adapter_may_lie_in_a_folder(fetching: Fetching) -> None:
     commit = fetching.hub.add("someone/many", {f"loras/one/{name}": content for name, content in fetching.files.items()})
     fetching.names(f"hf://someone/many@{commit}/loras/one")
@@ -168,7 +222,15 @@ def test_what_goes_wrong_is_said_with_what_to_do(fetching: Fetching, what: str, 
         ("hf://someone/pirate@main", "'main' may mean another commit tomorrow: it is none of 40 digits\n  fix: name the commit: `git ls-remote "),
         ("hf://pirate@main", "'hf://pirate@main' names no repo of the Hub\n  fix: write hf://OWNER/NAME@COMMIT"),
         ("https://huggingface.co/someone/pirate", "is how a browser finds it\n  fix: write hf://OWNER/NAME@COMMIT"),
-        (f"hf://someone/pirate@{'0' * 40}/../x", "leads out of the repo\n"),
+        *(
+            (
+                f"'hf://someone/pirate@{'0' * 40}/{path}'",
+                "is no path in a repo\n  fix: write hf://OWNER/NAME@COMMIT, or hf://OWNER/NAME@COMMIT/FOLDER, as",
+            )
+            for path in ("../x", "/etc/x", "x//y", "./x", "x/.", "x//", "x\\y", "%2e%2e/x", "x?y", "x#y", "/")
+        ),
+        (f"hf://some--one/pirate@{'0' * 40}", "names no repo of the Hub\n"),
+        (f"hf://someone/..pirate@{'0' * 40}", "names no repo of the Hub\n"),
         (f"hf://someone/pirate@{'0' * 40}/adapter_model.bin", "is a pickle, which may run any program when it is loaded"),
     ],
 )
@@ -218,6 +280,34 @@ def test_a_target_that_fails_keeps_no_other_from_it(pushing: Fetching) -> None:
     assert (list(pushing.repo.server.pushed), pushing.hub.requests) == (["our-team/legal:latest"], [])
 
 
+@pytest.mark.parametrize("words", [("fetch",), ("push",)])
+def test_what_is_no_hub_is_said_to_be_none(fetching: Fetching, words: tuple[str, ...]) -> None:
+    if words == ("push",):
+        fetching.repo.replace(f"adapter: hf://someone/pirate@{fetching.commit}", "adapter: adapters/legal\n    push: {hub: our-team/legal-lora}")
+        assert fetching.doit().code == 0
+    fetching.hub.is_a_hotel = True
+    result = fetching.doit(*words, HF_TOKEN="hf_writes")
+    assert (result.code, "Traceback" in result.out + result.err) == (1, False), result.out
+    assert "the Hub" in result.out
+
+
+def test_a_hub_that_does_not_answer_is_given_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import close_session
+
+    monkeypatch.setattr(of_api, "PATIENCE", 0.2)
+    hub.hangs = True
+    api = of_api.hub_api()
+    api.endpoint, api.token = hub.url, "hf_writes"
+    try:
+        with (
+            pytest.raises(BuildError, match="can't push: the Hub can't be reached, or broke off: "),
+            failures_of("can't push", "our-team/legal-lora"),
+        ):
+            api.create_repo("our-team/legal-lora")
+    finally:
+        close_session()
+
+
 def test_a_public_repo_is_made_where_the_catalog_says_so(pushing: Fetching) -> None:
     pushing.repo.replace("{hub: our-team/legal-lora}", "{hub: {repo: our-team/legal-lora, private: false}}")
     assert pushing.doit("push", HF_TOKEN="hf_writes").code == 0
@@ -255,7 +345,8 @@ def test_without_the_library_it_is_said_how_to_get_it(fetching: Fetching) -> Non
 
 
 def test_nothing_in_a_card_is_more_than_text() -> None:
-    nasty = "x\n---\nlicense: mit\n<script>alert(1)</script> | [a](javascript:b) `c`"
+    nasty = "x\n---\nlicense: mit\n<script>alert(1)</script> | [a](javascript:b) `c` @team $x$ https://host/x www.host &lt; \x1b[1m\u202e"
+    key = f"hf_{'a' * 34}"
     facts: dict[str, Any] = {
         "name": nasty,
         "base": nasty,
@@ -265,9 +356,12 @@ def test_nothing_in_a_card_is_more_than_text() -> None:
         "tests": nasty,
         "commit": None,
     }
-    text = card(About(**facts, recipe={nasty: nasty}, data=[{"name": nasty, "records": 1}], version="1"))
+    text = card(About(**facts, recipe={nasty: [nasty, key]}, data=[{"name": nasty, "records": 1}], version="1"))
     head, _, body = text.removeprefix("---\n").partition("\n---\n")
     assert len(head.splitlines()) == 3
     assert "<script>" not in body
     assert "](javascript" not in body
+    assert key.replace("_", r"\_") not in body
+    assert r"hf\_a..." in body
+    assert r"\@team \$x\$ https\://host/x www\.host \&lt; \\u001b\[1m\\u202e" in body
     assert all(line.count("|") - line.count("\\|") == 3 for line in body.splitlines() if line.startswith("| "))

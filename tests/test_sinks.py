@@ -9,13 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from conftest import DODO, Repo
+from ollamake.catalog.outside import SinkPlace
+from ollamake.errors import BuildError, Mark
 from ollamake.sinks import feed, port
+from ollamake.sinks import feeder as of_feeder
+from ollamake.sinks.feeder import Feeder, Told
 from stepping_repo import steps
 
 PLUGIN = '''\
@@ -31,6 +37,11 @@ class Diary:
         with open("diary", "a") as file:
             file.write(json.dumps([what, *facts]) + "\\n")
 
+    def fail(self, where):
+        if self.options.get("fails") == where:
+            self.options["fails"] = self.options.get("then")
+            raise RuntimeError("no " + where)
+
     def begin(self, run):
         if self.options.get("fails") == "begin":
             raise RuntimeError("nobody at home: " + os.environ["DIARY_TOKEN"])
@@ -39,6 +50,7 @@ class Diary:
         return self.id
 
     def points(self, points):
+        self.fail("points")
         if self.options.get("hangs"):
             time.sleep(600)
         self.write("points", [[point.step, dict(point.values)] for point in points])
@@ -47,6 +59,9 @@ class Diary:
         self.write("note", self.id, dict(facts))
 
     def end(self, outcome):
+        self.fail("end")
+        if outcome and outcome.state == "killed" and self.options.get("hangs"):
+            time.sleep(600)
         self.write("end", outcome and [outcome.state, outcome.reason, dict(outcome.facts)])
 '''
 
@@ -97,6 +112,12 @@ def test_a_sink_is_told_of_a_training_and_of_its_tests(diary: Repo) -> None:
     assert facts == {"seconds": receipt["seconds"], "adapter": receipt["record"]["targets"]["adapters/legal/adapter_model.safetensors"]}
     ((run, found),) = written(diary, "note")
     assert (run, found["tests"], found["tests_failed"]) == ("run of legal", "passed", 0)
+
+
+def test_a_training_that_other_words_run_is_told(diary: Repo) -> None:
+    diary.replace("rank: 2,", "rank: 2, launch: [env],")
+    assert diary.doit("train:legal").code == 0
+    assert [line[0] for line in written(diary)] == ["begin", "points", "end"]
 
 
 def test_a_sink_decides_nothing(diary: Repo) -> None:
@@ -153,11 +174,106 @@ def test_a_sink_that_fails_is_warned_of_once_without_what_is_secret(diary: Repo,
     result = diary.doit()
     assert result.code == 0
     assert diary.trainings == ["legal", "sales"]
-    assert result.out.count("sink diary") == 1
+    assert result.out.count("sink diary") == 1, result.out
     assert (
-        "   sink diary: nobody at home: ***\n  fix: look after it, or remove sinks.diary from the catalog; the training goes on without it\n"
+        "   sink diary: warning: nobody at home: ***\n  fix: look after it, or remove sinks.diary from the catalog; the training goes on without it\n"
         in result.out
     )
+
+
+@pytest.mark.parametrize("where", ["points", "end"])
+def test_what_a_sink_fails_to_take_it_is_told_again(diary: Repo, where: str) -> None:
+    told_to(diary, f"{{diary: {{fails: {where}}}}}")
+    result = diary.doit("test:legal")
+    assert (result.code, result.out.count("sink")) == (0, 0), result.out
+    assert [line[0] for line in written(diary)] == ["begin", "points", "end", "begin", "note", "end"]
+
+
+@pytest.mark.parametrize("where", ["points", "end"])
+def test_what_a_sink_fails_to_take_at_last_is_said(diary: Repo, where: str) -> None:
+    told_to(diary, f"{{diary: {{fails: {where}, then: {where}}}}}")
+    result = diary.doit("test:legal")
+    assert result.code == 0
+    assert result.out.count(f"   sink diary: warning: no {where}\n") == 1
+    assert "end" not in [line[0] for line in written(diary)]
+
+
+class Taking:
+    """A sink that keeps the steps that it is told of, and fails as often as it is to."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails, self.steps = fails, list[int]()
+
+    def points(self, points: Sequence[port.Point]) -> None:
+        if self.fails:
+            self.fails -= 1
+            msg = "it is full"
+            raise OSError(msg)
+        self.steps.extend(point.step for point in points)
+
+
+def told_of(sink: Taking, events: Path, steps: int) -> Told:
+    line = {"time": "2026-01-01T00:00:00Z", "event": "step", "loss": 0.5, "learning_rate": 2e-4, "tokens_per_second": 10.0}
+    events.write_text("".join(f"{json.dumps({**line, 'step': step})}\n" for step in range(steps)) + '{"torn', encoding="utf-8")
+    return Told(sink=cast("port.Sink", sink), events=events, at=0, memory=events.with_name("memory"), facts={})
+
+
+def test_of_many_events_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_feeder, "REST", 0.0)
+    sink, feeder = Taking(fails=2), Feeder("taking", {}, lambda _: None)
+    feeder.told["bot"] = told_of(sink, tmp_path / "events.jsonl", 20_000)
+    for _ in range(4):
+        feeder.look()
+    assert sink.steps == [*range(20_000)]
+
+
+def test_a_sink_that_fails_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    warnings: list[dict[str, Any]] = []
+    feeder = Feeder("taking", {}, warnings.append)
+    feeder.told = {"fails": told_of(sink := Taking(fails=9), tmp_path / "events.jsonl", 1)}
+    for _ in range(9):
+        feeder.look()
+    assert (sink.fails, warnings) == (8, [])
+
+
+def test_a_sink_that_fails_is_given_up_whatever_rests_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_feeder, "REST", 0.0)
+    warnings: list[dict[str, Any]] = []
+    feeder = Feeder("taking", {}, warnings.append)
+    feeder.told = {"rests": told_of(Taking(), tmp_path / "none.jsonl", 1), "fails": told_of(Taking(fails=9), tmp_path / "events.jsonl", 1)}
+    feeder.told["rests"].at = (tmp_path / "none.jsonl").stat().st_size
+    for _ in range(9):
+        feeder.look()
+    assert [warning["warning"] for warning in warnings] == ["it is full"]
+
+
+def test_a_warning_of_a_sink_is_a_warning_to_quiet_runs_too(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARY_TOKEN", "hf_very_secret")
+    told_to(diary, "{diary: {fails: begin}}")
+    assert "sink diary: warning: nobody at home" in diary.doit("run", "--quiet", "train:legal").out
+
+
+def test_what_lies_in_a_sink_s_way_fails_no_training(diary: Repo) -> None:
+    (diary.path / "build/legal/sink-diary.json/in the way").mkdir(parents=True)
+    result = diary.doit("train:legal")
+    assert (result.code, diary.trainings) == (0, ["legal"]), result.out
+    assert f"sink diary: warning: {diary.path}/build/legal/sink-diary.json: Is a directory\n  fix: the training goes on without it\n" in result.out
+
+
+def test_no_secret_goes_to_a_sink(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPU_BOX_TOKEN", "correct horse")
+    key = f"hf_{'a' * 34}"
+    diary.replace('"{recipe}"]', f'"{{recipe}}", "{key}"]')
+    diary.doit("train:legal")
+    assert written(diary, "begin")
+    places = [SinkPlace(name="diary", options={}, mark=Mark("models.yaml", 2))]
+    run = {"name": "bot", "params": {}, "tags": {}, "folder": "build/bot"}
+    error = BuildError(f"models.yaml:3: no pull with {key}, nor with correct horse, from https://me:secret@host/x?key=1\nIts log:")
+    with pytest.raises(BuildError), feed.told(places, "bot", lambda: run, diary.path / "build/bot/events.jsonl", goes_on=False):
+        raise error
+    feed.close()
+    assert written(diary, "end")[-1] == [["failed", "models.yaml:3: no pull with hf_a..., nor with ***, from https://host/x", {}]]
+    assert key not in (diary.path / "diary").read_text(encoding="utf-8")
 
 
 def test_a_sink_that_hangs_is_not_waited_for(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,14 +281,28 @@ def test_a_sink_that_hangs_is_not_waited_for(diary: Repo, monkeypatch: pytest.Mo
     told_to(diary, "{diary: {hangs: true}}")
     result = diary.doit("train:legal")
     assert (result.code, diary.trainings) == (0, ["legal"])
-    assert result.out.count("sink diary: it did not take all within 0.5 s") == 1
+    assert result.out.count("sink diary: warning: it did not take all within 0.5 s") == 1
+
+
+def test_by_a_signal_a_run_ends_whatever_its_sinks_do(diary: Repo) -> None:
+    told_to(diary, "{diary: {hangs: true}}")
+    line = next(line for line in (diary.path / "models.yaml").read_text(encoding="utf-8").splitlines() if line.startswith("  train: "))
+    diary.replace(line, "  train: {trainer: command, command: [sleep, '60']}")
+    (diary.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    build = subprocess.Popen([sys.executable, "-m", "doit", "train:legal"], cwd=diary.path, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not written(diary, "begin") and time.monotonic() < end:
+        time.sleep(0.05)
+    build.send_signal(signal.SIGINT)
+    out, _ = build.communicate()
+    assert (build.returncode, out.count("sink")) == (130, 0), out
 
 
 def test_a_library_that_is_not_installed_is_said_once(diary: Repo) -> None:
     (diary.path / "sink-plugins/diary_plugin.py").write_text("import no_such_library\n", encoding="utf-8")
     result = diary.doit()
     assert result.code == 0
-    what = "   sink diary: its library is not installed (No module named 'no_such_library')\n  fix: pip install 'ollamake[diary]', or remove sinks.diary\n"
+    what = "   sink diary: warning: its library is not installed (No module named 'no_such_library')\n  fix: pip install 'ollamake[diary]', or remove sinks.diary\n"
     assert result.out.count(what) == 1
 
 
@@ -204,6 +334,17 @@ def test_what_is_wrong_with_sinks_is_said_at_its_line(repo: Repo, sinks: str, sa
     assert "secret" not in result.err
 
 
+def test_of_two_catalogs_each_has_its_own_options(diary: Repo) -> None:
+    text = (diary.path / "models.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"legal|sales|shared(?!\.jsonl)|tone(?!\.jsonl)", r"other-\g<0>", text)
+    (diary.path / "b.yaml").write_text(text.replace("{diary: {}}", "{diary: {fails: points, then: points}}"), encoding="utf-8")
+    (diary.path / "dodo.py").write_text(f"{DODO}    yield from tasks_from('b.yaml')\n", encoding="utf-8")
+    words = [sys.executable, "-m", "doit", "train:legal", "train:other-legal"]
+    done = subprocess.run(words, cwd=diary.path, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("sink diary: warning: no points")) == (0, 1), done.stdout + done.stderr
+    assert len(written(diary, "end")) == 1
+
+
 def test_sinks_are_those_of_the_first_catalog(repo: Repo) -> None:
     (repo.path / "more.yaml").write_text("version: 1\nsinks: {mlflow: {}}\n", encoding="utf-8")
     repo.replace("version: 1\n", "version: 1\ninclude: [more.yaml]\n")
@@ -231,9 +372,23 @@ def test_mlflow_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) ->
     assert not [path for path in store.rglob("*") if path.is_file() and "hf_very_secret" in path.read_text(encoding="utf-8")]
 
 
+def test_a_run_that_mlflow_has_no_more_is_begun_anew(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'ollamake[mlflow]'")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient(tracking_uri=f"file://{repo.path}/mlruns")
+    run = port.TrainingRun(name="legal", params={}, tags={}, folder="build/legal")
+    sink = port.sink("mlflow", {"uri": f"file://{repo.path}/mlruns"})
+    id_ = sink.begin(run)
+    assert sink.begin(replace(run, id=id_)) == id_
+    client.delete_run(id_)
+    for gone in (id_, "0" * 32):
+        assert sink.begin(replace(run, id=gone)) not in {gone, id_}
+
+
 def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'ollamake[wandb]'")
     monkeypatch.setenv("SOME_TOKEN", "hf_very_secret")
+    monkeypatch.setenv("WANDB_HOST", "name-of-this-machine")
     told_to(repo, "{wandb: {project: bots, mode: offline}}")
     result = repo.doit("train:legal")
     assert (result.code, result.out.count("sink")) == (0, 0), result.out
@@ -242,5 +397,6 @@ def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> 
     found = records.read_bytes()
     for text in (b"bots", b"legal", b"train.rank", b"text digest", b"loss", b"sha256:"):
         assert text in found
+    assert b"name-of-this-machine" not in found
     assert not [path for path in folder.rglob("*") if path.is_file() and b"hf_very_secret" in path.read_bytes()]
     assert not list(folder.rglob("requirements.txt"))

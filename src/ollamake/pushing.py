@@ -16,7 +16,6 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError, with_fix
 from ollamake.graph import LATEST, Step, adapter_files, adapter_folder, given_files
-from ollamake.ollama.address import digests_at
 from ollamake.run import Run
 from ollamake.say import say
 from ollamake.state.digests import digest_if_there
@@ -67,18 +66,18 @@ class Pushing:
         """Has each target what is here? Nobody is asked but our own server."""
         return not self.due()
 
-    def due(self) -> list[Due]:
-        """What is to be sent, and why."""
+    def due(self, *, again: bool = False) -> list[Due]:
+        """What is to be sent, and why. `again`: what is there already, too."""
         assert self.model.push is not None  # or else nobody asks
         known = read_object(self.memory)
         found = []
         for kind, target in self.model.push.targets.items():
             digest = self.digest(kind)
-            before = known.get(kind, {})
-            if before.get("target") != target:
+            there = before.get("digest") if isinstance(before := known.get(kind), dict) and before.get("target") == target else None
+            if there is None:
                 found.append(Due(kind=kind, target=target, digest=digest, reason="not pushed there yet"))
-            elif before.get("digest") != digest or current().always:
-                reason = f"{short(before.get('digest') or '')} is there, {short(digest) if digest else 'nothing'} is here"
+            elif there != digest or again:
+                reason = f"{short(there)} is there, {short(digest) if digest else 'nothing'} is here"
                 found.append(Due(kind=kind, target=target, digest=digest, reason=reason))
         return found
 
@@ -90,7 +89,7 @@ class Pushing:
     def digest(self, kind: str) -> str | None:
         """The digest of what a target of this kind would get: the model that has the name on the first server; the adapter's weights."""
         if kind == OLLAMA:
-            return (digests_at(self.run.sights.host(self.tests[0]).address) or {}).get(f"{self.model.name}:{LATEST}".lower())
+            return (self.run.sights.known_now(self.tests[0]) or {}).get(f"{self.model.name}:{LATEST}".lower())
         return digest_if_there(self.files[-1])
 
     @property
@@ -101,7 +100,8 @@ class Pushing:
 
     def push(self) -> TaskFailed | None:
         """Send what is due; a target that fails keeps no other from it. A BuildError becomes doit's failure, without a traceback."""
-        wrong = [said for said in map(self.sent, self.due()) if said is not None]
+        self.run.sights.ask_again()  # this may be a process that was not told what another has done
+        wrong = [said for said in map(self.sent, self.due(again=current().always)) if said is not None]
         return TaskFailed("\n".join(wrong)) if wrong else None
 
     def sent(self, due: Due) -> str | None:
@@ -124,6 +124,9 @@ class Pushing:
 
         assert self.model.push is not None  # or else nothing is due
         host = self.run.sights.host(self.tests[0])
+        if due.digest is None and self.run.sights.known(self.tests[0]) is not None:
+            msg = f"{self.model.push.mark}: model {self.model.name!r}: no {self.model.name}:{LATEST} is on {host.name}: none has passed its tests yet"
+            raise BuildError(msg, fix=f"`doit push {self.model.name}`")
         use = host.use()
         try:
             with OllamaServer(host.address) as server:

@@ -31,6 +31,7 @@ class Sights:
         self.hosts = tuple(hosts)
         self.database = database
         self._versions: dict[tuple[str, Named], Mapping[str, str]] = {}  # trainer and its environment -> those of its packages
+        self._noted = 0  # what had happened in this run when `known_now` last asked
 
     def host(self, step: Step) -> Host:
         """The server that the step talks to."""
@@ -40,6 +41,13 @@ class Sights:
         """The models that the step's server had when it was first asked: one call for the whole catalog, of all servers at once."""
         ask_all(self.hosts)
         return self.host(step).known
+
+    def known_now(self, step: Step) -> Mapping[str, str] | None:
+        """The models that the step's server has now: it is asked again where this run has done something since."""
+        if self._noted != len(self.database.noted):
+            self._noted = len(self.database.noted)
+            self.ask_again()
+        return self.known(step)
 
     def ask_again(self) -> None:
         """Forget which models the servers have: they have got others since."""

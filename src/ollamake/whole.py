@@ -48,7 +48,8 @@ class Whole(Runner):
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""
-        if getattr(self.reporter, "ended", False):
+        by_signal = getattr(self.reporter, "ended", False)
+        if by_signal:
             self.reporter.end_no_more()
         try:
             with held_back():
@@ -59,7 +60,7 @@ class Whole(Runner):
         self.teardown()
         end_servers()
         engines.close()
-        sinks.close()
+        sinks.close(waits=not by_signal)
         self.reporter.complete_run()
         return int(self.final_result)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ollamake.cache.said import said
 from ollamake.catalog.values import Cache
 from ollamake.errors import BuildError, with_fix
+from ollamake.said import said
 from ollamake.spelling import closest
 
 # Libraries by the kinds of urls that they know, as extras of ollamake install them.

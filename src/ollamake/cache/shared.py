@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ollamake.cache.key import PACKED, Key
 from ollamake.cache.once import Once
 from ollamake.cache.opening import StoreError
-from ollamake.cache.said import cleaned
 from ollamake.catalog.values import Cache
 from ollamake.errors import with_fix
+from ollamake.said import cleaned
 from ollamake.say import say
 
 if TYPE_CHECKING:

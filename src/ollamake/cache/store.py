@@ -16,9 +16,9 @@ from typing import IO, Any, TypeVar
 
 from ollamake.cache.calls import Beat, Call
 from ollamake.cache.opening import StoreError, opened, opened_kind
-from ollamake.cache.said import said
 from ollamake.cache.shared_folder import give_rights, make_folder
 from ollamake.cache.written import written_at
+from ollamake.said import said
 
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000

@@ -9,8 +9,8 @@ from typing import Any
 
 from ollamake.cache.key import Key
 from ollamake.cache.objects import NAMES, Manifest, read_files, read_manifest
-from ollamake.cache.said import said
 from ollamake.cache.verified import DamagedError, Entry
+from ollamake.said import said
 
 
 class NotHereError(Exception):

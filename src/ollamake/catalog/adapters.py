@@ -13,6 +13,7 @@ from ollamake.catalog.pushing import REPO, wrong_with_push
 # As files are called that llama.cpp's tools write, and as Ollama keeps them (`ollama show --modelfile`: ADAPTER .../blobs/sha256-...).
 _GGUF = re.compile(r".*\.gguf|(?:.*/)?sha256-[0-9a-f]{64}", re.IGNORECASE | re.DOTALL)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ODD = re.compile(r"[\\%?#\x00-\x1f\x7f]")  # what would be another path on some system, or to some server
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -61,9 +62,11 @@ def wrong_with_hub(said: str) -> tuple[str, str] | None:
     repo, revision, path = _parts(said)
     if not REPO.fullmatch(repo):
         return f"{said!r} names no repo of the Hub", f"write {form}"
-    wrong = wrong_with_path(path) if path else None
-    if wrong is not None or ".." in path.split("/"):
-        return wrong or (f"{said!r} leads out of the repo", f"write {form}")
+    parts = path.removesuffix("/").split("/") if path else []
+    if {"", ".", ".."} & {*parts} or _ODD.search(path):
+        return f"{said!r} is no path in a repo", f"write {form}, as the repo's page has it"
+    if path and (wrong := wrong_with_path(path)) is not None:
+        return wrong
     if not _COMMIT.fullmatch(revision):
         how = f"name the commit: `git ls-remote {SITE}/{repo} {revision or 'HEAD'}` prints it"
         return (f"{said!r} names no commit" if not revision else f"{revision!r} may mean another commit tomorrow: it is none of 40 digits"), how
@@ -83,7 +86,7 @@ def hub_adapter(said: str) -> HubAdapter | None:
     if not is_of_hub(said) or wrong_with_hub(said) is not None:
         return None
     repo, commit, path = _parts(said)
-    return HubAdapter(repo=repo, commit=commit, path=path.strip("/"))
+    return HubAdapter(repo=repo, commit=commit, path=path.removesuffix("/"))
 
 
 def fetched_path(adapter: HubAdapter, model: str) -> str:

@@ -12,8 +12,8 @@ from ollamake.catalog.values import Model
 from ollamake.errors import Fault, Mark
 
 _OWN = "{name}"  # stands for the model's name
-REPO = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
-_USUAL = 2  # parts of a name in Ollama's own registry: user/model
+REPO = re.compile(r"(?!.*(?:--|\.\.|\.git$))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_NOBODYS = ("registry.ollama.ai", "library")  # registry and user of a name that says neither
 
 
 def push_of(said: Mapping[str, Any], name: str, mark: Mark) -> Push | None:
@@ -39,14 +39,16 @@ def wrong_with_push(said: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     name = _as_mapping(said.get("ollama"), "name").get("name")
     if name is not None:
         plain = name.replace(_OWN, "model")
-        if "://" in plain or held_name(plain) is None:
+        known = held_name(plain)
+        if known is None:
             yield (
                 "push.ollama",
                 f"push.ollama: {name!r} can't be a model in a registry",
                 "write it as `ollama push` takes it: user/model or user/model:tag",
             )
-        elif plain.count("/") + 1 < _USUAL:
-            yield "push.ollama", f"push.ollama: {name!r} names nobody whose model it is", f"write USER/{name}, as you are called on ollama.com"
+        elif (known.host, known.namespace) == _NOBODYS:  # there, a server has the models of this catalog themselves
+            own = name.rpartition("/")[2]
+            yield "push.ollama", f"push.ollama: {name!r} names nobody whose model it is", f"write USER/{own}, as you are called on ollama.com"
     repo = _as_mapping(said.get("hub"), "repo").get("repo")
     if repo is not None and not REPO.fullmatch(repo.replace(_OWN, "model")):
         yield "push.hub", f"push.hub: {repo!r} is no repo of the Hub", "write OWNER/NAME, as the repo's page is called"
@@ -54,15 +56,19 @@ def wrong_with_push(said: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def pushed_twice(models: Iterable[Model]) -> Iterator[Fault]:
     """The models of which another is published under the same name."""
-    first: dict[tuple[str, str], Model] = {}
+    first: dict[tuple[str, object], Model] = {}
     for model in models:
-        for target in () if model.push is None else model.push.targets.items():
-            before = first.setdefault(target, model)
+        for kind, name in () if model.push is None else model.push.targets.items():
+            before = first.setdefault((kind, _as_compared(kind, name)), model)
             if before is not model:
                 assert model.push is not None
-                kind, name = target
                 text = f"model {model.name!r}: push.{kind}: {name} is where model {before.name!r} is pushed"
                 yield Fault(mark=model.push.mark, text=text, fix=f"name another; {_OWN} in it stands for the model's name")
+
+
+def _as_compared(kind: str, name: str) -> object:
+    """The same for names that mean the same: neither Ollama nor the Hub tells two by case."""
+    return held_name(name.casefold()) if kind == "ollama" else name.casefold()
 
 
 def _as_mapping(said: Any, key: str) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ from doit.exceptions import InvalidCommand
 from ollamake.cache.key import Key
 from ollamake.cache.opening import StoreError
 from ollamake.cache.references import referred_to
-from ollamake.cache.said import cleaned
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import Asked, Left, age_of, damaged, left_by_writers, listed, may_go
 from ollamake.call import current
@@ -23,6 +22,7 @@ from ollamake.commands.prune import DRY_RUN, size_for_people
 from ollamake.errors import BuildError, as_printed
 from ollamake.git import clone_here
 from ollamake.graph import Step
+from ollamake.said import cleaned
 from ollamake.sights import Sights
 from ollamake.spelling import counted, nearest
 from ollamake.stages.cached import key_now

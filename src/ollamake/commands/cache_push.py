@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ollamake.cache.said import cleaned
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import listed
 from ollamake.cache.verified import ChangedError
@@ -17,6 +16,7 @@ from ollamake.catalog import Model
 from ollamake.commands.prune import size_for_people
 from ollamake.errors import BuildError
 from ollamake.graph import VERSIONS, Step
+from ollamake.said import cleaned
 from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.stages.cached import Offer, is_shared, offered

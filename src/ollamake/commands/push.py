@@ -20,6 +20,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.plan import planned
 from ollamake.pushing import Pushing, pushings
+from ollamake.spelling import counted
 
 DRY_RUN = {
     "name": "dry_run",
@@ -81,7 +82,9 @@ class PushCommand(BuildCommand):
                 for due in said["due"]:
                     print(f".  push:{said['model']}  to {due['to']} {due['target']}  ({due['reason']})")
             if not any(said["due"] for said in self.told):
-                print(f"nothing to push: {len(self.told)} models are where they belong")
+                print(
+                    f"nothing to push: {counted(len(self.told), 'model')} {'is where it belongs' if len(self.told) == 1 else 'are where they belong'}"
+                )
             return STALE if any(said["due"] for said in self.told) else 0
         code = super().take_steps()
         self.told = [{**said, "left": [due.as_json() for due in pushing.due()]} for said, pushing in zip(self.told, self.pushed, strict=True)]
@@ -92,7 +95,7 @@ class PushCommand(BuildCommand):
         run = pushing.run
         steps = next(steps for one, steps in current().catalogs.values() if one is run)
         plans = planned(needed_by([pushing.model.name], steps), Foresight(run.sights, steps)) if self.options["dry_run"] else ()
-        due = [one.as_json() for one in pushing.due()]
+        due = [one.as_json() for one in pushing.due(again=current().always)]
         if plans and not due:
             assert pushing.model.push is not None  # or else it is not pushed
             due = [

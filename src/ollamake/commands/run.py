@@ -24,6 +24,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
+from ollamake.state.files import LOCAL, PUSHING
 
 ENGINE = {
     "name": "engine",
@@ -109,6 +110,10 @@ class RunCommand(cmd_run.Run):
                 msg = "this dodo.py has no steps of ollamake's\n  fix: leave --json and --quiet out; doit's own are `-r json` and `-r error-only`"
                 raise InvalidCommand(msg)
             return int(super()._execute(**{name: self.options[name] for name in inspect.signature(super()._execute).parameters}))
+        if Path(LOCAL, PUSHING).exists():
+            from ollamake.ollama.pushing import take_away_left
+
+            take_away_left()
         is_whole = current().is_whole
         if current().seals and (self.sel_tasks or not seals_suffice(self.task_list, self.dep_manager)):
             begin(Call(typed=self.typed, engine=current().engine))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ollamake.records.secrets import masked
+
+_ACTIVE = re.compile(r"[\\`*_{}\[\]()<>#|!~&@$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,6 @@ def _table(first: str, second: str, rows: Any) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """As it stands, whatever Markdown or HTML would make of it."""
-    text = " ".join(str(value).split())
-    return "".join(f"\\{char}" if char in "\\`*_{}[]()<>#|!~" else "&amp;" if char == "&" else char for char in text)
+    """As it stands, on one line, whatever Markdown, HTML or the Hub would make of it: a link, a mention, a formula. Of a secret its beginning alone."""
+    text = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in " ".join(masked(str(value)).split()))
+    return _ACTIVE.sub(r"\\\g<0>", text)

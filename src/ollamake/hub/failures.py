@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from ollamake.catalog.outside import SITE
 from ollamake.errors import BuildError
+from ollamake.said import cleaned
 
 LOG_IN = "`hf auth login`, or $HF_TOKEN"
 AGAIN = "run `doit` again"
-_LENGTH = 200  # characters of what the Hub says
 _WIRES = ("httpx", "httpx2", "httpcore", "requests", "hf_xet")  # libraries by which it speaks
 
 
@@ -28,11 +28,18 @@ def failures_of(what: str, repo: str) -> Iterator[None]:
     except BuildError:
         raise
     except Exception as error:
-        text, fix = _of_repo(error, repo) or _of_way(error) or ("", "")
-        if not text:
-            raise
+        reason = _reason(error)
+        text, fix = _of_repo(reason, repo) or _of_way(reason) or _of_answer(reason)
         msg = f"{what}: {text}"
         raise BuildError(msg, fix=fix) from error
+
+
+def _reason(error: Exception) -> Exception:
+    """What is behind an error that says only that a file is neither there nor here."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    behind = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else None
+    return behind if isinstance(behind, Exception) else error
 
 
 def _of_repo(error: Exception, repo: str) -> tuple[str, str] | None:
@@ -54,7 +61,7 @@ def _of_repo(error: Exception, repo: str) -> tuple[str, str] | None:
 
 
 def _of_way(error: Exception) -> tuple[str, str] | None:
-    """What is wrong between here and there, and what to do; None for what is our own fault."""
+    """What is wrong between here and there, and what to do."""
     from huggingface_hub import constants
     from huggingface_hub import errors as hub
 
@@ -69,5 +76,12 @@ def _of_way(error: Exception) -> tuple[str, str] | None:
     return None
 
 
+def _of_answer(error: Exception) -> tuple[str, str]:
+    """The library made nothing of what it was told: no JSON, JSON of another shape, a file of a size that can't be."""
+    fix = f"look what answers there: $HF_ENDPOINT, a proxy, the page of a network that wants a login; then {AGAIN}"
+    return f"what answers is not the Hub, or the library does not know it: {_line(error)}", fix
+
+
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_LENGTH] or type(error).__name__
+    text = "".join(char for char in " ".join(str(error).split()) if char.isprintable())
+    return cleaned(text) or type(error).__name__

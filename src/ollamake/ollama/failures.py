@@ -17,15 +17,19 @@ AGAIN = "look whether the server still runs, and into its log; then run `doit` a
 _LENGTH = 300  # characters of what a server says: a proxy's page of HTML is longer
 # 0.9.3 names the file that it can't open.
 _BLOB_GONE = re.compile(r"sha256[-:][0-9a-f]{64}.*(no such file|cannot find the file|not found)", re.DOTALL)
+_QUERY = re.compile(r"(?<=[\w/])\?[\w-]+=[^\s'\"]*")
+# What a registry has said to the server, as that tells it: `401: ...`, and of 404 as of a file.
+_OF_A_REGISTRY = re.compile(r"(\d{3}):|file does not exist$")
+_KEY = "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"
 # What the server says, and what to do then; the first that is in it counts.
 _FIXES = (
     (
         "not authorized to push",
         "push to a name of your own, USER/MODEL; the server's own key has to be in your account: https://ollama.com/settings/keys",
     ),
-    ("unauthorized", "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"),
+    ("unauthorized", _KEY),
     ("is denied", "push to a name of your own; what the registry lets in is the server's own key: https://ollama.com/settings/keys"),
-    ("access denied", "the server's own key has to be in your account: https://ollama.com/settings/keys, or `ollama signin`"),
+    ("access denied", _KEY),
     ("gave HTTP response to HTTPS", "write `push: {ollama: {name: NAME, insecure: true}}`: this registry is spoken to by http"),
     ("does not look like a TLS handshake", "write `push: {ollama: {name: NAME, insecure: true}}`: this registry is spoken to by http"),
     ("no such host", "mend the registry's address in push.ollama, or the network of the server"),
@@ -82,13 +86,15 @@ def _refused(what: str, address: Address, status: int, body: str) -> BuildError:
     if _BLOB_GONE.search(said):
         return BlobGoneError(msg, fix="run `doit` again")
     by_text = next((fix for part, fix in _FIXES if part in said), "look into the server's log, then run `doit` again")
+    if registry := _OF_A_REGISTRY.match(said):
+        by_text = _KEY if registry[1] in {"401", "403"} else "look after the registry, or mend push.ollama; then `doit push` again"
     return BuildError(msg, fix=_FIXES_BY_STATUS.get(status, by_text))
 
 
 def _said(body: str) -> str:
-    """What a server says in this body, on one line."""
+    """What a server says in this body, on one line; urls in it without their queries, which may let somebody in where files are kept."""
     try:
         body = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         body = re.sub(r"<[^>]*>", " ", str(body))
-    return " ".join(str(body).split())[:_LENGTH]
+    return _QUERY.sub("", " ".join(str(body).split()))[:_LENGTH]

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from ollamake.records.content import masked
+from ollamake.records.secrets import masked, masked_value
 
 SHOWN = 60  # characters of a value
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 def shown(value: Any) -> str:
     """A JSON value."""
-    return _cut(json.dumps(_masked(value)))
+    return _cut(json.dumps(masked_value(value)))
 
 
 def shown_key(key: str) -> str:
@@ -27,14 +27,6 @@ def path_below(at: str, key: str | int) -> str:
     if isinstance(key, int):
         return f"{at}[{key}]"
     return f"{at}.{key}" if _NAME.fullmatch(key) and masked(key) == key else f"{at}[{_cut(json.dumps(masked(key)))}]"
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {masked(key): _masked(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return list(map(_masked, value))
-    return masked(value) if isinstance(value, str) else value
 
 
 def _cut(text: str) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from ollamake.catalog.outside import SinkPlace
 from ollamake.errors import BuildError, with_fix
+from ollamake.said import cleaned
 from ollamake.say import say
 from ollamake.sinks.port import FAILED, FINISHED, KILLED
 from ollamake.state.files import LOCAL, read_object, write_whole
@@ -56,54 +58,67 @@ class Feed:
             self.process.stdin.write(json.dumps(said) + "\n")
             self.process.stdin.flush()
 
+    def begin(self, said: Facts, memory: Path, *, goes_on: bool) -> bool:
+        """Tell it of a training, and note that it was told. Returns whether that could be done."""
+        before = read_object(memory).get("id") if goes_on else None
+        try:
+            write_whole(memory, json.dumps({} if before is None else {"id": before}) + "\n")
+        except OSError as error:
+            warn(self.name, f"{memory}: {error.strerror}", "the training goes on without it")
+            return False
+        self.tell({**said, "memory": str(memory)})
+        return True
+
     def _listen(self) -> None:
         assert self.process.stdout is not None  # it is a pipe
         for line in self.process.stdout:
             said = json.loads(line)
-            say(f"   {with_fix(said['warning'], said['fix'])}")
+            warn(self.name, said["warning"], said["fix"])
 
-    def end(self) -> None:
-        """No more is told; what it has is handed on, as far as that takes no longer than WAIT."""
+    def close(self) -> None:
+        """No more is told: it hands on what it has, and ends."""
         assert self.process.stdin is not None  # it is a pipe
         with suppress(OSError):
             self.process.stdin.close()
+
+    def end(self, until: float) -> None:
+        """Wait for its end, until that moment at most."""
         try:
-            code = self.process.wait(WAIT)
+            code = self.process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            say(f"   {with_fix(f'sink {self.name}: it did not take all within {WAIT:g} s', 'look after its server, and into .ollamake/sinks.log')}")
+            warn(self.name, f"it did not take all within {WAIT:g} s", "look after its server, and into .ollamake/sinks.log")
         else:
             if code:
-                say(f"   {with_fix(f'sink {self.name}: its process ended with exit code {code}', 'look into .ollamake/sinks.log')}")
+                warn(self.name, f"its process ended with exit code {code}", "look into .ollamake/sinks.log")
         self.listener.join(1.0)
         if not self.listener.is_alive() and self.process.stdout is not None:
             self.process.stdout.close()
 
 
-_feeds: dict[tuple[int, str], Feed] = {}  # by process: one that was copied has its own
+_feeds: dict[tuple[int, str, str], Feed] = {}  # by process, as one that was copied has its own; by name and options, as two catalogs may have others
 _guard = threading.Lock()
 
 
 def feed(place: SinkPlace) -> Feed:
     """The process of this sink, started where it does not run yet. Raises OSError."""
     with _guard:
-        key = os.getpid(), place.name
+        key = os.getpid(), place.name, json.dumps(place.options)
         if key not in _feeds:
             _feeds[key] = Feed(place)
         return _feeds[key]
 
 
-def close() -> None:
-    """End the sinks of this process."""
+def close(*, waits: bool = True) -> None:
+    """End the sinks of this process. `waits`: until they have handed on what they have, as far as that takes no longer than WAIT; else they do it alone."""
     with _guard:
         own = [_feeds.pop(key) for key in list(_feeds) if key[0] == os.getpid()]
     for one in own:
-        with suppress(OSError):
-            assert one.process.stdin is not None  # it is a pipe
-            one.process.stdin.close()  # all of them go on at the same time
-    for one in own:
-        one.end()
+        one.close()
+    until = time.monotonic() + WAIT
+    for one in own if waits else ():
+        one.end(until)
 
 
 def memory_of(folder: Path, name: str) -> Path:
@@ -124,18 +139,14 @@ def told(places: Sequence[SinkPlace], training: str, run: Callable[[], Facts], e
             events.unlink(missing_ok=True)  # of the training before
         at = events.stat().st_size if events.exists() else 0
         said = {"do": "begin", "training": training, "run": run(), "events": str(events), "at": at}
-        for one in feeds:
-            memory = memory_of(events.parent, one.name)
-            before = read_object(memory).get("id") if goes_on else None
-            write_whole(memory, json.dumps({} if before is None else {"id": before}) + "\n")
-            one.tell({**said, "memory": str(memory)})
+        feeds = [one for one in feeds if one.begin(said, memory_of(events.parent, one.name), goes_on=goes_on)]
     outcome: Facts = {"state": KILLED}
     try:
         yield ended.append
         if ended:
             outcome = {"state": FINISHED, "facts": ended[0]}
     except BuildError as error:
-        outcome = {"state": FAILED, "reason": str(error).partition("\n")[0]}
+        outcome = {"state": FAILED, "reason": cleaned(str(error).partition("\n")[0])}
         raise
     except OSError as error:
         outcome = {"state": FAILED, "reason": str(error.strerror or error)}
@@ -156,4 +167,9 @@ def _started(places: Iterable[SinkPlace]) -> Iterator[Feed]:
         try:
             yield feed(place)
         except OSError as error:  # noqa: PERF203 - one of them may be there
-            say(f"   {with_fix(f'sink {place.name}: it can not be started: {error.strerror}', 'the training goes on without it')}")
+            warn(place.name, f"it can not be started: {error.strerror}", "the training goes on without it")
+
+
+def warn(name: str, what: str, fix: str) -> None:
+    """Say what is wrong with the sink of this name."""
+    say(f"   {with_fix(f'sink {name}: warning: {what}', fix)}")

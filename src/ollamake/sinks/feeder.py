@@ -13,20 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamake.said import said as said_by
 from ollamake.sinks.port import KILLED, Outcome, Point, Sink, TrainingRun, sink
 from ollamake.state.files import read_object, write_whole
 
 LOOK = 0.5  # seconds between two looks at the events
 LAST = 20.0  # seconds that it has when nobody tells it anything more
 TRIES = 3  # before a sink is given up
-MOST = 5000  # events that wait for a sink; the oldest go
+REST = 10.0  # seconds after a failure until events are handed on again: a server that starts anew is back by then
+MOST = 1_000_000  # bytes of events that a sink is handed at once
 TIME = "%Y-%m-%dT%H:%M:%SZ"  # in events.jsonl
 CURVES = ("loss", "learning_rate", "tokens_per_second")
-_LENGTH = 200  # characters of what a library says
 
 Facts = dict[str, Any]
 
@@ -37,10 +38,14 @@ class Told:
 
     sink: Sink
     events: Path
-    at: int  # bytes of them that were read
+    at: int  # bytes of them that the sink has taken
     memory: Path
     facts: Facts  # id of its run
-    waiting: list[Point] = field(default_factory=list)
+
+    @property
+    def has_more(self) -> bool:
+        """Were events added?"""
+        return self.events.exists() and self.events.stat().st_size > self.at
 
 
 class Feeder:
@@ -51,6 +56,7 @@ class Feeder:
         self.told: dict[str, Told] = {}
         self.notes: list[Facts] = []  # of trainings that may not have ended yet: another process may tell of them
         self.failures = 0  # one after the other
+        self.rests_until = 0.0  # time.monotonic()
         self.is_given_up = False
 
     def take(self, said: Facts) -> None:
@@ -63,22 +69,19 @@ class Feeder:
             self.notes.append(said)
         elif said["training"] in self.told:
             told = self.told.pop(said["training"])
-            self._read(told)
-            self.tried(lambda: self._end(told, Outcome(**said["outcome"])), 1)
+            self.tried(lambda: self._end(told, Outcome(**said["outcome"])), TRIES)
 
     def look(self) -> None:
         """Hand on what has happened."""
-        for told in self.told.values():
-            self._read(told)
-            if told.waiting and not self.is_given_up:
-                self.tried(lambda told=told: self._hand_on(told), 1)  # type: ignore[misc]  # mypy infers no type of it
+        # One that has nothing new says nothing of how its sink is.
+        for told in [told for told in self.told.values() if time.monotonic() >= self.rests_until and told.has_more]:
+            self.tried(lambda told=told: self._hand_on(told), 1)  # type: ignore[misc]  # mypy infers no type of it
         self._take_notes()
 
     def end(self) -> None:
         """Nobody says anything any more: what still runs has been killed, with its build."""
         for told in self.told.values():
-            self._read(told)
-            self.tried(lambda told=told: self._end(told, Outcome(state=KILLED)), 1)  # type: ignore[misc]  # as above
+            self.tried(lambda told=told: self._end(told, Outcome(state=KILLED)), TRIES)  # type: ignore[misc]  # as above
         self.told.clear()
         end = time.monotonic() + LAST / 2
         self._take_notes()
@@ -97,15 +100,18 @@ class Feeder:
                 self._give_up(f"its library is not installed ({error})", f"pip install 'ollamake[{self.name}]', or remove sinks.{self.name}")
             except Exception as error:  # noqa: BLE001 - any library's
                 self.failures += 1
+                self.rests_until = time.monotonic() + REST
                 if self.failures >= TRIES:
-                    self._give_up(_said(error), f"look after it, or remove sinks.{self.name} from the catalog; the training goes on without it")
+                    self._give_up(said_by(error), f"look after it, or remove sinks.{self.name} from the catalog; the training goes on without it")
+                elif tries > 1:
+                    time.sleep(LOOK)
             else:
                 self.failures = 0
                 return
 
     def _give_up(self, what: str, fix: str) -> None:
         self.is_given_up = True
-        self.tell({"warning": f"sink {self.name}: {what}", "fix": fix})
+        self.tell({"warning": what, "fix": fix})
 
     def _begin(self, said: Facts) -> None:
         memory = Path(said["memory"])
@@ -131,26 +137,29 @@ class Feeder:
         made.note(said["facts"])
         made.end(None)
 
-    def _read(self, told: Told) -> None:
-        """Take what was added to the events."""
-        try:
-            with told.events.open("rb") as file:
-                file.seek(told.at)
-                whole, newline, _ = file.read().rpartition(b"\n")
-        except OSError:  # not there yet
-            return
-        told.at += len(whole) + len(newline)
-        told.waiting = [*told.waiting, *points_in(whole.decode(errors="replace"))][-MOST:]
-
     def _hand_on(self, told: Told) -> None:
-        if told.waiting:
-            told.sink.points(told.waiting)
-            told.waiting = []
+        """Hand on what was added to the events; what the sink does not take is read again the next time."""
+        while piece := _added(told.events, told.at):
+            points = list(points_in(piece.decode(errors="replace")))
+            if points:
+                told.sink.points(points)
+            told.at += len(piece)
 
     def _end(self, told: Told, outcome: Outcome) -> None:
         self._hand_on(told)
         told.sink.end(outcome)
         write_whole(told.memory, json.dumps({**told.facts, "adapter": outcome.facts.get("adapter")}) + "\n")
+
+
+def _added(events: Path, at: int) -> bytes:
+    """Whole lines that stand there, as many as are handed on at once."""
+    try:
+        with events.open("rb") as file:
+            file.seek(at)
+            whole, newline, _ = file.read(MOST).rpartition(b"\n")
+    except OSError:  # not there yet
+        return b""
+    return whole + newline
 
 
 def points_in(lines: str) -> Iterator[Point]:
@@ -168,15 +177,6 @@ def points_in(lines: str) -> Iterator[Point]:
             yield Point(step=int(event.get("step", 0)), time=at, values=values)
         except (ValueError, KeyError, TypeError):
             continue
-
-
-def _said(error: Exception) -> str:
-    """What a library says, on one line, without what is secret in our environment."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    for name, value in os.environ.items():
-        if any(part in name.upper() for part in ("KEY", "TOKEN", "PASS", "SECRET")) and len(value) > 3:
-            text = text.replace(value, "***")
-    return text[:_LENGTH]
 
 
 def main() -> None:

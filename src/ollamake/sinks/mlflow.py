@@ -15,6 +15,7 @@ EXPERIMENT = "ollamake"
 MOST_PARAMS, MOST_METRICS = 100, 1000  # that the server takes at once
 LONGEST = 500  # characters of a param, of which older servers take no more
 _STATES = {FINISHED: "FINISHED", FAILED: "FAILED"}
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # a run that is not there; one that was deleted
 # A server that is away is given up soon; the library's own would try for minutes.
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -27,14 +28,13 @@ class MlflowSink:
         self.id = ""
 
     def begin(self, run: TrainingRun) -> str:
-        """Begin a run in the experiment, which is made where it is not there."""
+        """Begin a run in the experiment, which is made where it is not there; so is a run anew that is there no more."""
         for name, value in _IMPATIENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         self.client = client = MlflowClient(tracking_uri=self.options.get("uri"))
-        if run.id is not None:
-            client.update_run(run.id, status="RUNNING")
+        if run.id is not None and _goes_on(client, run.id):
             self.id = run.id
             return self.id
         experiment = _experiment(client, self.options.get("experiment", EXPERIMENT))
@@ -68,6 +68,19 @@ class MlflowSink:
         if outcome is not None:
             self.note({**outcome.facts, **({"reason": outcome.reason} if outcome.reason else {})})
         self.client.set_terminated(self.id, status=_STATES.get(outcome.state, "KILLED") if outcome else "FINISHED")
+
+
+def _goes_on(client: MlflowClient, id_: str) -> bool:
+    """Have the run go on; False where there is none any more, or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.update_run(id_, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code not in _GONE:
+            raise
+        return False
+    return True
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

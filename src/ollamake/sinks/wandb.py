@@ -27,6 +27,7 @@ class WandbSink:
             disable_code=True,
             disable_git=True,
             disable_job_creation=True,
+            host="",  # or else the name of this machine is sent
             init_timeout=20,
             x_disable_machine_info=True,
             x_disable_meta=True,

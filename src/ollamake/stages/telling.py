@@ -11,6 +11,7 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.catalog.outside import SinkPlace
 from ollamake.graph import BUILD, Step, adapter_files, adapter_folder, weights_files
+from ollamake.records.secrets import masked_value
 from ollamake.sinks import feed
 from ollamake.stages.delivery import data_of
 from ollamake.state.digests import digest_if_there
@@ -40,7 +41,7 @@ def _run(step: Step, model: Model, sealed: Sealed) -> dict[str, Any]:
     tags = {**{name: begun.record.inputs.get(path) for name, path in digests.items()}, "commit": begun.commit, "model": model.name}
     return {
         "name": model.name,
-        "params": params,
+        "params": masked_value(params),
         "tags": {name: value for name, value in tags.items() if value},
         "folder": f"{BUILD}/{model.name}",
     }

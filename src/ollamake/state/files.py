@@ -15,6 +15,7 @@ from ollamake.durable import sync_folder
 
 LOCAL = ".ollamake"  # of this machine alone; safe to delete at any time
 JOURNAL = "journal.jsonl"  # there, while a build is on, or was killed
+PUSHING = "pushing"  # there, while a model has its public name on a server
 RECEIPT = "receipt.json"  # in an adapter's folder
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from ollamake.catalog import Dataset
 from ollamake.errors import BuildError
-from ollamake.records.content import masked
+from ollamake.records.secrets import masked
 from ollamake.report.facts import Sample
 from ollamake.stages.reading import Example, layout_of
 
