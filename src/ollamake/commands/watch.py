@@ -24,7 +24,7 @@ from ollamake.commands.plan import STALE
 from ollamake.commands.select import EXCLUDE
 from ollamake.errors import BuildError, as_printed
 from ollamake.events import FORMAT, Lines
-from ollamake.say import DIM, RED, YELLOW, coloured, take_any_text
+from ollamake.say import DIM, RED, YELLOW, coloured, folded, take_any_text
 from ollamake.spelling import counted
 from ollamake.watching import Watched
 
@@ -219,7 +219,8 @@ def show(text: str, colour: Callable[[str], str]) -> None:
     if len(lines) > MOST:
         lines = [*lines[: MOST - 2], f"   ... and {len(lines) - MOST + 1} more", lines[-1]]
     for line in lines:
-        print(f"  {coloured(line, colour(line), sys.stdout) if colour(line) else line}", flush=True)
+        for part in folded(line, sys.stdout, indent="  "):
+            print(coloured(part, colour(line), sys.stdout), flush=True)
 
 
 def _without_error(text: str) -> str:
