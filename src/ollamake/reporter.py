@@ -59,8 +59,10 @@ class Reporter(ConsoleReporter):
                 self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
         if self.is_live and has_bars():
+            from ollamake.pausing import heed
             from ollamake.view import View
 
+            heed()
             self.view = View(step.id for task in tasks.values() if task.name in chosen and (step := step_of(task)) is not None)
 
     def write(self, text: str) -> None:
