@@ -5,7 +5,6 @@ It ends when its standard input closes, and some seconds later whatever the sink
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
 import queue
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ollamake.moments import seconds_of
 from ollamake.sinks.port import KILLED, Outcome, Point, Sink, TrainingRun, sink
 from ollamake.state.files import read_object, write_whole
 
@@ -24,7 +24,6 @@ LOOK = 0.5  # seconds between two looks at the events
 LAST = 20.0  # seconds that it has when nobody tells it anything more
 TRIES = 3  # before a sink is given up
 MOST = 5000  # events that wait for a sink; the oldest go
-TIME = "%Y-%m-%dT%H:%M:%SZ"  # in events.jsonl
 CURVES = ("loss", "learning_rate", "tokens_per_second")
 _LENGTH = 200  # characters of what a library says
 
@@ -158,7 +157,7 @@ def points_in(lines: str) -> Iterator[Point]:
     for line in lines.splitlines():
         try:
             event = json.loads(line)
-            at = float(calendar.timegm(time.strptime(event["time"], TIME)))
+            at = seconds_of(event["time"])
             if event["event"] == "step":
                 values = {name: float(event[name]) for name in CURVES if event.get(name) is not None}
             elif event["event"] == "evaluation":

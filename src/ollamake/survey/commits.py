@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from time import gmtime, strftime
 
 from ollamake.git import Clone
-from ollamake.state.receipts import MOMENT
+from ollamake.moments import moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +44,8 @@ def walked(clone: Clone, most: int) -> Iterator[Change]:
         elif text.startswith("\x01"):
             if change is not None:
                 yield change
-            commit, moment, subject = text[1:].split(" ", 2)
-            change = Change(commit=commit, at=strftime(MOMENT, gmtime(int(moment))), subject=_text(subject), files={})
+            commit, seconds, subject = text[1:].split(" ", 2)
+            change = Change(commit=commit, at=moment(int(seconds)), subject=_text(subject), files={})
         elif text.startswith(":"):
             facts = text
     if change is not None:
