@@ -80,12 +80,12 @@ WRITTEN = {
     "crlf.jsonl": TEXT.replace(b"\n", b"\r\n"),
     "blank.jsonl": b"\n \n" + TEXT.replace(b"\n", b"\n\n"),
     "bom.jsonl": b"\xef\xbb\xbf" + TEXT,
-    "a.jsonl.gz": gzip.compress(TEXT),
+    "a.jsonl.gz": gzip.compress(TEXT, mtime=0),
     "a.jsonl.zst": zstd(TEXT),
     "lines.json": TEXT,
     "array.json": json.dumps(RECORDS).encode(),
     "pretty.json": json.dumps(RECORDS, indent=2, ensure_ascii=False).encode(),
-    "pretty.json.gz": gzip.compress(json.dumps(RECORDS, indent=2).encode()),
+    "pretty.json.gz": gzip.compress(json.dumps(RECORDS, indent=2).encode(), mtime=0),
     "a.csv": csv(RECORDS),
     "a.tsv": csv(RECORDS, "\t"),
     "a.parquet": parquet(RECORDS),
@@ -103,7 +103,7 @@ def test_a_fault_in_any_file_is_named_at_its_line() -> None:
     bad = [*RECORDS, {"instruction": "How?"}]
     fix = "add 'output' to the record"
     for name, content, line in [
-        ("a.jsonl.gz", gzip.compress(lines_of(bad)), 4),
+        ("a.jsonl.gz", gzip.compress(lines_of(bad), mtime=0), 4),
         ("pretty.json", json.dumps(bad, indent=2).encode(), 14),
         ("semicolons.csv", csv([{"instruction": "a", "output": "b\nc"}, {"instruction": "How?", "output": ""}]).replace(b",", b";"), 4),
         ("a.csv", csv([{"instruction": "a", "output": "b\nc"}, {"instruction": "How?", "output": ""}]), 4),
@@ -196,7 +196,7 @@ def test_a_fault_in_any_file_is_named_at_its_line() -> None:
         ),
         ("j.jsonl", TEXT.decode().encode("utf-16"), "j.jsonl:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
         ("k.csv", "instruction,output\n".encode("utf-16"), "k.csv:1: the file is UTF-16 [unreadable-file]\n  fix: save it as UTF-8"),
-        ("l.jsonl", gzip.compress(TEXT), "l.jsonl:1: the file is gzip [unreadable-file]\n  fix: let the file's name end with .gz"),
+        ("l.jsonl", gzip.compress(TEXT, mtime=0), "l.jsonl:1: the file is gzip [unreadable-file]\n  fix: let the file's name end with .gz"),
         (
             "m.jsonl",
             json.dumps(RECORDS[0], indent=2).encode(),
