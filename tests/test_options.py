@@ -36,6 +36,23 @@ def test_what_is_typed_wrong_is_one_message_with_the_nearest_right_word(repo: Re
     assert (result.code, result.out, result.err) == (3, "", f"ERROR: \n{said}\n  fix: {fix}\n")
 
 
+@pytest.mark.parametrize("typed", ["build --help", "status legal -h", "run --help", "ask --help", "--help=no --help"])
+def test_help_is_given_where_it_is_asked_for(repo: Repo, typed: str) -> None:
+    result = repo.doit(*typed.split())
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("PURPOSE\n    ")
+    assert repo.trainings == []
+
+
+def test_what_doit_prints_of_a_step_is_its_name(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_PROMPT", "shh-1234")
+    repo.replace("serve: {parameters", 'serve: {system: "${SECRET_PROMPT}", parameters')
+    repo.replace("version: 1\n", "version: 1\nenv: [SECRET_PROMPT]\n")
+    said = repo.doit("info", "register:sales").out
+    assert "(args=[<Step register:sales>], kwargs={})" in said
+    assert "shh-1234" not in said
+
+
 def test_an_option_without_a_text_is_not_taken_for_the_next_word(repo: Repo) -> None:
     assert "not a selector: ''" in repo.doit("ls", "--exclude=", "legal").err
 

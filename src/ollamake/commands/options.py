@@ -22,6 +22,10 @@ class UnusableOptionError(InvalidCommand):
     """An option that there is not, or a value that it does not take."""
 
 
+class HelpAskedError(UnusableOptionError):
+    """`--help`, which is no option of doit's commands."""
+
+
 class Options(CmdParse):
     """doit's, but for what it says of a mistake."""
 
@@ -66,6 +70,8 @@ class Options(CmdParse):
             return self.refused(error.msg, self.lists)
         typed = (word.partition("=")[0] for word in in_args)
         word = next(word for word in typed if word.startswith(f"--{error.opt}") or (is_letter and word[:1] == "-" and error.opt in word))
+        if word in {"-h", "--help"}:
+            return HelpAskedError(self.lists)
         near = closest(word.lstrip("-"), names)
         return self.refused(f"unknown option {word}", self.lists if near is None else f"write --{near} ({self.lists})")
 
@@ -87,6 +93,14 @@ class WithOptions(Command):
             self._cmdparser = Options(self.get_options(), command=self.name, anywhere=self.options_anywhere)
             self._cmdparser.overwrite_defaults(self.config_vals)
         return self._cmdparser
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse and execute, or print the help. Returns the exit code. Raises what doit prints as an error."""
+        try:
+            return int(super().parse_execute(in_args) or 0)
+        except HelpAskedError:
+            print(self.help())
+            return 0
 
 
 def need_dodo(params: Mapping[str, Any]) -> str | None:
