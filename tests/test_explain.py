@@ -257,6 +257,11 @@ def test_mistakes_in_a_command_are_said(built: Repo, arguments: tuple[str, ...],
     assert (result.code, result.out, result.err) == (3, "", f"ERROR: {said}\n")
 
 
+def test_a_plan_of_what_fails_at_once_does_not_say_how_long_it_takes(repo: Repo) -> None:
+    repo.records("shared").write_text("no record\n", encoding="utf-8")
+    assert repo.doit("plan", "legal").out.splitlines()[-1] == "1 step will run; how long it takes, the past does not tell"
+
+
 def test_build_takes_names_patterns_and_tasks(repo: Repo) -> None:
     assert repo.doit("build", "legal").ran == ["validate:shared", "convert:legal", "train:legal", "package:legal", "register:legal", "test:legal"]
     assert repo.doit("build", "convert:sales").ran == ["validate:tone", "convert:sales"]
