@@ -218,6 +218,22 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def rows_of_tables(text: str) -> Iterator[tuple[int, int]]:
+    """Of each row: its cells, and those of its table's head. A bar in code divides cells too, on GitHub."""
+    head = 0
+    for line in re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1 if line.startswith("|") else 0
+        head = (head or cells) if cells else 0
+        if cells:
+            yield cells, head
+
+
+def test_each_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    assert list(rows_of_tables("| a | b |\n|---|---|\n| `x|y` | z |\n")) == [(2, 2), (2, 2), (3, 2)]
+    for page in PAGES:
+        assert [row for row in rows_of_tables(page.read_text(encoding="utf-8")) if row[0] != row[1]] == [], page
+
+
 def test_the_check_of_links_sees_what_is_broken(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
