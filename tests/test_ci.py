@@ -70,6 +70,13 @@ def test_gitlab_without_a_token_comments_nothing_and_fails_nothing(notes: Notes,
     assert notes.asked == []
 
 
+def test_actions_are_of_versions_that_run_on_a_node_that_github_still_has() -> None:
+    on_node_24 = {"checkout": 5, "setup-python": 6, "upload-artifact": 6, "download-artifact": 7}  # the first of each; Node 20 went in September 2026
+    used = [re.findall(r"uses: actions/([\w-]+)@v(\d+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE) for path in (GITHUB, RELEASE)]
+    assert all(used)
+    assert [(name, version) for some in used for name, version in some if int(version) < on_node_24[name]] == []
+
+
 def step(name: str, job: str = "look") -> str:
     """The script of this step."""
     (found,) = (step["run"] for step in yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"][job]["steps"] if step.get("name") == name)

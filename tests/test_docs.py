@@ -237,7 +237,8 @@ def test_each_row_of_a_table_has_as_many_cells_as_its_head() -> None:
 def test_the_check_of_links_sees_what_is_broken(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# One `two`: three\n\n[a](other.md#x) `[b](c.md)` [d](#one-two-three)\n\n    [e](f.md)\n\n```\n# g\n[h](i.md)\n```\n\n[j](k.md)\n", encoding="utf-8"
+        "# One `two`: three\n\n[a](other.md#x) `[b](c.md)` [d](#one-two-three)\n\n    [e](f.md)\n\n```\n# g\n[h](i.md)\n```\n\n[j](k.md)\n",
+        encoding="utf-8",
     )
     assert list(links(page)) == ["other.md#x", "#one-two-three", "k.md"]
     assert [anchor(heading) for heading in headings(page)] == ["one-two-three"]
