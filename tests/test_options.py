@@ -65,6 +65,10 @@ def test_programs_are_told_of_an_option_that_there_is_not(repo: Repo) -> None:
     assert (ended["error"], ended["fix"]) == ("doit build: unknown option --frobnicate", "`doit help build` lists the options")
 
 
+def test_a_command_that_prints_one_object_tells_no_events(repo: Repo) -> None:
+    assert repo.doit("push", "--json", "--frobnicate").out == ""
+
+
 def doit(*words: str) -> int:
     return int(DoitMain().run(list(words)) or 0)
 

@@ -125,7 +125,7 @@ def test_a_dry_run_sends_nothing(pushing: Repo) -> None:
     assert (pushing.trainings, pushes(pushing)) == ([], [])
     assert pushing.doit("push").code == 0
     result = pushing.doit("push", "--dry-run")
-    assert (result.code, result.out) == (0, "nothing to push: 1 models are where they belong\n")
+    assert (result.code, result.out) == (0, "nothing to push: 1 model is where it belongs\n")
 
 
 def test_json_is_all_of_standard_output(pushing: Repo) -> None:

@@ -50,6 +50,7 @@ class RunCommand(WithOptions, cmd_run.Run):
 
     name = "run"
     cmd_options = (*cmd_run.Run.cmd_options, ENGINE, QUIET_OPTION, JSON_OPTION)
+    json_is_events = True
     task_list: list[Any]
     sel_tasks: list[str]
 
@@ -59,7 +60,7 @@ class RunCommand(WithOptions, cmd_run.Run):
         try:
             return int(super().parse_execute(in_args) or 0)
         except UnusableOptionError as error:
-            if "--json" not in in_args:
+            if "--json" not in in_args or not self.json_is_events:
                 raise
             from ollamake.commands.spoken import refuse_with_events
 
