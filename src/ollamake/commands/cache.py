@@ -83,7 +83,7 @@ def distinct() -> list[SharedCache]:
     found = {str(run.cache.facts.url): run.cache for run, _ in current().catalogs.values() if run.cache is not None}
     if not found:
         msg = "no catalog of this dodo.py has a cache"
-        raise BuildError(msg, fix="write `cache: {url: ...}` into it: a folder, s3://BUCKET/FOLDER or the like (docs/cache.md)")
+        raise BuildError(msg, fix="write `cache: {url: ...}` into it: a folder, s3://BUCKET/FOLDER or the like (docs/cache.md of ollamake)")
     return list(found.values())
 
 
