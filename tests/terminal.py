@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 HEIGHT, WIDTH = 12, 200
 PATIENCE = 60.0  # seconds
@@ -119,9 +119,13 @@ class Terminal:
 
     def until(self, text: str) -> Terminal:
         """Wait until this can be read."""
+        return self.until_true(lambda: any(text in line for line in self.lines), repr(text))
+
+    def until_true(self, shows: Callable[[], bool], what: str = "what is waited for") -> Terminal:
+        """Wait until this is so of what can be read."""
         until = time.monotonic() + PATIENCE
-        while not any(text in line for line in self.lines):
-            assert self._reads(until), f"{text!r} is not to be read in:\n" + "\n".join(self.lines)
+        while not shows():
+            assert self._reads(until), f"{what} can't be read in:\n" + "\n".join(self.lines)
         return self
 
     def type(self, text: str) -> None:

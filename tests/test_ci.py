@@ -52,6 +52,31 @@ def test_nothing_that_a_pull_request_can_write_stands_in_a_script_and_rights_are
     assert yaml.safe_load(GITHUB.read_text(encoding="utf-8"))[True] == "pull_request"  # `on`, to YAML 1.1: not pull_request_target
 
 
+def test_gitlab_gives_the_token_to_the_job_that_runs_nothing_of_a_branch() -> None:
+    workflow = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))
+    look, comment = workflow["look"], workflow["comment"]
+    assert comment["environment"] == {"name": "ollamake-comment", "action": "access"}  # the scope of the variable, as docs/ci.md has it
+    assert "environment scope `ollamake-comment`" in (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    assert "environment" not in look
+    assert comment["variables"] == {"GIT_STRATEGY": "none"}
+    (rule,) = comment["rules"]
+    assert "OLLAMAKE_TOKEN" not in rule["if"]  # what has a scope is not there yet when rules are read
+    assert "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_MERGE_REQUEST_PROJECT_ID" in rule["if"]
+
+
+def test_gitlab_without_a_token_comments_nothing_and_fails_nothing(notes: Notes, tmp_path: Path) -> None:
+    done = noted(tmp_path, notes, "<!-- ollamake -->\n### ollamake: 1 of 2 models changes\n", token="")
+    assert (done.returncode, done.stdout) == (0, "no comment: this job is given no OLLAMAKE_TOKEN\n")
+    assert notes.asked == []
+
+
+def test_actions_are_of_versions_that_run_on_a_node_that_github_still_has() -> None:
+    on_node_24 = {"checkout": 5, "setup-python": 6, "upload-artifact": 6, "download-artifact": 7}  # the first of each; Node 20 went in September 2026
+    used = [re.findall(r"uses: actions/([\w-]+)@v(\d+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE) for path in (GITHUB, RELEASE)]
+    assert all(used)
+    assert [(name, version) for some in used for name, version in some if int(version) < on_node_24[name]] == []
+
+
 def step(name: str, job: str = "look") -> str:
     """The script of this step."""
     (found,) = (step["run"] for step in yaml.safe_load(GITHUB.read_text(encoding="utf-8"))["jobs"][job]["steps"] if step.get("name") == name)
@@ -187,10 +212,10 @@ def commented(folder: Path, notes: Notes, text: str) -> subprocess.CompletedProc
     return bash(step("Comment", "comment"), folder, GH_TOKEN=TOKEN, NUMBER="5", GITHUB_REPOSITORY="a/b", STAND_IN_API=notes.address)
 
 
-def noted(folder: Path, notes: Notes, text: str) -> subprocess.CompletedProcess[str]:
+def noted(folder: Path, notes: Notes, text: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
     (folder / "comment.md").write_text(text, encoding="utf-8")
     (script,) = yaml.safe_load(GITLAB.read_text(encoding="utf-8"))["comment"]["script"]
-    return bash(script, folder, OLLAMAKE_TOKEN=TOKEN, CI_API_V4_URL=notes.address, CI_PROJECT_ID="3", CI_MERGE_REQUEST_IID="5")
+    return bash(script, folder, OLLAMAKE_TOKEN=token, CI_API_V4_URL=notes.address, CI_PROJECT_ID="3", CI_MERGE_REQUEST_IID="5")
 
 
 @pytest.mark.parametrize("say", [commented, noted])

@@ -49,6 +49,13 @@ def offered(*words: str) -> list[str]:
     return [word for word, _ in answers("doit", words[:-1], words[-1])]
 
 
+def test_what_init_takes_is_completed() -> None:
+    from ollamake.commands.init import EDITORS
+
+    assert [word for word, _ in answers("ollamake", ["init"], "--e")] == ["--example", "--editor"]
+    assert [word for word, _ in answers("ollamake", ["init", "--editor"], "")] == list(EDITORS)
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [

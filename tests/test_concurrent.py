@@ -465,4 +465,4 @@ def test_a_run_that_was_ended_reports_though_ctrl_c_comes_again_while_threads_ar
         thread.join()
         for number, handler in reporter.handlers.items():
             signal.signal(number, handler)
-    assert out.getvalue().startswith("1 model: 1 unfinished in ")
+    assert out.getvalue().splitlines()[-1].startswith("1 model: 1 unfinished in ")

@@ -199,7 +199,7 @@ def anchor(heading: str) -> str:
 
 def links(page: Path) -> Iterator[str]:
     """The links of a page, without those that are shown as code."""
-    text = re.sub(r"^```.*?^```$|^(?: {4}|\t).*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```$|^(?: {4}|\t)[^\n]*$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     yield from re.findall(r"\]\((?!https?:|mailto:)([^)]+)\)", text)
 
 
@@ -218,12 +218,29 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def rows_of_tables(text: str) -> Iterator[tuple[int, int]]:
+    """Of each row: its cells, and those of its table's head. A bar in code divides cells too, on GitHub."""
+    head = 0
+    for line in re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1 if line.startswith("|") else 0
+        head = (head or cells) if cells else 0
+        if cells:
+            yield cells, head
+
+
+def test_each_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    assert list(rows_of_tables("| a | b |\n|---|---|\n| `x|y` | z |\n")) == [(2, 2), (2, 2), (3, 2)]
+    for page in PAGES:
+        assert [row for row in rows_of_tables(page.read_text(encoding="utf-8")) if row[0] != row[1]] == [], page
+
+
 def test_the_check_of_links_sees_what_is_broken(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# One `two`: three\n\n[a](other.md#x) `[b](c.md)` [d](#one-two-three)\n\n    [e](f.md)\n\n```\n# g\n[h](i.md)\n```\n", encoding="utf-8"
+        "# One `two`: three\n\n[a](other.md#x) `[b](c.md)` [d](#one-two-three)\n\n    [e](f.md)\n\n```\n# g\n[h](i.md)\n```\n\n[j](k.md)\n",
+        encoding="utf-8",
     )
-    assert list(links(page)) == ["other.md#x", "#one-two-three"]
+    assert list(links(page)) == ["other.md#x", "#one-two-three", "k.md"]
     assert [anchor(heading) for heading in headings(page)] == ["one-two-three"]
     assert anchor("datasets.NAME.start_from") == "datasetsnamestart_from"
 

@@ -247,7 +247,7 @@ def test_why_says_at_which_commit_it_was_built(repo: Repo) -> None:
         (("build", "leagl"), "\nno model 'leagl' in the catalog\n  fix: write 'legal' (known: legal, sales)"),
         (("plan", "x*"), "\nno model 'x*' in the catalog\n  fix: known: legal, sales"),
         (("build", "--max-train-minutes"), "\ndoit build: option --max-train-minutes requires argument\n  fix: `doit help build` lists the options"),
-        (("plan", "--jsno"), "\ndoit plan: option --jsno not recognized\n  fix: `doit help plan` lists the options"),
+        (("plan", "--jsno"), "\ndoit plan: unknown option --jsno\n  fix: write --json (`doit help plan` lists the options)"),
         (("accept", "legal"), 'usage: doit accept SELECTOR... --because "TEXT"'),
         (("accept", "--because", "why not"), 'usage: doit accept SELECTOR... --because "TEXT"'),
     ],
@@ -255,6 +255,11 @@ def test_why_says_at_which_commit_it_was_built(repo: Repo) -> None:
 def test_mistakes_in_a_command_are_said(built: Repo, arguments: tuple[str, ...], said: str) -> None:
     result = built.doit(*arguments)
     assert (result.code, result.out, result.err) == (3, "", f"ERROR: {said}\n")
+
+
+def test_a_plan_of_what_fails_at_once_does_not_say_how_long_it_takes(repo: Repo) -> None:
+    repo.records("shared").write_text("no record\n", encoding="utf-8")
+    assert repo.doit("plan", "legal").out.splitlines()[-1] == "1 step will run; how long it takes, the past does not tell"
 
 
 def test_build_takes_names_patterns_and_tasks(repo: Repo) -> None:
@@ -379,7 +384,7 @@ def test_how_to_go_on_repeats_what_was_typed(repo: Repo) -> None:
     assert "\nfailed: validate:shared: datasets/shared.jsonl:1: not JSON: " in out
     assert "\nthen go on with: doit --continue -v 2 train:legal train:sales\n" in out
     out = repo.doit("accept", "legal", "--because", "it's the same").out
-    assert "then go on with: doit accept --because 'it'\"'\"'s the same' legal\n" in out
+    assert "then go on with: doit accept legal --because 'it'\"'\"'s the same'\n" in out
 
 
 @pytest.mark.parametrize("command", ["plan", "why"])

@@ -172,3 +172,10 @@ def test_ollamake_alone_says_what_there_is(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert (ended.value.code, capsys.readouterr().out) == (0, f"ollamake {version('ollamake')}\n")
+
+
+def test_a_command_of_doits_is_said_to_be_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "help desk"]) == 2
+    said = "ollamake has no command 'build'\n  fix: `doit build 'help desk'`: in a repo, everything but `ollamake init` is doit's\n"
+    assert capsys.readouterr().err == said
+    assert list(here.iterdir()) == []

@@ -216,6 +216,7 @@ def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Re
     doit.send_signal(number)
     out, err = doit.communicate(timeout=20)
     assert (doit.returncode, err) == (128 + number, "")
+    assert out.splitlines()[-2] == "ended; what is done stays done. Go on with: doit train"
     assert out.splitlines()[-1].startswith("2 models: 1 fresh, 1 unfinished in ")
     assert not Path(f"/proc/{trainer}").exists()
     assert sorted(path.name for path in Path("build/sales").iterdir()) == ["convert-sales.receipt.json", "events.jsonl", "text.jsonl", "train.log"]

@@ -78,6 +78,16 @@ def test_the_changelog_has_the_form_that_a_release_looks_for() -> None:
     assert set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE)) <= set(CHANGES)
 
 
+def test_what_pypi_shows_has_no_link_that_leads_nowhere_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from hatch_build import without_paths
+
+    shown = without_paths((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", shown) == []
+    assert "[Ollama](https://ollama.com)" in shown
+    assert "All pages: docs/index.md." in shown
+
+
 def test_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").read_bytes() == b""
 
@@ -133,6 +143,7 @@ def test_the_wheel_has_the_package_its_types_and_every_licence(built: Built) -> 
         f"src/{name}" for name in ours if "/vendor/" in name and re.search("LICENSE|LEGAL", Path(name).name)
     }
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "All pages: docs/index.md." in metadata
     done = python("-m", "twine", "check", "--strict", built.wheel, built.sdist, cwd=built.unpacked)
     assert done.returncode == 0, done.stdout
 
@@ -193,7 +204,7 @@ def test_programs_of_others_are_checked_by_the_types_of_the_wheel(installed: Pat
 def test_the_version_is_that_of_the_tag_and_without_one_there_is_one_too(
     tmp_path: Path, tags: tuple[str, ...] | None, commits: int, version: str
 ) -> None:
-    for name in ("pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY.md"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "THIRD_PARTY.md"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     if tags is not None:
         git("-C", str(tmp_path), "init", "-q")

@@ -216,6 +216,10 @@ def test_lineage_names_what_is_stale_and_why(built: Repo, monkeypatch: pytest.Mo
     assert nodes["dataset-tone"].page == "datasets/tone.html"
     assert {("dataset-tone", "text"), ("text", "adapter"), ("base", "served"), ("served", "model-1")} <= set(facts.edges)
     assert [step for step, _ in facts.reasons][:2] == ["validate:tone", "convert:sales"]
+    shared, tone = dict(nodes["dataset-shared"].facts), dict(nodes["dataset-tone"].facts)
+    assert {"records", "size", "digest"} <= set(shared)
+    assert {"records of the last build", "size now", "digest of the last build"} <= set(tone)
+    assert not {"records", "size", "digest"} & set(tone)
     assert dict(nodes["model-1"].facts)["digest"] == short("sha256:" + built.server.digest("sales:latest"))
 
 
@@ -286,6 +290,8 @@ def test_a_candidate_that_failed_stands_beside_what_is_used(built: Repo, monkeyp
     assert built.doit("build", "legal").code == 1
     candidate, used = model("legal", monkeypatch).tests
     assert candidate.host.endswith("(candidate failed its tests)")
+    assert report(built)["models"] == 2
+    assert '<option value="candidate failed its tests">' in (REPORT / "index.html").read_text(encoding="utf-8")
     assert [one.name for one in candidate.results if not one.passed] == ["Question 1?"]
     assert used.summary == "2 tests passed"
 

@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "an adapter of the Hub": (
         ["--adapter", "hf://someone/pirate-lora", "--name", "desk"],
         "--adapter hf://someone/pirate-lora: an adapter of the Hub is named in the catalog\n"
-        "  fix: write `adapter: hf://OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md has the rest\n",
+        "  fix: write `adapter: hf://OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md of ollamake has the rest\n",
     ),
     "a file of an adapter": (
         ["--adapter", "mine/adapter_model.safetensors", "--name", "desk"],

@@ -115,6 +115,24 @@ def test_ctrl_c_leaves_a_cursor_and_the_summary(on_disk: Repo, parallel: tuple[s
     assert not any("train 0/2" in line for line in terminal.lines)
 
 
+@pytest.mark.parametrize("parallel", ["", "-n 2 ", "-n 2 -P thread "])
+def test_ctrl_z_leaves_a_cursor_and_fg_draws_anew(on_disk: Repo, parallel: str) -> None:
+    slow(on_disk)
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], SCREEN, {"PS1": "shell> "}) as terminal:
+        for typed in (f"{sys.executable} -m doit {parallel}train", "fg"):  # and once more, as the first has put the signal back
+            terminal.until_true(lambda: terminal.lines[-1:] == ["shell>"]).type(f"{typed}\r")
+            terminal.until_true(lambda: "train 0/2" in terminal.lines[-1]).until("step 1/2")
+            assert terminal.cursor_is_hidden
+            terminal.type("\x1a")
+            terminal.until_true(lambda: terminal.lines[-1:] == ["shell>"])
+            assert not terminal.cursor_is_hidden
+            assert sum("train 0/2" in line for line in terminal.lines) == 0
+        Path("go").touch()
+        terminal.type("fg; exit\r")
+        assert terminal.ends() == 0
+    assert terminal.lines[-2].startswith("2 models: ")
+
+
 def test_side_by_side_the_foot_is_one(on_disk: Repo) -> None:
     slow(on_disk)
     with doit_on(SCREEN, "-n", "3") as terminal:

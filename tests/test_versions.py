@@ -359,7 +359,7 @@ def test_a_model_that_left_the_catalog_is_pruned_and_its_adapter_only_when_asked
     without_sales()
     host, before, previous = f"http://{two.server.host}", two.server.digest("sales:latest")[:12], two.server.digest("sales:previous")[:12]
     said = two.doit("prune", "--dry-run").out
-    assert re.sub(r"\d[\d.]* (bytes|kB|MB)", "SIZE", said).splitlines() == [
+    assert re.sub(r"\d[\d.]* (bytes|KB|MB)", "SIZE", said).splitlines() == [
         f"would remove sales:latest ({before}) on {host}: in the catalog no more",
         f"would remove sales:previous ({previous}) on {host}: in the catalog no more",
         "would remove build/sales (SIZE): sales is in the catalog no more",

@@ -89,6 +89,21 @@ def test_a_save_is_checked_and_planned_and_built_when_told(watched: Repo) -> Non
     assert watched.trainings == trained
 
 
+def test_on_a_narrow_terminal_lines_are_broken_between_words(watched: Repo) -> None:
+    with Terminal(WATCH, (60, 50)) as terminal:
+        terminal.until("nothing to do: everything is fresh")
+        with watched.records("tone").open("a", encoding="utf-8") as file:
+            file.write(BAD)
+        terminal.until("step will run")
+        lines = terminal.lines
+    at = lines.index("  datasets/tone.jsonl:4: unknown key 'outpu'")
+    assert lines[at + 1 : at + 4] == [
+        "      [unknown-key]",
+        "    fix: write 'output' (known: input,",
+        "        instruction, output)",
+    ]
+
+
 def test_ctrl_c_ends_it(watched: Repo) -> None:
     with Terminal(WATCH, (60, 140)) as terminal:
         terminal.until("nothing to do: everything is fresh")

@@ -97,7 +97,7 @@ class Bars:
         with screen.lock:
             added = Bar(self, kind, self.kinds[kind].add_task(text, total=total, facts=facts))
             self.shown = (*self.shown, added)
-            self._draw()
+            self.draw()
         return added
 
     def stand(self, foot: Foot | None) -> None:
@@ -105,11 +105,12 @@ class Bars:
         with screen.lock:
             self.foot, self.is_over = foot, False
             if foot is not None:
-                self._draw()
+                self.draw()
             elif not self.shown:
                 self.stop()
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Have the bars on the screen from now on."""
         from rich.live import Live
 
         if self.live is None and not self.is_over:
@@ -157,8 +158,8 @@ class Bars:
     def stop(self) -> None:
         """Take the bars off the screen."""
         with screen.lock:
-            live, self.live, screen.above = self.live, None, None
             self.stopped.set()
+            live, self.live, screen.above = self.live, None, None
             if live is not None:
                 live.stop()
 
@@ -226,6 +227,11 @@ def shared() -> Shows:
         if not _shared:
             _shared.append(Bars())
         return _shared[0]
+
+
+def drawn() -> Bars | None:
+    """What is on the screen now, and drawn by this process."""
+    return next((shows for shows in _shared if isinstance(shows, Bars) and shows.live is not None), None)
 
 
 def end() -> None:

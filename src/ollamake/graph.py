@@ -21,7 +21,7 @@ ON_A_SERVER = ("register", "test")  # stages whose target is a server
 CANDIDATE, LATEST, PREVIOUS = "candidate", "latest", "previous"  # tags: of a model that is tried, the one that is used, and the one before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Step:
     """One stage of one dataset or model."""
 
@@ -33,6 +33,9 @@ class Step:
     subject: Dataset | Model
     host: str | None = None  # of the server that it talks to, as the catalog has it; None where there is but one
     after: tuple[str, ...] = ()  # steps whose target is a server, and is what this one begins with
+
+    def __repr__(self) -> str:  # `doit info` prints it: all of a model is pages, and values of the environment are among them
+        return f"<Step {self.id}>"
 
     @property
     def named_reads(self) -> dict[str, str]:

@@ -16,11 +16,12 @@ from ollamake.catalog import Model
 from ollamake.catalog.expanded import told, written
 from ollamake.errors import BuildError, with_fix
 from ollamake.graph import LATEST, Step, adapter_files, adapter_folder, given_files
+from ollamake.moments import moment
 from ollamake.run import Run
 from ollamake.say import say
 from ollamake.state.digests import digest_if_there
 from ollamake.state.files import LOCAL, read_object, remedy, write_whole
-from ollamake.state.receipts import moment, read_receipt, receipt_path
+from ollamake.state.receipts import read_receipt, receipt_path
 from ollamake.state.versions import history, short
 
 STAGE = "push"

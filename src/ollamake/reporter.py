@@ -59,8 +59,10 @@ class Reporter(ConsoleReporter):
                 self.waiting.setdefault(step.name, set()).add(step.id)
                 self.states[step.name] = "fresh"
         if self.is_live and has_bars():
+            from ollamake.pausing import heed
             from ollamake.view import View
 
+            heed()
             self.view = View(step.id for task in tasks.values() if task.name in chosen and (step := step_of(task)) is not None)
 
     def write(self, text: str) -> None:
@@ -131,6 +133,8 @@ class Reporter(ConsoleReporter):
         for name, step in self.edited:
             self.write(f"stale again: {name} was edited while {step} ran; the next `doit` does it again\n")
         self.tell_warnings()
+        if self.ended and not self.failures:
+            self.write(f"ended; what is done stays done. Go on with: {typed_again()}\n")
         if self.states or current().seals:
             self.write(f"{self.summary()}\n")
         if self.from_cache:
@@ -160,7 +164,7 @@ class Reporter(ConsoleReporter):
         if self.runtime_errors:
             self.write("\n" + "\n".join(self.runtime_errors) + "\n")
         if failed:
-            self.write("\n" + "".join(failed) + f"then go on with: {shlex.join(('doit', *current().typed))}\n")
+            self.write("\n" + "".join(failed) + f"then go on with: {typed_again()}\n")
 
     def done(self, task: Any, *, fresh: bool) -> None:
         """Take a step off the list."""
@@ -199,6 +203,11 @@ class Reporter(ConsoleReporter):
 def step_of(task: Any) -> Any:
     """The step behind a doit task, or None where it is not one of ours."""
     return (task.meta or {}).get("ollamake")
+
+
+def typed_again() -> str:
+    """The command that this run is of."""
+    return shlex.join(("doit", *current().typed))
 
 
 def first_line(said: str) -> str:

@@ -21,6 +21,7 @@ from ollamake.errors import AdaptersRefusedError, BuildError, Mark, WithdrawnErr
 from ollamake.events import begins
 from ollamake.freshness import Reason, Record
 from ollamake.graph import ON_A_SERVER, Step
+from ollamake.moments import moment
 from ollamake.ollama import server as servers
 from ollamake.ollama.address import Address
 from ollamake.sights import Sights, made_files
@@ -28,7 +29,7 @@ from ollamake.state.backend import OURS
 from ollamake.state.commit import commit_here
 from ollamake.state.digests import digest_cache, digest_if_there, file_digest
 from ollamake.state.files import remedy
-from ollamake.state.receipts import ACCEPTED, BEFORE, READ, Receipt, Sealed, moment, read_receipt, receipt_path, write_receipt
+from ollamake.state.receipts import ACCEPTED, BEFORE, READ, Receipt, Sealed, read_receipt, receipt_path, write_receipt
 
 if TYPE_CHECKING:
     from ollamake.stages.test import Candidate

@@ -80,6 +80,18 @@ def shows_colours(out: Any) -> bool:
     return forced not in NOT_SET or (out.isatty() and os.environ.get("TERM") != "dumb")
 
 
+def folded(line: str, out: Any, *, indent: str = "") -> list[str]:
+    """The line as it stands; where the stream is a terminal that is narrower, in several, broken between words."""
+    if not out.isatty():
+        return [f"{indent}{line}"]
+    import shutil  # a run without work does without them
+    import textwrap
+
+    further = indent + " " * (len(line) - len(line.lstrip()) + 4)
+    width = shutil.get_terminal_size().columns
+    return textwrap.wrap(line, width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def put(out: Any, lines: str) -> None:
     """Write whole lines to this stream at once; above the live bars, where it is a terminal that has some."""
     with screen.lock:

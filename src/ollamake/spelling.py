@@ -23,6 +23,17 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
 
 
+def sized(count: float) -> str:
+    """Bytes for people, in thousands as Ollama writes them: `1 byte`, `3.5 KB`, `12 MB`."""
+    if count < 1000:
+        return counted(round(count), "byte")
+    for unit in ("KB", "MB", "GB"):
+        count /= 1000
+        if count < 999.5 or unit == "GB":
+            break
+    return f"{count:.1f} {unit}" if count < 9.95 else f"{count:,.0f} {unit}"
+
+
 def counted(count: int, thing: str) -> str:
     """`1 record`, `2 records`."""
     return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from ollamake.freshness import Record
 from ollamake.gate.report import Report
 from ollamake.gate.told import summary
 from ollamake.graph import CANDIDATE, LATEST, Step
+from ollamake.moments import moment, seconds_of
 from ollamake.plan import Planned
 from ollamake.spelling import counted
 from ollamake.state.receipts import Receipt
@@ -116,7 +115,7 @@ def _adapter(here: Sequence[Step], foresight: Foresight) -> str | None:
         return receipt.finished
     package = next(step for step in here if step.stage == "package")
     with suppress(OSError):
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(Path(package.reads[0]).stat().st_mtime))
+        return moment(Path(package.reads[0]).stat().st_mtime)
     return None
 
 
@@ -137,7 +136,7 @@ def age(then: str | None, now: float) -> str:
     if then is None:
         return "-"
     try:
-        seconds = max(0.0, now - datetime.fromisoformat(then.replace("Z", "+00:00")).timestamp())
+        seconds = max(0.0, now - seconds_of(then))
     except ValueError:
         return "-"
     for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):

@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog import Catalog, Model
 from ollamake.catalog.load import load_catalog
 from ollamake.commands.one_model import connected
+from ollamake.commands.options import WithOptions
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import LATEST
 from ollamake.ollama.client import OllamaServer
@@ -34,7 +34,7 @@ CATALOG = {
 }
 
 
-class Ask(Command):
+class Ask(WithOptions):
     """Ask a model of the catalog, and its base for comparison."""
 
     doc_purpose = "ask a model of the catalog a question"

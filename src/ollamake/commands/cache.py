@@ -18,13 +18,13 @@ from ollamake.call import current
 from ollamake.commands.cache_push import as_text as pushed_as_text
 from ollamake.commands.cache_push import pushed
 from ollamake.commands.look import AS_JSON, Look
-from ollamake.commands.prune import DRY_RUN, size_for_people
+from ollamake.commands.prune import DRY_RUN
 from ollamake.errors import BuildError, as_printed
 from ollamake.git import clone_here
 from ollamake.graph import Step
 from ollamake.said import cleaned
 from ollamake.sights import Sights
-from ollamake.spelling import counted, nearest
+from ollamake.spelling import counted, nearest, sized
 from ollamake.stages.cached import key_now
 
 WORDS = ("status", "verify", "push", "prune")
@@ -83,7 +83,7 @@ def distinct() -> list[SharedCache]:
     found = {str(run.cache.facts.url): run.cache for run, _ in current().catalogs.values() if run.cache is not None}
     if not found:
         msg = "no catalog of this dodo.py has a cache"
-        raise BuildError(msg, fix="write `cache: {url: ...}` into it: a folder, s3://BUCKET/FOLDER or the like (docs/cache.md)")
+        raise BuildError(msg, fix="write `cache: {url: ...}` into it: a folder, s3://BUCKET/FOLDER or the like (docs/cache.md of ollamake)")
     return list(found.values())
 
 
@@ -177,7 +177,7 @@ def _status_as_text(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     for kind in ("adapters", "packed"):
         if kind == "adapters" or facts[kind]["objects"]:
-            yield f"    {kind:<9} {counted(facts[kind]['objects'], 'object')}, {size_for_people(facts[kind]['bytes'])}"
+            yield f"    {kind:<9} {counted(facts[kind]['objects'], 'object')}, {sized(facts[kind]['bytes'])}"
     width = max(map(len, facts["models"]), default=0)
     yield from (f"    {name:<{width}}  {where}" for name, where in facts["models"].items())
 
@@ -185,17 +185,17 @@ def _status_as_text(facts: Mapping[str, Any]) -> Iterator[str]:
 def _verified_as_text(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"damaged: {one['path']}: {one['why']}" for one in facts["damaged"])
     wrong = f"{len(facts['damaged'])} of them damaged" if facts["damaged"] else "all as they were written"
-    yield f"{facts['url']}: {counted(facts['objects'], 'object')}, {size_for_people(facts['bytes'])}: {wrong}"
+    yield f"{facts['url']}: {counted(facts['objects'], 'object')}, {sized(facts['bytes'])}: {wrong}"
     if facts["damaged"]:
         yield "    a build that needs one refuses it, trains, and puts a whole one in its place"
 
 
 def _pruned_as_text(facts: Mapping[str, Any]) -> Iterator[str]:
     does = "would remove" if facts["dry_run"] else "removed"
-    yield from (f"{does} {one['path']} ({size_for_people(one['bytes'])}): {one['why']}" for one in facts["removed"])
+    yield from (f"{does} {one['path']} ({sized(one['bytes'])}): {one['why']}" for one in facts["removed"])
     yield from (f"left: {one['path']}: {one['why']}" for one in facts["stays"])
     if facts["removed"]:
-        yield f"{does} {counted(len(facts['removed']), 'object')}, {size_for_people(facts['bytes'])}"
+        yield f"{does} {counted(len(facts['removed']), 'object')}, {sized(facts['bytes'])}"
     else:
         yield "nothing to remove"
     if not facts["asked"]:

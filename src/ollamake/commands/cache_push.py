@@ -13,12 +13,11 @@ from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import listed
 from ollamake.cache.verified import ChangedError
 from ollamake.catalog import Model
-from ollamake.commands.prune import size_for_people
 from ollamake.errors import BuildError
 from ollamake.graph import VERSIONS, Step
 from ollamake.said import cleaned
 from ollamake.sights import Sights
-from ollamake.spelling import counted
+from ollamake.spelling import counted, sized
 from ollamake.stages.cached import Offer, is_shared, offered
 from ollamake.state.digests import digest_if_there
 from ollamake.state.receipts import read_receipt
@@ -81,7 +80,7 @@ def _offer(sights: Sights, step: Step) -> Offer | str:
 def as_text(facts: Mapping[str, Any]) -> Iterator[str]:
     """What became of each, for people."""
     does = "would put" if facts["dry_run"] else "put"
-    yield from (f"{does} {one['model']}: {one['path']} ({size_for_people(one['bytes'])})" for one in facts["put"])
+    yield from (f"{does} {one['model']}: {one['path']} ({sized(one['bytes'])})" for one in facts["put"])
     yield from (f"left: {one['model']}: {one['why']}" for one in facts["left"])
     size = sum(one["bytes"] for one in facts["put"])
-    yield f"{facts['url']}: {does} {counted(len(facts['put']), 'adapter')} there, {size_for_people(size)}; {len(facts['there'])} there already"
+    yield f"{facts['url']}: {does} {counted(len(facts['put']), 'adapter')} there, {sized(size)}; {len(facts['there'])} there already"

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
 import ollamake
+from ollamake.commands.options import WithOptions
 from ollamake.completion.words import SHELLS
 from ollamake.errors import BuildError, as_printed
 from ollamake.spelling import nearest
@@ -20,7 +20,7 @@ SCRIPTS = {"bash": "bash.sh", "zsh": "zsh.zsh", "fish": "fish.fish"}
 PROGRAM = "import sys; sys.path = [place for place in sys.path if place]; from ollamake.completion.answer import run; run()"
 
 
-class CompletionCommand(Command):
+class CompletionCommand(WithOptions):
     """Print a script for a shell."""
 
     name = "completion"

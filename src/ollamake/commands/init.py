@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ollamake.catalog.kept import SCHEMA
+from ollamake.errors import with_fix
 from ollamake.state.files import remedy
 from ollamake.trainers.environment import Environment
 from ollamake.trainers.peft import PeftTrainer
@@ -73,7 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     init.add_argument("folder", metavar="DIR", nargs="?", default=".", help="where [default: here]")
     init.add_argument("--example", action="store_true", help="with records, and a task that fetches a small base: `doit` builds it as it is")
     init.add_argument("--editor", choices=EDITORS, help="with settings and tasks for this editor, in a repo that is there too")
-    options = parser.parse_args(argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    if typed and not typed[0].startswith("-") and typed[0] not in commands.choices:
+        fix = f"`doit {shlex.join(typed)}`: in a repo, everything but `ollamake init` is doit's"
+        print(with_fix(f"ollamake has no command {typed[0]!r}", fix), file=sys.stderr)
+        return 2
+    options = parser.parse_args(typed)
     if "folder" not in options:
         parser.print_help()
         return 0

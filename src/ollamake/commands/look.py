@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from getopt import GetoptError, gnu_getopt
-from itertools import chain
 from typing import Any
 
-from doit.cmd_base import Command, DoitCmdBase
+from doit.cmd_base import DoitCmdBase
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
+from ollamake.commands.options import WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.sights import Sights
+from ollamake.spelling import closest
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 THREADS = "OPENBLAS_NUM_THREADS"
@@ -27,20 +27,15 @@ INTERRUPTED = 130  # exit code, as of shells
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
 
-class OptionsAnywhere(Command):
-    """A command whose options may stand behind its arguments too; doit's own end at the first argument."""
+class OptionsAnywhere(WithOptions):
+    """A command whose options may stand behind its arguments too."""
+
+    options_anywhere = True
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse and execute. Returns the exit code. Raises what doit prints as an error."""
         try:
-            options, arguments = gnu_getopt(in_args, self.cmdparser.get_short(), self.cmdparser.get_long())
-        except GetoptError as error:
-            raise InvalidCommand(
-                as_printed(BuildError(f"doit {self.name}: {error.msg}", fix=f"`doit help {self.name}` lists the options"))
-            ) from error
-        words = chain.from_iterable((name, value) if value else (name,) for name, value in options)
-        try:
-            code = int(super().parse_execute([*words, *arguments]) or 0)
+            code = int(super().parse_execute(in_args) or 0)
             sys.stdout.flush()
         except BrokenPipeError:
             return nobody_reads()
@@ -57,6 +52,7 @@ class Look(OptionsAnywhere, DoitCmdBase):
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
         take_any_text()
+        need_dodo(params)
         begin(Call(only_looks=True, loads=self.loads))
         try:
             with one_thread():
@@ -124,3 +120,12 @@ def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[
     control.process(names)
     chosen = selected_with_dependencies(control.tasks, control.selected_tasks)
     return [step for step in steps if step.id in chosen]
+
+
+def unknown_name(name: str, known: Sequence[str]) -> InvalidCommand:
+    """The error of a name that is no task's, where doit runs tasks: the nearest command or task, or how its model is built."""
+    near = closest(name, known)
+    fix = f"write {near!r}" if near else "`doit help` lists the commands, `doit list` the tasks"
+    if name in models_of(current().steps):
+        fix = f"`doit build {name}` builds the model"
+    return InvalidCommand(as_printed(BuildError(f"no command, task or target {name!r}", fix=fix)))

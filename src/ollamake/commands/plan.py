@@ -111,8 +111,8 @@ def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
         text += f", and {len(unsure)} more may (?)"
     least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)
     unknown = sum(plan.seconds is None for plan in (*sure, *unsure))
-    if unknown == len(plans):
-        return f"{text}; how long they take, the past does not tell"
+    if unknown == len(sure) + len(unsure):
+        return f"{text}; how long {'it takes' if unknown == 1 else 'they take'}, the past does not tell"
     text += f": about {duration(least)}" if most - least < 1 else f": about {duration(least)}, at most {duration(most)}"
     if sum(plan.step.stage == "train" and isinstance(plan.step.subject, Model) and plan.step.subject.engine.kind != LOCAL for plan in plans) > 1:
         text += " one after the other; the cluster takes several at once"

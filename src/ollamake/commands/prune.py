@@ -13,7 +13,7 @@ from ollamake.call import current
 from ollamake.commands.look import AS_JSON, Look
 from ollamake.commands.one_model import connected
 from ollamake.ollama.hosts import Host, ask_all
-from ollamake.spelling import counted
+from ollamake.spelling import counted, sized
 from ollamake.stages.left_over import LeftFiles, LeftVersion, files_left, grouped, remove_files, remove_version, reports_left, versions_left
 from ollamake.stages.shared import sweep_shards
 from ollamake.state.versions import forget_versions, made_at, short
@@ -106,7 +106,7 @@ def found(*, adapters: bool) -> Found:
     needed = {path for _, steps in runs for step in steps for path in (*step.reads, *step.writes)}
     for one in files_left(named, needed):
         if one.costs_training and not adapters:
-            every.left.append((str(one.path), f"{one.why}, and was trained: `doit prune --adapters` removes it ({size_for_people(one.size)})"))
+            every.left.append((str(one.path), f"{one.why}, and was trained: `doit prune --adapters` removes it ({sized(one.size)})"))
         else:
             every.files.append(one)
     return every
@@ -159,20 +159,11 @@ def _as_text(every: Found, *, dry_run: bool) -> Iterator[str]:
     for host, one in every.versions:
         yield f"{does} {one.name} ({short(one.digest)}) on {host.name}: {one.why}"
     for file in every.files:
-        yield f"{does} {file.path} ({size_for_people(file.size)}): {file.why}"
+        yield f"{does} {file.path} ({sized(file.size)}): {file.why}"
     for what, why in every.left:
         yield f"left: {what}: {why}"
     if not every.versions and not every.files:
         yield "nothing to remove"
         return
-    files = f" and {counted(len(every.files), 'place')} on the disk, {size_for_people(every.size)}" if every.files else ""
+    files = f" and {counted(len(every.files), 'place')} on the disk, {sized(every.size)}" if every.files else ""
     yield f"{does} {counted(len(every.versions), 'version')} of models{files}"
-
-
-def size_for_people(size: float) -> str:
-    """`1.2 MB`."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}" if unit != "bytes" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -42,6 +42,7 @@ class PushCommand(BuildCommand):
         "what did not pass its tests is not sent at all. No other command publishes anything."
     )
     cmd_options = (*BuildCommand.cmd_options, DRY_RUN, AS_JSON)
+    json_is_events = False  # one object
     pushed: Sequence[Pushing] = ()
 
     def execute(self, params: Any, args: list[str]) -> int:
@@ -82,9 +83,8 @@ class PushCommand(BuildCommand):
                 for due in said["due"]:
                     print(f".  push:{said['model']}  to {due['to']} {due['target']}  ({due['reason']})")
             if not any(said["due"] for said in self.told):
-                print(
-                    f"nothing to push: {counted(len(self.told), 'model')} {'is where it belongs' if len(self.told) == 1 else 'are where they belong'}"
-                )
+                where = "is where it belongs" if len(self.told) == 1 else "are where they belong"
+                print(f"nothing to push: {counted(len(self.told), 'model')} {where}")
             return STALE if any(said["due"] for said in self.told) else 0
         code = super().take_steps()
         self.told = [{**said, "left": [due.as_json() for due in pushing.due()]} for said, pushing in zip(self.told, self.pushed, strict=True)]

@@ -20,6 +20,7 @@ from doit.task import Stream
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
+from ollamake.commands.options import UnusableOptionError, WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.state.backend import LockBackend, as_run
@@ -34,8 +35,6 @@ ENGINE = {
     "choices": (("local", "on this machine"), ("ray", "on the Ray cluster of the catalog's `engine`")),
     "help": "where models are trained, whatever the catalog says",
 }
-
-
 QUIET_OPTION = {
     "name": "quiet",
     "short": "q",
@@ -47,11 +46,12 @@ QUIET_OPTION = {
 JSON_OPTION = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print a JSON object a line for each event of the run"}
 
 
-class RunCommand(cmd_run.Run):
+class RunCommand(WithOptions, cmd_run.Run):
     """Runs tasks; of ollamake's steps what is cheap first, trainings as the machine has room for them."""
 
     name = "run"
     cmd_options = (*cmd_run.Run.cmd_options, ENGINE, QUIET_OPTION, JSON_OPTION)
+    json_is_events = True
     task_list: list[Any]
     sel_tasks: list[str]
 
@@ -60,6 +60,12 @@ class RunCommand(cmd_run.Run):
         self.typed = (() if self.name == "run" else (self.name,)) + tuple(in_args)
         try:
             return int(super().parse_execute(in_args) or 0)
+        except UnusableOptionError as error:
+            if "--json" not in in_args or not self.json_is_events:
+                raise
+            from ollamake.commands.spoken import refuse_with_events
+
+            return refuse_with_events(error, self)
         except BrokenPipeError:
             return nobody_reads()
 
@@ -88,12 +94,19 @@ class RunCommand(cmd_run.Run):
 
     def run_steps(self, params: Any, args: list[str]) -> int:
         """Run, as `execute` does."""
+        need_dodo(params)
         pushes = self.name == "push" or any(str(arg).startswith("push:") for arg in args)
         is_part = args or params.get("exclude") or params["always"] or params["single"] or pushes
         begin(Call(is_whole=not is_part, typed=self.typed, always=params["always"], pushes=pushes, engine=params["engine"] or None))
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
+            except InvalidCommand as error:
+                if error.not_found is None or not self.is_ours:
+                    raise
+                from ollamake.commands.look import unknown_name
+
+                raise unknown_name(error.not_found, [*self.loader.cmd_names, *(task.name for task in self.task_list)]) from error
             finally:
                 begin(Call())
                 if self.is_ours:

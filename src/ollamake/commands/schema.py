@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog.kept import SCHEMA
+from ollamake.commands.options import WithOptions
 from ollamake.events import SCHEMA as EVENTS
 
 
-class SchemaCommand(Command):
+class SchemaCommand(WithOptions):
     """Print the JSON Schema."""
 
     name = "schema"

@@ -8,18 +8,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
 from ollamake.catalog.load import load_catalog
 from ollamake.commands.ask import CATALOG
+from ollamake.commands.options import WithOptions
 from ollamake.errors import BuildError, as_printed
 from ollamake.ollama.address import address_of
 from ollamake.ollama.server import use_server
 from ollamake.trainers.installed import TrainerNames
 
 
-class Serve(Command):
+class Serve(WithOptions):
     """Keep Ollama running until Ctrl-C."""
 
     doc_purpose = "keep Ollama running, for `ollama`, curl and applications"

@@ -61,6 +61,15 @@ def run_with_events(run: Callable[[], int], params: Any, command: Any) -> int:
     return code
 
 
+def refuse_with_events(error: Exception, command: Any) -> int:
+    """Tell of a run that was refused before its options could be read. Raises the error, which doit prints."""
+
+    def refuse() -> int:
+        raise error
+
+    return run_with_events(refuse, {"outfile": opt_outfile["default"]}, command)
+
+
 def tell_plan(tasks: Sequence[Any], names: list[str]) -> None:
     """Tell what a run of these tasks will do."""
     plans: list[Planned] = []

@@ -19,11 +19,12 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.commands.keys import BUILD, QUIT, Keys
 from ollamake.commands.look import AS_JSON, OptionsAnywhere
+from ollamake.commands.options import need_dodo
 from ollamake.commands.plan import STALE
 from ollamake.commands.select import EXCLUDE
 from ollamake.errors import BuildError, as_printed
 from ollamake.events import FORMAT, Lines
-from ollamake.say import DIM, RED, YELLOW, coloured, take_any_text
+from ollamake.say import DIM, RED, YELLOW, coloured, folded, take_any_text
 from ollamake.spelling import counted
 from ollamake.watching import Watched
 
@@ -67,11 +68,8 @@ class WatchCommand(OptionsAnywhere, DoitCmdBase):
         take_any_text()
         if importlib.util.find_spec("watchfiles") is None:
             raise InvalidCommand(as_printed(BuildError("watching needs the package watchfiles", fix="pip install 'ollamake[watch]'")))
-        dodo = _found(params["dodoFile"], seeks=params["seek_file"])
-        if not os.path.isfile(dodo):
-            raise InvalidCommand(
-                as_printed(BuildError(f"{params['dodoFile']}: no such file", fix="go to the folder of your dodo.py, or name it with -f"))
-            )
+        dodo = need_dodo(params)
+        assert dodo is not None  # the tasks of a watch are a file's
         os.chdir(params["cwdPath"] or os.path.dirname(dodo))
         selection = [*args, *(word for one in params["exclude"] for word in ("--exclude", one))]
         watch = Watch(os.path.relpath(dodo), selection, json=params["json"], builds=params["build"], polls=params["poll"])
@@ -79,11 +77,6 @@ class WatchCommand(OptionsAnywhere, DoitCmdBase):
             return watch.run()
         except KeyboardInterrupt:
             return 0
-
-
-def _found(dodo: str, *, seeks: bool) -> str:
-    folders = [Path.cwd(), *(Path.cwd().parents if seeks else ())]
-    return str(next((folder / dodo for folder in folders if (folder / dodo).is_file()), Path.cwd() / dodo))
 
 
 class Watch:
@@ -226,7 +219,8 @@ def show(text: str, colour: Callable[[str], str]) -> None:
     if len(lines) > MOST:
         lines = [*lines[: MOST - 2], f"   ... and {len(lines) - MOST + 1} more", lines[-1]]
     for line in lines:
-        print(f"  {coloured(line, colour(line), sys.stdout) if colour(line) else line}", flush=True)
+        for part in folded(line, sys.stdout, indent="  "):
+            print(coloured(part, colour(line), sys.stdout), flush=True)
 
 
 def _without_error(text: str) -> str:

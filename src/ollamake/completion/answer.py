@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ollamake.completion.words import Word, candidates, typed, wants_files
 
+INIT = (("--example", "with records, and a task that fetches a small base"), ("--editor", "with settings and tasks for this editor"))
+
 
 def main() -> None:
     """Print the words that may stand there, a line each: what is typed, and where the shell shows it, a tab and what it is."""
@@ -66,8 +68,10 @@ def answers(program: str, words: Sequence[str], current: str) -> Iterator[Word]:
 def _of_init(words: Sequence[str], current: str) -> Iterator[Word]:
     if "init" not in words:
         yield from ((name, what) for name, what in (("init", "write a new repo that builds"),) if name.startswith(current))
+    elif words[-1] == "--editor":
+        yield from ((name, "") for name in ("vscode",) if name.startswith(current))
     elif current.startswith("-"):
-        yield from ((word, what) for word, what in [("--example", "with records, and a task that fetches a small base")] if word.startswith(current))
+        yield from ((word, what) for word, what in INIT if word.startswith(current))
     else:
         yield from (found for found in _files(current) if found[0].endswith("/"))
 

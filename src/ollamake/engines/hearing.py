@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from ollamake.moments import moment
 from ollamake.trainers.port import Command, Event, Trainer
 
-TIME = "%Y-%m-%dT%H:%M:%SZ"
 LONGEST = 1 << 16  # characters of a line that are read at once: not all programs write lines
 LOOK = 0.2  # seconds between two looks at a file that is followed
 
@@ -68,7 +67,7 @@ def write_files(command: Command, folder: Path) -> None:
 def facts_of(event: Event) -> dict[str, Any]:
     """What the event says, and when: a line of events.jsonl."""
     said = {name: value for name, value in asdict(event).items() if value or (name == "loss" and value is not None)}
-    return {"time": time.strftime(TIME, time.gmtime()), "event": said.pop("kind"), **said}
+    return {"time": moment(), "event": said.pop("kind"), **said}
 
 
 @contextmanager

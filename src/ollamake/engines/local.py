@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ollamake.engines.hearing import TIME, Hearing, facts_of, write_files
+from ollamake.engines.hearing import Hearing, facts_of, write_files
 from ollamake.engines.overheard import Overheard
 from ollamake.engines.port import Ended
 from ollamake.engines.this_machine import Slots, training_slots
 from ollamake.errors import BuildError
+from ollamake.moments import seconds_of
 from ollamake.progress import TrainingProgress
 from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
@@ -111,7 +110,7 @@ def seconds_in(events: Path) -> float:
     for line in lines:
         try:
             told = json.loads(line)
-            now, told_kind = calendar.timegm(time.strptime(told["time"], TIME)), told["event"]
+            now, told_kind = seconds_of(told["time"]), told["event"]
         except (ValueError, KeyError, TypeError):  # cut off, or edited
             continue
         begins = told_kind in {"loading", "start"} and kind != "loading"  # of another program

@@ -191,7 +191,7 @@ def _unreachable(address: str, why: str) -> BuildError:
             "no Ray cluster runs on this machine, and the catalog names no other",
             fix="write `engine: {address: HOST:PORT}`, or start one: ray start --head",
         )
-    fix = "is it started, and does this machine belong to it? `ray start --address=HOST:PORT` joins it; docs/cluster.md says how"
+    fix = "is it started, and does this machine belong to it? `ray start --address=HOST:PORT` joins it; docs/cluster.md of ollamake says how"
     return EngineError(f"no Ray cluster answers at {address}: {why}", fix=fix, key="address")
 
 

@@ -70,7 +70,9 @@ def given(there: Known, *, name: str, base: str, adapter: str) -> Imported:
         raise BuildError(msg, fix=BAD_NAME)
     if adapter.startswith(HUB):
         msg = f"--adapter {adapter}: an adapter of the Hub is named in the catalog"
-        raise BuildError(msg, fix=f"write `adapter: {HUB}OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md has the rest")
+        raise BuildError(
+            msg, fix=f"write `adapter: {HUB}OWNER/NAME@COMMIT` into the model's entry, then run `doit`; docs/hub.md of ollamake has the rest"
+        )
     wrong = wrong_with_path(adapter)
     if wrong is not None:
         msg = f"--adapter: {wrong[0]}"

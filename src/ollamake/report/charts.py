@@ -84,7 +84,7 @@ def choices(facts: CatalogFacts) -> dict[str, list[str]]:
     rows = facts.models
     return {
         "state": sorted({row.state for row in rows} - {FRESH}),
-        "there": sorted({host.there for row in rows for host in row.hosts}),
+        "there": sorted({word for row in rows for host in row.hosts for word in (host.there, host.candidate) if word}),
         "base": sorted({row.base for row in rows}),
         "data": sorted({name for row in rows for name in row.data}),
         "tag": sorted({tag for row in rows for tag in row.tags}),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from ollamake.spelling import sized
+
 MOST_SHOWN = 4000  # characters of one text: a page is for people
 MOST_OF_A_LINE = 600
 MOST_ROWS = 24
@@ -32,17 +34,8 @@ def cut(text: str, most: int = MOST_SHOWN) -> tuple[str, int]:
 
 
 def size(count: int | None) -> str:
-    """Bytes for people: `3.5 KB`, `12 MB`."""
-    if count is None:
-        return "-"
-    if count < 1000:
-        return counted(count, "byte")
-    value = float(count)
-    for unit in ("KB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5 or unit == "GB":
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+    """Bytes for people; `-` where it is not known."""
+    return "-" if count is None else sized(count)
 
 
 def number(count: float | None) -> str:

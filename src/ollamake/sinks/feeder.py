@@ -5,7 +5,6 @@ It ends when its standard input closes, and some seconds later whatever the sink
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
 import queue
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamake.moments import seconds_of
 from ollamake.said import said as said_by
 from ollamake.sinks.port import KILLED, Outcome, Point, Sink, TrainingRun, sink
 from ollamake.state.files import read_object, write_whole
@@ -26,7 +26,6 @@ LAST = 20.0  # seconds that it has when nobody tells it anything more
 TRIES = 3  # before a sink is given up
 REST = 10.0  # seconds after a failure until events are handed on again: a server that starts anew is back by then
 MOST = 1_000_000  # bytes of events that a sink is handed at once
-TIME = "%Y-%m-%dT%H:%M:%SZ"  # in events.jsonl
 CURVES = ("loss", "learning_rate", "tokens_per_second")
 
 Facts = dict[str, Any]
@@ -167,7 +166,7 @@ def points_in(lines: str) -> Iterator[Point]:
     for line in lines.splitlines():
         try:
             event = json.loads(line)
-            at = float(calendar.timegm(time.strptime(event["time"], TIME)))
+            at = seconds_of(event["time"])
             if event["event"] == "step":
                 values = {name: float(event[name]) for name in CURVES if event.get(name) is not None}
             elif event["event"] == "evaluation":

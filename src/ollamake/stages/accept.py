@@ -12,8 +12,9 @@ from ollamake.graph import VERSIONS, Step, weights_files
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
+from ollamake.moments import moment
 from ollamake.state.digests import file_digest
-from ollamake.state.receipts import Receipt, moment, read_receipt, receipt_path, write_receipt
+from ollamake.state.receipts import Receipt, read_receipt, receipt_path, write_receipt
 
 
 def accepted(step: Step, keys: dict[str, Any], because: str, *, commit: str | None) -> Receipt:

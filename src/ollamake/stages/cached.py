@@ -26,12 +26,13 @@ from ollamake.graph import VERSIONS, Step
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
+from ollamake.moments import moment, seconds_of
 from ollamake.say import say
 from ollamake.stages.delivery import data_of, deliver, finished, place_for
 from ollamake.stages.jobs import clear_jobs
 from ollamake.stages.preflight import MarkOf
 from ollamake.state.files import RECEIPT
-from ollamake.state.receipts import MOMENT, Receipt, Sealed, facts_of, moment, receipt_in, write_receipt
+from ollamake.state.receipts import Receipt, Sealed, facts_of, receipt_in, write_receipt
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
@@ -230,8 +231,8 @@ def _receipt(manifest: Manifest) -> Receipt:
 
 def _is_moment(value: Any) -> bool:
     try:
-        return bool(time.strftime(MOMENT, time.strptime(value, MOMENT)) == value)
-    except (ValueError, TypeError):
+        return isinstance(value, str) and moment(seconds_of(value)) == value
+    except ValueError:
         return False
 
 

@@ -10,11 +10,12 @@ from ollamake.errors import BuildError
 from ollamake.freshness import Record, Sight
 from ollamake.gate.told import summary
 from ollamake.graph import CANDIDATE, LATEST, PREVIOUS, VERSIONS, Step
+from ollamake.moments import moment
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.stages.kept import Kept, kept_on
 from ollamake.stages.promotion import BASE, exchange, is_ours, promote, tags_on
-from ollamake.state.receipts import Receipt, moment
+from ollamake.state.receipts import Receipt
 from ollamake.state.versions import Version, history, note_version, report_with, short
 
 

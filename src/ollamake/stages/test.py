@@ -14,6 +14,7 @@ from ollamake.gate.junit import junit
 from ollamake.gate.report import Report
 from ollamake.gate.told import summary, told
 from ollamake.graph import BUILD, LATEST, PREVIOUS, Step
+from ollamake.moments import moment
 from ollamake.ollama.client import OllamaServer
 from ollamake.ollama.names import named_lock
 from ollamake.progress import AskingProgress
@@ -22,7 +23,7 @@ from ollamake.stages.asking import base_on
 from ollamake.stages.examine import examine
 from ollamake.stages.promotion import promote, tag_of, tags_on
 from ollamake.state.files import write_whole
-from ollamake.state.receipts import ACCEPTED, moment
+from ollamake.state.receipts import ACCEPTED
 from ollamake.state.versions import ROLLED_BACK, Version, history, note_version, report_path, report_with, short
 
 

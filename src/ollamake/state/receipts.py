@@ -7,7 +7,6 @@ is there, whatever becomes of the build that made it.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +34,10 @@ class Receipt:
 
 READ = "read"  # in what a stage returns: path -> digest of the bytes that it had in its hands. Goes into the record, not into the receipt
 ACCEPTED = "accepted"  # in what a stage returns: why it took what was there. Goes into the record, not into the receipt's outcome
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 BEFORE = "seconds before"  # in what a training returns: that builds before this one have spent on it. Goes into the receipt's seconds
 
 # Makes the receipt of a step from the digests of its targets and the stage's own facts.
 Sealed: TypeAlias = Callable[[Mapping[str, str], Mapping[str, Any]], Receipt]
-
-
-def moment() -> str:
-    """Now, as a receipt has it."""
-    return time.strftime(MOMENT, time.gmtime())
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -16,10 +16,10 @@ from ollamake.errors import BuildError
 from ollamake.folders import cache_folder
 from ollamake.loading import database
 from ollamake.locks import wait_for_lock
+from ollamake.moments import moment
 from ollamake.report import pages
 from ollamake.report.facts import INDEX, CatalogFacts, Growth, dataset_page, model_page
 from ollamake.state.files import LOCAL, remedy
-from ollamake.state.receipts import moment
 from ollamake.survey.commits import head
 from ollamake.survey.ground import Ground, Looks
 from ollamake.survey.kept import Kept, OfDataset, OfModel, digest_of, read_kept, write_kept

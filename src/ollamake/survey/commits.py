@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import gmtime, strftime
 
 from ollamake.errors import BuildError
 from ollamake.git import Clone
-from ollamake.state.receipts import MOMENT
+from ollamake.moments import moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +49,8 @@ def walked(clone: Clone, most: int) -> Iterator[Change]:
         elif text.startswith("\x01"):
             if change is not None:
                 yield change
-            commit, moment, subject = text[1:].split(" ", 2)
-            change = Change(commit=commit, at=strftime(MOMENT, gmtime(int(moment))), subject=_text(subject), files={})
+            commit, seconds, subject = text[1:].split(" ", 2)
+            change = Change(commit=commit, at=moment(int(seconds)), subject=_text(subject), files={})
         elif text.startswith(":"):
             facts = text
     if change is not None:

@@ -153,10 +153,10 @@ def _description(ground: Ground, step: Step, dataset: Dataset, checked: _Checked
             ("rules", _listed(dataset.rules.items())),
             ("JSON Schema", None if dataset.schema is None else written(dataset.schema)),
             ("held out", f"{counted(int(facts['held_out']), 'record')} ({dataset.holdout:g} of them)" if facts.get("held_out") else ""),
-            ("left out", f"{counted(int(facts['left_out']), 'line')} that are no record" if facts.get("left_out") else ""),
+            ("left out", f"{counted(int(facts['left_out']), 'line')} without a record" if facts.get("left_out") else ""),
             ("characters", _listed(characters.items())),
             ("digest", short(digest)),
-            ("checked", when(receipt.finished) if receipt else ""),
+            ("checked" if plan is None else "checked by a build", when(receipt.finished) if receipt else ""),
             ("in the catalog", str(dataset.mark)),
         )
     )

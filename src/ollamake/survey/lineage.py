@@ -69,13 +69,15 @@ def made_by(step: Step) -> tuple[str, ...]:
 def _dataset(ground: Ground, step: Step, plans: Mapping[str, Planned]) -> Node:
     dataset, marker = step.subject, read_object(Path(step.writes[0]))
     assert isinstance(dataset, Dataset)
-    records = marker.get("records")
+    records, then, now = marker.get("records"), "", ""
+    if step.id in plans:  # what a build last read, and what is there, are two things
+        then, now = " of the last build", " now"
     facts = said(
         (
-            ("records", str(records) if isinstance(records, int) else ""),
-            ("files", str(len(dataset.files))),
-            ("size", size(ground.looks.sizes(dataset.files))),
-            ("digest", short(str(marker.get("digest", "")))),
+            (f"files{now}", str(len(dataset.files))),
+            (f"size{now}", size(ground.looks.sizes(dataset.files))),
+            (f"records{then}", str(records) if isinstance(records, int) else ""),
+            (f"digest{then}", short(str(marker.get("digest", "")))),
             *receipt_facts(ground.foresight.receipt(step)),
         )
     )
