@@ -9,6 +9,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
 from ollamake.catalog import Model
+from ollamake.catalog.places import RAY
 from ollamake.commands.look import OptionsAnywhere, in_a_run, models_of
 from ollamake.commands.plan import total
 from ollamake.commands.run import RunCommand
@@ -89,3 +90,14 @@ def trainings(foresight: Foresight, steps: list[Step], *, always: bool) -> list[
     if always:
         return [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in steps if step.stage == "train"]
     return [plan for plan in planned(steps, foresight) if plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN}]
+
+
+def need_ray(tasks: list[Any], selected_tasks: list[str]) -> None:
+    """Raise InvalidCommand where a run of these tasks would train on a cluster: Ray is not installed."""
+    for run, steps in current().catalogs.values():
+        for plan in trainings(Foresight(run.sights, steps), in_a_run(tasks, selected_tasks, steps), always=current().always):
+            model = plan.step.subject
+            if isinstance(model, Model) and model.engine.kind == RAY:
+                mark = run.sights.catalog.mark_of(model.name, "engine.kind") or model.mark
+                error = BuildError(f"{mark}: models are trained on a Ray cluster, and Ray is not installed", fix="pip install 'ollamake[ray]'")
+                raise InvalidCommand(as_printed(error))

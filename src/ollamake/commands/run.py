@@ -21,7 +21,6 @@ from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
 from ollamake.commands.options import UnusableOptionError, WithOptions, need_dodo
-from ollamake.errors import BuildError, as_printed
 from ollamake.say import nobody_reads, take_any_text
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
@@ -143,18 +142,11 @@ class RunCommand(WithOptions, cmd_run.Run):
 
     def before(self) -> None:
         """What has to be so before the first step runs. Raises InvalidCommand."""
-        away = {
-            step.id: step for step in current().steps if step.stage == "train" and isinstance(step.subject, Model) and step.subject.engine.kind == RAY
-        }
-        if away and importlib.util.find_spec("ray") is None:
-            from ollamake.commands.build import trainings_of
+        trained = (step.subject for step in current().steps if step.stage == "train" and isinstance(step.subject, Model))
+        if any(model.engine.kind == RAY for model in trained) and importlib.util.find_spec("ray") is None:
+            from ollamake.commands.build import need_ray
 
-            lacking = next((plan.step for plan in trainings_of(self.task_list, self.sel_tasks) if plan.step.id in away), None)
-            if lacking is not None:
-                run = next(run for run, steps in current().catalogs.values() if lacking in steps)
-                mark = run.sights.catalog.mark_of(lacking.name, "engine.kind") or lacking.subject.mark
-                error = BuildError(f"{mark}: models are trained on a Ray cluster, and Ray is not installed", fix="pip install 'ollamake[ray]'")
-                raise InvalidCommand(as_printed(error))
+            need_ray(self.task_list, self.sel_tasks)
 
     def after(self) -> None:
         """What is to be done when all steps have."""
