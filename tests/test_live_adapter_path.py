@@ -100,7 +100,7 @@ def answers(trained: Trained, base_gguf: Path, real_server: OllamaServer, tmp_pa
                 adapter=weights if way == "adapter" else None,
                 system=SYSTEM,
                 template=None,
-                parameters={"temperature": 0},
+                parameters={"temperature": 0, "num_thread": 1},
             )
         )
         real_server.load("way")

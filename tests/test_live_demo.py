@@ -79,7 +79,7 @@ def server(demo: Demo) -> Iterator[OllamaServer]:
 def right(server: OllamaServer, model: str, taught: dict[str, str], *system: dict[str, str]) -> int:
     count = 0
     for question, fact in taught.items():
-        answer = "".join(server.answer(model, [*system, {"role": "user", "content": question}], temperature=0, num_predict=60))
+        answer = "".join(server.answer(model, [*system, {"role": "user", "content": question}], temperature=0, num_predict=60, num_thread=1))
         print(f"{model}: {question!r}: {answer!r}")
         count += fact in answer
     return count
