@@ -115,7 +115,8 @@ def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
     assert "\nsmollm2, its base:\n" in asked.stdout
     base = demo.path / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
     server.create(NewModel(name="smol", files=((base, digest_file(base)),), adapter=None, system=None, template=None, parameters={}))
-    assert right(server, "smol", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
+    some = dict(list(TAUGHT.items())[::2])  # it says much, and takes its time
+    assert right(server, "smol", some, {"role": "system", "content": SYSTEM}) <= 1
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
