@@ -10,7 +10,7 @@ import pytest
 
 # Live modules that are for one process, what lasts longest first. Each other one is by itself for one: what its tests share is made once.
 TOGETHER = {
-    "builds that train": re.compile("/test_live_(demo|init|peft|promotion|tutorial)"),  # a machine trains one model at a time: they would wait
+    "builds that train": re.compile("/test_live_(demo|init|promotion|tutorial)"),  # a machine trains one model at a time: they would wait
     "Ray": re.compile("/test_live_ray"),
     "adapters that were taught": re.compile("/test_live_(adapter_path|handed_adapter|retrain)"),
     "tiny models": re.compile("/test_live_(adapters|architectures)"),
