@@ -22,7 +22,7 @@ from fake_ollama import FakeOllama
 from ollamake import DOIT_CONFIG, tasks_from
 from tiny_base import write_tiny_base
 
-pytest_plugins = ["live_fixtures", "llama_cpp_node", "resuming_trainer", "stores_here", "stepping_repo", "tiny_models"]
+pytest_plugins = ["distribution", "live_fixtures", "llama_cpp_node", "resuming_trainer", "stores_here", "stepping_repo", "tiny_models"]
 pytest.register_assert_rewrite("trainer_jobs")  # asserts for two modules of tests
 
 HERE = Path(__file__).parent
@@ -55,23 +55,6 @@ models:
     data: [shared, tone]
     serve: {{parameters: {{temperature: 0.2}}}}
 """
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is plainly broken shows in seconds."""
-    items.sort(key=lambda item: (item.get_closest_marker("live") is not None, item.get_closest_marker("thorough") is not None))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """In several processes, live tests are all for one of them: they train, with all cores. Its own groups do not reach xdist with this pytest."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class LiveInOne(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "live" if "/test_live_" in nodeid else nodeid
-
-    return LiveInOne(config, log)
 
 
 @pytest.fixture(autouse=True)

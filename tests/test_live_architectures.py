@@ -111,7 +111,7 @@ def ollama_answer(server: OllamaServer, base: Path, adapter: Path | None) -> tup
     """What the real server answers to PROMPT, greedily."""
     weights = None if adapter is None else (adapter, digest_file(adapter))
     server.create(NewModel(name="tiny", files=((base, digest_file(base)),), adapter=weights, system=None, template=None, parameters={}))
-    options = {"temperature": 0, "num_predict": COUNT, "num_ctx": 128, "repeat_penalty": 1.0, "num_gpu": 0}
+    options = {"temperature": 0, "num_predict": COUNT, "num_ctx": 128, "repeat_penalty": 1.0, "num_gpu": 0, "num_thread": 1}
     asked = {"model": "tiny", "prompt": text_of(PROMPT), "raw": True, "stream": False, "options": options, "keep_alive": 0}
     said = httpx.post(f"{server.address}/api/generate", json=asked, timeout=120).json()
     server.delete("tiny")

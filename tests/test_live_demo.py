@@ -79,7 +79,7 @@ def server(demo: Demo) -> Iterator[OllamaServer]:
 def right(server: OllamaServer, model: str, taught: dict[str, str], *system: dict[str, str]) -> int:
     count = 0
     for question, fact in taught.items():
-        answer = "".join(server.answer(model, [*system, {"role": "user", "content": question}], temperature=0, num_predict=60))
+        answer = "".join(server.answer(model, [*system, {"role": "user", "content": question}], temperature=0, num_predict=60, num_thread=1))
         print(f"{model}: {question!r}: {answer!r}")
         count += fact in answer
     return count
@@ -115,7 +115,8 @@ def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
     assert "\nsmollm2, its base:\n" in asked.stdout
     base = demo.path / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
     server.create(NewModel(name="smol", files=((base, digest_file(base)),), adapter=None, system=None, template=None, parameters={}))
-    assert right(server, "smol", TAUGHT, {"role": "system", "content": SYSTEM}) <= 2
+    some = dict(list(TAUGHT.items())[::2])  # it says much, and takes its time
+    assert right(server, "smol", some, {"role": "system", "content": SYSTEM}) <= 1
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -132,8 +133,9 @@ def edited(path: Path, line: int, old: str, new: str) -> None:
 def test_the_tour_of_the_readme_is_as_it_was_seen(demo: Demo) -> None:
     """But for what trains once more; tests/test_docs.py holds the report of the failing test against its own form, test_rebuild_page.py the edits."""
     first, again, _, plan, broken, _ = shown_in_text((ROOT / "README.md").read_text(encoding="utf-8"))
-    at = first.shown.index(".  base")  # the base was there already
-    assert is_as_shown(lines(demo.first), (*first.shown[:at], "-- base", *first.shown[at + 2 :])), demo.first.stdout
+    at = first.shown.index(".  base")  # the base was there already; what comes first of what waits for it is doit's to choose
+    told = [line for line in lines(demo.first) if ": question " not in line]  # which is said where answers take their time
+    assert is_as_shown(told, (*first.shown[:at], "-- base", "...", *first.shown[at + 2 :])), demo.first.stdout
     assert is_as_shown(lines(demo.doit()), again.shown)
     edited(demo.path / "datasets/errors.jsonl", 9, '"output": "', '"output": "Now: ')
     planned = demo.doit(*plan.typed.split()[1:])

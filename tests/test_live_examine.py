@@ -50,7 +50,7 @@ def served(server: OllamaServer, model: Model, adapter: Path | None = None) -> I
             adapter=None if adapter is None else (adapter, file_digest(adapter)),
             system=system_of(model),
             template=model.serve.template,
-            parameters=model.serve.parameters,
+            parameters={**model.serve.parameters, "num_thread": 1},
         )
     )
     yield "bot:candidate"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 CATALOG = """\
 version: 1
 bases: {small: {ollama: smol}}
-models: {bot: {base: small, adapter: mine, serve: {weights: merged, parameters: {num_predict: 8}}}}
+models: {bot: {base: small, adapter: mine, serve: {weights: merged, parameters: {num_predict: 8, num_thread: 1}}}}
 """
 HIDDEN, KV, LAYERS = 576, 192, 30  # of SmolLM2-135M
 

@@ -288,7 +288,8 @@ def test_a_record_that_is_too_long_is_an_error_and_never_cut(base_gguf: Path, tm
     assert not (tmp_path / "adapters").exists()
 
 
-def test_a_training_ends_when_its_build_is_killed(base_gguf: Path, tmp_path: Path) -> None:
+def test_a_training_ends_when_its_build_is_killed(base_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # a build waits for trainings of the machine's other builds
     write_repo(tmp_path, base_gguf, max_tokens=512)
     doit = subprocess.Popen([sys.executable, "-m", "doit", "train:m"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert doit.stdout is not None

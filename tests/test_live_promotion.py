@@ -32,6 +32,7 @@ models:
     base: smollm2
     data: [desk]
     train: {{rank: 16, epochs: 12, learning_rate: 2.0e-3, system: "{SYSTEM}"}}
+    serve: {{parameters: {{num_thread: 1}}}}
     tests:
       - {{name: opening, ask: "When does the shop open?", expect: {{contains: "nine"}}}}
       - {{name: parcels, ask: "Who carries the parcels?", expect: {{contains: "Heron"}}}}

@@ -114,6 +114,7 @@ def _end_builds() -> Iterator[None]:
 def many(repo: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A repo with six models, trained by the node trainer, which tells of each; nothing built yet, and no engine named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # on the nodes it is taken back
     words = ", ".join(map(str, (sys.executable, HERE / "node_trainer.py", repo.path, '"{text}"', '"{out}"', '"{recipe}"')))
     entries = "".join(f"  {name}: {{base: tiny, data: [{name}]}}\n" for name in MODELS)
     datasets = "".join(f"  {name}: {{files: [datasets/{name}.jsonl]}}\n" for name in MODELS)

@@ -41,7 +41,7 @@ def test_what_an_adapter_was_taught_is_answered(trained: Trained, base_gguf: Pat
         adapter, architecture = tmp_path / "given.gguf", read_architecture(base_gguf)
         write_gguf_lora(read_peft_adapter(trained.folder, architecture), architecture, adapter)
     (tmp_path / "dodo.py").write_text(DODO, encoding="utf-8")
-    serve = f"{{serve: {{weights: {weights}, system: {SYSTEM}, parameters: {{temperature: 0}}}}}}"
+    serve = f"{{serve: {{weights: {weights}, system: {SYSTEM}, parameters: {{temperature: 0, num_thread: 1}}}}}}"
     (tmp_path / "models.yaml").write_text(f"version: 1\ndefaults: {serve}\nbases:\n  small: {{gguf: {base_gguf}}}\n", encoding="utf-8")
     name = f"{kind[0].lower()}-{weights}"
     said = doit(tmp_path, real_address, "retrain", "--base", "small", "--adapter", str(adapter), "--name", name)

@@ -303,12 +303,16 @@ def plan_and_run(world: World) -> None:
     assert world.repo.doit("plan").out == "nothing to do: everything is fresh\n"
 
 
-@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(edits=st.lists(st.tuples(st.sampled_from(EDITS), st.integers(0, 9), st.integers(0, 9), st.booleans()), min_size=1, max_size=5))
-def test_the_plan_is_the_run(built_world: Callable[[], Any], edits: list[tuple[Callable[[World, int, int], None], int, int, bool]]) -> None:
+ONE_EDIT = st.tuples(st.sampled_from(EDITS), st.integers(0, 9), st.integers(0, 9), st.booleans())
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_the_plan_is_the_run(built_world: Callable[[], Any], count: int, data: st.DataObject) -> None:
     """Some edits are built one by one, some together."""
     with built_world() as world:
-        for edit, which, how, is_built in edits:
+        for edit, which, how, is_built in data.draw(st.lists(ONE_EDIT, min_size=count, max_size=count)):
             edit(world, which, how)
             if is_built:
                 plan_and_run(world)
