@@ -120,7 +120,7 @@ def test_transformers_recalls_what_the_adapter_was_taught(expected: list[str], t
     assert sum(right) >= 8, list(zip(expected, trained.records, strict=True))
 
 
-# Of the other adapter, test_live_handed_adapter.py shows it.
+# Of the other adapter test_live_handed_adapter.py shows two of the ways; how the third is merged, logits do.
 @pytest.mark.parametrize("trained", ["all linear"], indirect=True)
 @pytest.mark.parametrize("way", ["adapter", "q8_0", "f16"])
 def test_ollama_answers_as_transformers_does(answers: Any, expected: list[str], way: str) -> None:
