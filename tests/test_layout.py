@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "seal": "errors graph state ollama sights drift origin",
     "recipes": "errors catalog lora trainers",
     "loading": "errors catalog graph recipes call state cache trainers ollama sinks sights drift",
-    "fallback": "drift events freshness locks say stages state",
+    "fallback": "errors catalog drift events freshness locks say stages state",
     "run": "errors digest catalog graph freshness events say call state cache ollama hub stages sights drift foresight fallback moments",
     "pushing": "errors catalog graph say call state ollama hub run moments",
     "view": "duration spelling bars",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from conftest import Repo
@@ -72,6 +73,25 @@ def test_two_servers_that_refuse_adapters_at_once_get_the_same_merged_weights(tw
     assert first.code == 0, first.out
     assert json.loads(Path("build/legal/served.json").read_text(encoding="utf-8"))["kind"] == "merged"
     assert two.doit().ran == []
+
+
+class Late(dict[str, int]):
+    """What a server holds, which says so only when the adapter of a model is packaged otherwise."""
+
+    def __contains__(self, digest: object) -> bool:
+        until = time.monotonic() + 30
+        while '"adapter"' in Path("build/legal/served.json").read_text(encoding="utf-8") and time.monotonic() < until:
+            time.sleep(0.01)
+        return super().__contains__(digest)
+
+
+def test_an_adapter_that_is_gone_when_it_is_sent_is_no_failure(two: Repo, other: FakeOllama) -> None:
+    """The other server was refused one, and merged weights are there now."""
+    two.server.refuses_adapters = other.refuses_adapters = True
+    other.blobs = Late()
+    first = two.doit("test:legal")
+    assert first.code == 0, first.out
+    assert two.doit("test:legal").ran == []
 
 
 def test_a_candidate_that_nobody_has_made_is_not_tested(repo: Repo) -> None:

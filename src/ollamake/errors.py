@@ -52,6 +52,10 @@ class BuildError(Exception):
         super().__init__(with_fix(text, fix))
 
 
+class GoneError(BuildError):
+    """A file that was to be sent is there no more: another step may have made another one in its place."""
+
+
 class AdaptersRefusedError(BuildError):
     """A server takes no adapters, whatever its version says: merged weights are what it takes."""
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ollamake.catalog import Model
 from ollamake.drift import refused_mixture
+from ollamake.errors import AdaptersRefusedError, BuildError
 from ollamake.events import begins
 from ollamake.freshness import Reason
 from ollamake.locks import wait_for_lock
@@ -18,6 +20,17 @@ from ollamake.state.files import LOCAL
 if TYPE_CHECKING:
     from ollamake.graph import Step
     from ollamake.run import Run
+
+
+def done_otherwise(run: Run, step: Step, reasons: tuple[Reason, ...], error: BuildError) -> dict[str, Any]:
+    """Do a step that could not be done so in another way. Returns the values of the doit task. Raises the error where there is none, BuildError and OSError."""
+    if not isinstance(step.subject, Model) or step.subject.serve.weights != "auto":
+        raise error
+    if isinstance(error, AdaptersRefusedError):
+        return done_with_merged(run, step)
+    with _alone(step.name):  # another server's step was refused, and packages merged weights, or has
+        pass
+    return run.told(step, run.done(step, reasons))
 
 
 def done_with_merged(run: Run, step: Step) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.digest import digest_value
 from ollamake.drift import refused_by_policy, refused_mixture
-from ollamake.errors import AdaptersRefusedError, BuildError, Mark, WithdrawnError, with_fix
+from ollamake.errors import AdaptersRefusedError, BuildError, GoneError, Mark, WithdrawnError, with_fix
 from ollamake.events import begins
 from ollamake.freshness import Reason, Record
 from ollamake.graph import ON_A_SERVER, Step
@@ -89,12 +89,10 @@ class Run:
             begins(step.id, list(map(str, reasons)) or ["asked for"])
             try:
                 return self.told(step, self.done(step, reasons))
-            except AdaptersRefusedError:
-                if not isinstance(step.subject, Model) or step.subject.serve.weights != "auto":
-                    raise
-                from ollamake.fallback import done_with_merged
+            except (AdaptersRefusedError, GoneError) as error:
+                from ollamake.fallback import done_otherwise
 
-                return done_with_merged(self, step)
+                return done_otherwise(self, step, reasons, error)
         except WithdrawnError as error:
             return Withdrawn(str(error))
         except BuildError as error:

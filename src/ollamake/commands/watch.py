@@ -113,6 +113,7 @@ class Watch:
                             return 0
                         if key == BUILD:
                             keys.given_back(self.build)
+                            self.watch_again()
                         elif paths := self.watched.changed():
                             self.saved(paths)
                         if self.watched.folders() != folders:
@@ -193,6 +194,9 @@ class Watch:
             while doit.poll() is None:
                 with suppress(KeyboardInterrupt):
                     doit.wait()
+
+    def watch_again(self) -> None:
+        """Say that keys are heard again."""
         if self.lines is None:
             print(f"\n{time.strftime('%H:%M:%S')}  watching again", flush=True)
 
@@ -201,6 +205,7 @@ class Watch:
         plan = _object(self.ask("plan", "--json", *self.selection).stdout)
         if plan and plan["steps"] and not plan["trainings_at_most"]:
             self.build()
+            self.watch_again()
 
 
 @contextmanager

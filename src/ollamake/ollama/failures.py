@@ -85,9 +85,15 @@ def _refused(what: str, address: Address, status: int, body: str) -> BuildError:
         return AdaptersRefusedError(msg, fix="write `serve: {weights: merged}`: this Ollama takes no adapters")
     if _BLOB_GONE.search(said):
         return BlobGoneError(msg, fix="run `doit` again")
-    by_text = next((fix for part, fix in _FIXES if part in said), "look into the server's log, then run `doit` again")
+    known = (fix for part, fix in _FIXES if part in said)
+    by_text = next(known, "look into the server's log, then run `doit` again")
     if registry := _OF_A_REGISTRY.match(said):
-        by_text = _KEY if registry[1] in {"401", "403"} else "look after the registry, or mend push.ollama; then `doit push` again"
+        is_refused = registry[1] in {"401", "403"}
+        by_text = (
+            next((fix for part, fix in _FIXES if part in said), _KEY)
+            if is_refused
+            else "look after the registry, or mend push.ollama; then `doit push` again"
+        )
     return BuildError(msg, fix=_FIXES_BY_STATUS.get(status, by_text))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from ollamake.errors import BuildError
+from ollamake.errors import BuildError, GoneError
 from ollamake.ollama.address import Address
 from ollamake.ollama.failures import failures_of
 from ollamake.ollama.names import blob_lock
@@ -106,4 +106,5 @@ def _changed(path: Path) -> BuildError:
 
 
 def _unreadable(path: Path, error: OSError) -> BuildError:
-    return BuildError(f"{path} can't be read: {error.strerror}", fix="run `doit` again")
+    kind = GoneError if isinstance(error, FileNotFoundError) else BuildError
+    return kind(f"{path} can't be read: {error.strerror}", fix="run `doit` again")
