@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -316,6 +317,24 @@ def test_values_of_the_environment_are_nowhere(built: Repo, monkeypatch: pytest.
     report(built)
     assert not [path for path in (*REPORT.rglob("*"), Path(".ollamake/report.msgpack")) if path.is_file() and b"the-hidden-word" in path.read_bytes()]
     assert "${DESK}" in str(model("sales", monkeypatch).modelfile)
+
+
+def test_paths_and_servers_may_be_of_the_environment(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "datasets")
+    monkeypatch.setenv("BOX", built.server.host)
+    built.replace("version: 1\n", 'version: 1\nenv: [DATA, BOX]\nollama: {host: "${BOX}"}\n')
+    built.replace("[datasets/tone.jsonl]", '["${DATA}/tone.jsonl"]')
+    built.replace("base.gguf}", 'base.gguf, hf: "${DATA}/hf"}')
+    assert {"models/sales.html", "datasets/tone.html"} <= set(report(built)["written"])
+    assert report(built)["written"] == []
+    time.sleep(0.2)  # until the catalog is old enough to be known by its times
+    for _ in range(2):
+        with built.records("tone").open("a", encoding="utf-8") as file:
+            file.write(jsonl({"instruction": "Be kind:", "output": "Gladly."}))
+        report(built)
+        assert built.server.host not in "".join(page.read_text(encoding="utf-8") for page in REPORT.rglob("*.html"))
+    monkeypatch.setenv("DATA", str(Path("datasets").absolute()))
+    assert report(built)["models"] == 2
 
 
 def test_no_path_of_this_machine_is_on_a_page(built: Repo) -> None:

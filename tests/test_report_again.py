@@ -208,8 +208,8 @@ def test_no_more_of_the_catalog_is_read_than_what_changed(shop: Repo, what: str,
     read: list[object] = []
     loaded = section.loaded
 
-    def counted(path: str, part: object = None, hosts: object = ()) -> object:
-        found = loaded(path, part, hosts)  # type: ignore[arg-type]
+    def counted(path: str, part: object = None, asked: object = ()) -> object:
+        found = loaded(path, part, asked)  # type: ignore[arg-type]
         read.extend(model.name for model in found.sights.catalog.models)
         return found
 

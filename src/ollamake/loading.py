@@ -35,8 +35,8 @@ class Loaded:
     warnings: tuple[Fault, ...]
 
 
-def loaded(path: str, part: Part | None = None, hosts: Sequence[Host] = ()) -> Loaded:
-    """The catalog as it is now. `part`: what is wanted of it; `hosts`: its servers, where they were asked already. Raises BuildError."""
+def loaded(path: str, part: Part | None = None, asked: Sequence[Host] = ()) -> Loaded:
+    """The catalog as it is now. `part`: what is wanted of it; `asked`: servers that were asked already, by whatever names. Raises BuildError."""
     backend = database()
     with kept_reading(path, may_write=backend.lock.is_held) as kept:
         catalog = load_catalog(Path(path), trainers=TrainerNames(), only_looks=current().only_looks, part=part, kept=kept)
@@ -51,7 +51,10 @@ def loaded(path: str, part: Part | None = None, hosts: Sequence[Host] = ()) -> L
             refuse_unknown_sink(place)
     catalog = with_held_bases(held_against_trainers(with_engine(catalog, current().engine)))
     steps = steps_in(catalog)
-    sights = Sights(catalog, hosts or hosts_of(catalog.hosts), backend)
+    hosts = hosts_of(catalog.hosts)
+    for host in hosts:
+        host.take(asked)
+    sights = Sights(catalog, hosts, backend)
     return Loaded(sights=sights, steps=steps, warnings=(*catalog.warnings, *base_warnings(sights, steps)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +88,12 @@ class Host:
         """It has not answered in time: so it does not answer."""
         self._asked.setdefault("known", None)
         self._version.setdefault("expected", None)
+
+    def take(self, asked: Iterable[Host]) -> None:
+        """Take over what the one of these with the same address has said."""
+        for other in asked:
+            if other.address == self.address:
+                self._asked, self._version = other._asked, other._version  # noqa: SLF001 - of its own class
 
     def forget(self) -> None:
         """Ask again the next time: it has got other models since."""

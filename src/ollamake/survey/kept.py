@@ -90,12 +90,23 @@ def read_kept() -> Kept:
 
 def write_kept(kept: Kept) -> None:
     """Leave it for the next one. Raises OSError."""
-    write_whole(KEPT, msgspec.msgpack.encode(kept))
+    write_whole(KEPT, encoded(kept))
 
 
 def digest_of(facts: object) -> str:
     """What is another where anything of the facts is."""
-    return xxh3_128_hexdigest(msgspec.msgpack.encode(facts))
+    return xxh3_128_hexdigest(encoded(facts))
+
+
+def encoded(value: object) -> bytes:
+    """The value in MessagePack; of a text with values of the environment, the text."""
+    return msgspec.msgpack.encode(value, enc_hook=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str):
+        return str(value)
+    raise NotImplementedError
 
 
 def form() -> str:

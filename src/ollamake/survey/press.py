@@ -16,7 +16,7 @@ import msgspec
 from ollamake.errors import BuildError
 from ollamake.report import pages
 from ollamake.report.facts import DatasetFacts, ModelFacts, dataset_page, model_page
-from ollamake.survey.kept import digest_of
+from ollamake.survey.kept import digest_of, encoded
 from ollamake.survey.site import Site, refused, write_page
 
 MANY = 100  # pages, for which a process is worth its start
@@ -85,7 +85,7 @@ class Press:
         assert self._process.stdin is not None
         self._begun.append((page, digest))
         with suppress(BrokenPipeError):  # said when what became of it is read
-            _send(self._process.stdin, msgspec.msgpack.encode(Job(model=facts) if isinstance(facts, ModelFacts) else Job(dataset=facts)))
+            _send(self._process.stdin, encoded(Job(model=facts) if isinstance(facts, ModelFacts) else Job(dataset=facts)))
 
     def finish(self) -> None:
         """Wait until all are written. Raises BuildError."""

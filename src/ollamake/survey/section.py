@@ -29,7 +29,7 @@ class Section:
         self.path = path
         self.looks = looks
         self.memory = looks.memory(database())  # before any of it is read
-        self.hosts: tuple[Host, ...] = ()
+        self.asked: tuple[Host, ...] = ()
         self.before = before if before is not None and self._is_same(before.origin) else None
         for warning in self.before.origin.warnings if self.before else map(str, self._whole.warnings):
             warn(warning)
@@ -38,15 +38,15 @@ class Section:
         try:
             if not origin.is_same_here(form_of(FORMAT)):
                 return False
-            self.hosts = hosts_of(origin.hosts)
-            ask_all(self.hosts)
-            return origin.is_same_beyond(self.hosts)
+            self.asked = hosts_of(origin.hosts)
+            ask_all(self.asked)
+            return origin.is_same_beyond(self.asked)
         except (BuildError, OSError):  # said when it is read
             return False
 
     @cached_property
     def _whole(self) -> Loaded:
-        return loaded(self.path, hosts=self.hosts)
+        return loaded(self.path, asked=self.asked)
 
     @cached_property
     def _ground(self) -> Ground:
@@ -71,17 +71,15 @@ class Section:
     @cached_property
     def reads(self) -> Mapping[str, Sequence[str]]:
         """The files of each dataset."""
-        return (
-            {name: one.reads for name, one in self.before.datasets.items()}
-            if self.before
-            else {name: step.reads for name, step in self._ground.datasets.items()}
-        )
+        if self.before:
+            return {name: one.reads for name, one in self.before.datasets.items()}
+        return {name: step.reads for name, step in self._ground.datasets.items()}
 
     def changed(self, is_there: Callable[[str], bool], growth: Mapping[str, tuple[Growth, ...]]) -> tuple[list[str], list[str]]:
         """The models and the datasets whose pages may show something else now. `is_there`: is this page as it was left?"""
         if self.before is None:
             return list(self.models), list(self.readers)
-        before, tags = self.before, tags_on(self.hosts)
+        before, tags = self.before, tags_on(self.asked)
         at = self.looks.at
         is_same_memory = {path: at(path) for path in self.memory} == before.memory
         database_now = None if is_same_memory else database()
@@ -116,7 +114,7 @@ class Section:
         if part is None or len(part.models) > MOST * len(self.models):
             return self._ground
         try:
-            return self._ground_of(loaded(self.path, part, self.hosts))
+            return self._ground_of(loaded(self.path, part, self.asked))
         except BuildError:  # something else of the catalog is named
             return self._ground
 
