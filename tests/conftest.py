@@ -199,15 +199,20 @@ def _built_once(tmp_path_factory: pytest.TempPathFactory, _one_ollama: FakeOllam
     return path, _one_ollama.snapshot()
 
 
+def copy_of(once: tuple[Path, FakeOllama], folder: Path, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A copy, with times and inodes of its own, of a repo that was built once; the server is as that one's was."""
+    path, state = once
+    shutil.copytree(path, folder, dirs_exist_ok=True)
+    ollama.reset(state)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OLLAMA_HOST", ollama.host)
+    return Repo(folder, ollama)
+
+
 @pytest.fixture
 def built(_built_once: tuple[Path, FakeOllama], tmp_path: Path, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> Repo:
-    """A repo with everything built: a copy, with times and inodes of its own, of one that was built once."""
-    path, state = _built_once
-    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
-    ollama.reset(state)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OLLAMA_HOST", ollama.host)
-    return Repo(tmp_path, ollama)
+    """A repo with everything built."""
+    return copy_of(_built_once, tmp_path, ollama, monkeypatch)
 
 
 @pytest.fixture

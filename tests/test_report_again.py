@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import HERE, Repo, jsonl, write_repo
+from conftest import HERE, Repo, copy_of, jsonl, write_repo
 from fake_ollama import FakeOllama
 from ollamake.survey import press, section
 from ollamake.survey.kept import KEPT
@@ -87,16 +87,11 @@ def _built_shop(tmp_path_factory: pytest.TempPathFactory, _one_ollama: FakeOllam
 @pytest.fixture
 def shop(_built_shop: tuple[Path, FakeOllama], tmp_path: Path, ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch) -> Repo:
     """A repo with ten models, built and reported."""
-    folder, state = _built_shop
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    ollama.reset(state)
-    monkeypatch.chdir(tmp_path)
+    found = copy_of(_built_shop, tmp_path, ollama, monkeypatch)
     monkeypatch.setenv("TONE", "plain")
-    monkeypatch.setenv("OLLAMA_HOST", ollama.host)
     hour = 3600 * 10**9
     monkeypatch.setattr("ollamake.survey.ground.JUST_NOW", -hour)  # as if all files had been there for as long
     monkeypatch.setattr("ollamake.state.digests.JUST_NOW", -hour)
-    found = Repo(tmp_path, ollama)
     report(found)
     return found
 
