@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ollamake.catalog.expanded import digest_of
 from ollamake.catalog.files import matching
-from ollamake.state.digests import Signature
+from ollamake.state.digests import Signature, file_digest, is_young, signature_of
 
 if TYPE_CHECKING:
     from ollamake.catalog import Catalog
@@ -89,6 +89,15 @@ def facts_of_trainer(name: str, env: str | Sequence[str] | None, *, pinned: bool
     versions = dict(program.versions(Environment(named))) if pinned else None
     said = named if named is None or isinstance(named, str) else list(named)
     return {"name": name, "env": said, "reads": program.text_format, "makes": program.capabilities.makes, "versions": versions}
+
+
+def signatures(wanted: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, Signature] | None:
+    """Those of the files of which each has the digest that is wanted of it, and of more; None where it has another, or a file was written just now. Raises OSError."""
+    found = {path: signature_of(os.stat(path)) for path in (*wanted, *more)}
+    if any(map(is_young, found.values())):
+        return None
+    # Looked at after the signatures were taken: a file that is edited just now has another content, or another signature later.
+    return found if all(file_digest(path) == digest for path, digest in wanted.items()) else None
 
 
 def _same_files(files: Mapping[str, Signature]) -> bool:

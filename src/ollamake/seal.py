@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollamake.errors import BuildError
-from ollamake.origin import Origin, facts_of, form_of, manifests
-from ollamake.state.digests import JUST_NOW, Signature, file_digest, is_young, signature_of
+from ollamake.origin import Origin, facts_of, form_of, manifests, signatures
+from ollamake.state.digests import JUST_NOW, Signature, file_digest
 from ollamake.state.files import JOURNAL, LOCAL, file_name, read_object, write_whole
 
 if TYPE_CHECKING:
@@ -124,13 +124,8 @@ def _journal() -> Path:
 
 
 def _signatures(wanted: Mapping[str, str], more: Iterable[str]) -> dict[str, Signature] | None:
-    """The signatures of these files, where each has the digest that is wanted of it, and of more."""
-    paths = [*wanted, *more]
-    young = max(os.stat(path).st_ctime_ns for path in paths) + JUST_NOW - time.time_ns()
+    """Those of these files, once the youngest is old enough. Raises OSError."""
+    young = max(os.stat(path).st_ctime_ns for path in (*wanted, *more)) + JUST_NOW - time.time_ns()
     if young > 0:
         time.sleep(min(young, JUST_NOW) / 1e9)
-    signatures = {path: signature_of(os.stat(path)) for path in paths}
-    if any(map(is_young, signatures.values())):  # of a clock that goes wrong
-        return None
-    # Looked at after the signatures were taken: a file that is edited just now has another content, or another signature later.
-    return signatures if all(file_digest(path) == digest for path, digest in wanted.items()) else None
+    return signatures(wanted, more)  # none of a clock that goes wrong

@@ -11,10 +11,9 @@ from ollamake.errors import BuildError
 from ollamake.loading import Loaded, database, loaded
 from ollamake.lora.peft_config import CONFIG
 from ollamake.ollama.hosts import Host, ask_all, hosts_of
-from ollamake.origin import Origin, facts_of, form_of, manifests
+from ollamake.origin import Origin, facts_of, form_of, manifests, signatures
 from ollamake.report.facts import Growth, dataset_page, model_page
 from ollamake.say import warn
-from ollamake.state.digests import file_digest, is_young, signature_of
 from ollamake.survey.ground import Ground, Looks, remembered, tags_on
 from ollamake.survey.kept import FORMAT, OfCatalog, OfDataset, OfModel, Seen, digest_of
 
@@ -140,8 +139,8 @@ class Section:
         configs = [f"{model.adapter}/{CONFIG}" for model in catalog.models if model.adapter is not None]
         configs += [f"{folder}/config.json" for folder in {model.base.hf_folder for model in catalog.models} if folder is not None]
         try:
-            files = {path: signature_of(os.stat(path)) for path in (*digests, *filter(os.path.exists, configs))}
-            if any(map(is_young, files.values())) or any(file_digest(path) != digest for path, digest in digests.items()):
+            files = signatures(digests, filter(os.path.exists, configs))
+            if files is None:
                 return None
             facts = facts_of(catalog, sights.hosts)
         except (BuildError, OSError):
