@@ -85,15 +85,13 @@ def _refused(what: str, address: Address, status: int, body: str) -> BuildError:
         return AdaptersRefusedError(msg, fix="write `serve: {weights: merged}`: this Ollama takes no adapters")
     if _BLOB_GONE.search(said):
         return BlobGoneError(msg, fix="run `doit` again")
-    known = (fix for part, fix in _FIXES if part in said)
-    by_text = next(known, "look into the server's log, then run `doit` again")
-    if registry := _OF_A_REGISTRY.match(said):
-        is_refused = registry[1] in {"401", "403"}
-        by_text = (
-            next((fix for part, fix in _FIXES if part in said), _KEY)
-            if is_refused
-            else "look after the registry, or mend push.ollama; then `doit push` again"
-        )
+    by_text = next((fix for part, fix in _FIXES if part in said), None)
+    if (registry := _OF_A_REGISTRY.match(said)) is None:
+        by_text = by_text or "look into the server's log, then run `doit` again"
+    elif registry[1] in {"401", "403"}:
+        by_text = by_text or _KEY
+    else:
+        by_text = "look after the registry, or mend push.ollama; then `doit push` again"
     return BuildError(msg, fix=_FIXES_BY_STATUS.get(status, by_text))
 
 
