@@ -430,8 +430,8 @@ def test_one_build_at_a_time_has_a_name(tmp_path: Path) -> None:
         with named_lock(here, "sales"), named_lock(other, "legal"):
             events.append("others")
         program = (
-            "from ollamake.locks import try_lock; from ollamake.folders import cache_folder\n"
-            "print(try_lock((cache_folder() / 'server-here_1.name-legal.lock').open('w')))"
+            "from ollamake.locks import try_lock; from ollamake.folders import servers_folder\n"
+            "print(try_lock((servers_folder() / 'here_1.name-legal.lock').open('w')))"
         )
         assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
         events.append("first")

@@ -54,7 +54,8 @@ def llama_cpp() -> Path:
         subprocess.run(pip, check=True, env={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": VERSION})
         (archive,) = place.glob("*.tar.gz")
         with tarfile.open(archive) as packed:
-            packed.extractall(place, filter="data")
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Pythons of before 2023 have none
+            packed.extractall(place)
         (source,) = place.glob("*/llama.cpp")
         off = [f"-D{name}=OFF" for name in ("LLAMA_CURL", "LLAMA_OPENSSL", "BUILD_SHARED_LIBS", "GGML_NATIVE")]
         subprocess.run(["cmake", "-S", source, "-B", place / "build", "-DCMAKE_BUILD_TYPE=Release", *off], check=True)

@@ -114,7 +114,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     assert done.returncode == 0, done.stderr
     (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(out, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Pythons of before 2023 have none
+        archive.extractall(out)
     return Built(wheel, sdist, out / sdist.name.removesuffix(".tar.gz"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ollamake.errors import BuildError
-from ollamake.folders import cache_folder
+from ollamake.folders import servers_folder
 from ollamake.locks import try_lock, wait_for_lock
 from ollamake.ollama.address import Address
 from ollamake.progress import waiting
@@ -43,7 +43,7 @@ def blob_lock(address: Address, digest: str) -> Iterator[None]:
 @contextmanager
 def _lock(address: Address, kind: str, text: str) -> Iterator[None]:
     place = f"here_{address.port}" if address.is_here else address.file_name  # localhost and 127.0.0.1 are one server
-    path = cache_folder() / f"server-{place}.{kind.replace('/', '_')}.lock"
+    path = servers_folder() / f"{place}.{kind.replace('/', '_')}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")

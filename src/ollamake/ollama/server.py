@@ -17,7 +17,7 @@ from typing import IO
 
 from ollamake.digest import digest_file
 from ollamake.errors import BuildError
-from ollamake.folders import cache_folder
+from ollamake.folders import cache_folder, servers_folder
 from ollamake.locks import try_lock
 from ollamake.logs import last_lines
 from ollamake.ollama import embedded
@@ -69,7 +69,7 @@ def use_server(address: Address, *, may_start: bool = True) -> Use:
 
     cache = cache_folder()
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        servers_folder().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"the cache can't be made: {error}"
         raise BuildError(msg, fix="set $XDG_CACHE_HOME to a folder that you may write to") from error
@@ -213,4 +213,4 @@ def _gone(pid: int) -> bool:
 
 
 def _state(kind: str, address: Address) -> Path:
-    return cache_folder() / f"server-{address.file_name}.{kind}"
+    return servers_folder() / f"{address.file_name}.{kind}"
