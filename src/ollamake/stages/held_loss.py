@@ -19,6 +19,7 @@ from ollamake.stages.base_forms import base_as_read
 from ollamake.stages.convert import lengths_of, line_of
 from ollamake.stages.reading import Example
 from ollamake.trainers.environment import Environment
+from ollamake.trainers.hf_variables import hf_variables
 from ollamake.trainers.peft import NEEDS
 from ollamake.trainers.port import HF
 
@@ -56,10 +57,9 @@ def losses(model: Model, measure: Measure, examples: Iterable[Example]) -> tuple
 
 
 def _run(folder: Path, about: str, *, offline: bool) -> dict[str, float]:
-    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", **({"HF_HUB_OFFLINE": "1"} if offline else {})}
     log = folder / "log"
     with log.open("w", encoding="utf-8") as output:
-        run_guarded(Environment().python("-m", PROGRAM, str(folder)), output, environment)
+        run_guarded(Environment().python("-m", PROGRAM, str(folder)), output, hf_variables(offline=offline))
     try:
         found = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ollamake.errors import BuildError
+from ollamake.trainers.hf_variables import hf_variables
 from ollamake.trainers.port import Job, Objection
 
 EXAMPLES = "work/examples"  # as `hf_examples` writes them: "train" and, where there is a holdout, "validation"
@@ -64,13 +65,10 @@ def save_steps(job: Job) -> int:
 
 def environment_of(job: Job) -> dict[str, str]:
     """Nobody is told of the training; nothing is fetched for a base that is a folder; what `datasets` keeps is gone with the job."""
-    offline = {"HF_HUB_OFFLINE": "1"} if Path(str(job.base["path"])).is_absolute() else {}
     no_gpu = {} if job.gpus else {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     return {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **hf_variables(offline=Path(str(job.base["path"])).is_absolute()),
         "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_CACHE": str(job.work / "datasets"),
-        **offline,
         **no_gpu,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from ollamake.trainers.adapter_folder import adapter_folder
 from ollamake.trainers.environment import Environment
+from ollamake.trainers.hf_variables import hf_variables
 from ollamake.trainers.peft_checkpoints import whole_checkpoint
 from ollamake.trainers.peft_options import objections_to
 from ollamake.trainers.port import HF, Capabilities, Command, Job, Objection, Trainer
@@ -54,15 +55,11 @@ class PeftTrainer(Trainer):
     def plan(self, job: Job) -> Command:
         """Python with `peft_training` and the job's folder."""
         argv = job.environment.python("-m", "ollamake.trainers.peft_training", str(job.folder))
-        # Nothing is fetched for a base that is there as a GGUF, and nobody is told of the training.
-        offline = {} if "hf" in job.base else {"HF_HUB_OFFLINE": "1"}
         return Command(
             argv=argv,
             environment={
-                "HF_HUB_DISABLE_TELEMETRY": "1",
-                "TOKENIZERS_PARALLELISM": "false",
+                **hf_variables(offline="hf" not in job.base),  # a base that is there as a GGUF needs nothing fetched
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # else cuBLAS may sum in another order each time
-                **offline,
             },
         )
 
