@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 class Foresight:
     """Of one catalog. What is looked up once is kept."""
 
-    def __init__(self, sights: Sights, steps: tuple[Step, ...]) -> None:
+    def __init__(self, sights: Sights, steps: tuple[Step, ...], *, times: bool = True) -> None:
+        """`times`: are they asked for? By the receipts of all steps, where a step has none of its own."""
+        self.times = times
         self.sights = sights
         self.steps = steps
         self._counts: dict[str, int] = {}  # dataset -> records that it will have
@@ -104,6 +106,8 @@ class Foresight:
 
     def seconds(self, step: Step) -> float | None:
         """What the step took the last time, or what others of its stage took; trainings by the records that they read."""
+        if not self.times:
+            return None
         receipt = self.receipt(step)
         if step.stage != "train":
             return receipt.seconds if receipt else self._usual.get(step.stage)

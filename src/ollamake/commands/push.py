@@ -94,7 +94,7 @@ class PushCommand(BuildCommand):
         """What is to be sent of a model, as far as it is known before it is built."""
         run = pushing.run
         steps = next(steps for one, steps in current().catalogs.values() if one is run)
-        plans = planned(needed_by([pushing.model.name], steps), Foresight(run.sights, steps)) if self.options["dry_run"] else ()
+        plans = planned(needed_by([pushing.model.name], steps), Foresight(run.sights, steps, times=False)) if self.options["dry_run"] else ()
         due = [one.as_json() for one in pushing.due(again=current().always)]
         if plans and not due:
             assert pushing.model.push is not None  # or else it is not pushed

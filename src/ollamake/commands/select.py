@@ -61,6 +61,6 @@ def in_state(state: str, names: Sequence[str]) -> set[str]:
         if state == "new":
             found |= here - {step.name for step in chosen if step.stage != "validate" and run.sights.remembered(step)}
         else:
-            stale = here & needing((plan.step for plan in planned(chosen, Foresight(run.sights, steps))), steps)
+            stale = here & needing((plan.step for plan in planned(chosen, Foresight(run.sights, steps, times=False))), steps)
             found |= here - stale if state == "fresh" else stale
     return found
