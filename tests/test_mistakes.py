@@ -140,6 +140,25 @@ def test_who_reads_may_go_away(repo: Repo, command: list[str]) -> None:
     assert repo.doit().code == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("command", [[], ["plan"]])
+def test_a_log_on_a_full_disk_is_no_traceback(repo: Repo, command: list[str]) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "doit", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "ERROR: \nnothing more can be written: No space left on device\n  fix: make room on the disk, then run it again: what is done stays done\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_json_is_utf_8_whatever_the_locale_says(repo: Repo) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    Path("datasets/tone.jsonl").rename("datasets/Töne 🎵.jsonl")
+    repo.replace("datasets/tone.jsonl", "datasets/Töne 🎵.jsonl")
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "doit", "ls", "--files", "--json"], env=variables, capture_output=True, check=False)
+    assert json.loads(done.stdout.decode("utf-8"))["datasets"]["tone"] == ["datasets/Töne 🎵.jsonl"]
+
+
 def test_a_program_that_is_not_there(repo: Repo) -> None:
     (command,) = [line for line in (repo.path / "models.yaml").read_text(encoding="utf-8").splitlines() if "counting_trainer" in line]
     repo.replace(command, "  train: {trainer: command, command: [./tain.sh], target_modules: [q_proj]}")
