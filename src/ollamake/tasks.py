@@ -94,12 +94,14 @@ def tasks_of_hosts(steps: Iterable[Step]) -> Iterator[DoitTask]:
 
 def clean(step: Step, run: Run) -> None:
     """Remove what the step has made, and what it is explained by: all that is cheap to make again. Not while a build is on."""
+    from ollamake.stages.train import EVENTS, LOG  # takes longer to be imported than a run without work takes
+
     run.sights.database.hold()
     folder = Path(step.writes[0]).parent
     if step.stage == "validate":  # other datasets have their markers in the same folder
         found = [*map(Path, step.writes), Path(index_path(step.writes[0])), Path(rows_path(step.writes[0])), receipt_path(step, "")]
     else:
-        found = [*folder.glob("*")]
+        found = [path for path in folder.glob("*") if path.name not in {EVENTS, LOG}]  # these tell of an adapter, which stays
     for path in found:
         if not path.is_dir():  # jobs of trainings: a finished one may be taken up
             path.unlink(missing_ok=True)
