@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
+from ollamake.lfs import not_fetched
 from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
 from ollamake.spelling import counted
@@ -66,9 +67,11 @@ class Foresight:
         """The reasons, with the places in the catalog and the records behind them."""
         return explained(self.sights, step, why)
 
-    def refusal(self, step: Step, *, anew: bool) -> str | None:
-        """Why the step won't be done as long as its base is another one. `anew`: will or may what it reads be made anew before?"""
-        refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step))
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> str | None:
+        """Why the step won't be done: its base is another one, or what it has made was not fetched. `anew`: will or may what it reads be made anew before?"""
+        cache = self.sights.catalog.cache
+        lost = None if cache is not None and cache.read else not_fetched(step, why)  # the cache may have it
+        refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step)) or lost
         return None if refused is None else "; ".join(map(str.strip, str(refused).partition("\n  fix:")[0].splitlines()))
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
