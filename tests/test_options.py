@@ -99,7 +99,7 @@ def test_a_folder_of_a_repo_is_told_where_its_dodo_py_is(repo: Repo, monkeypatch
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("forget",), "doit forget: no task is named\n  fix: `doit forget train:NAME` has that done again, `doit forget --all` everything\n"),
+        (("forget",), "doit forget: no task is named\n  fix: name one (`doit list --all` lists them), or write --all\n"),
         (("forget", "train:lega"), "doit forget: no task 'train:lega'\n  fix: write 'train:legal'\n"),
         (
             ("info", "legal"),

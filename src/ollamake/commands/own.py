@@ -11,6 +11,7 @@ from doit.exceptions import InvalidCommand
 from ollamake.commands.look import OptionsAnywhere
 from ollamake.errors import BuildError, as_printed
 from ollamake.spelling import closest
+from ollamake.state.backend import LockBackend
 
 
 class Forget(OptionsAnywhere, cmd_forget.Forget):
@@ -19,7 +20,7 @@ class Forget(OptionsAnywhere, cmd_forget.Forget):
     def _execute(self, forget_sub: Any, forget_disable_default: Any, forget_all: Any) -> None:  # the names are doit's
         if not (forget_all or self.sel_tasks):
             msg = "doit forget: no task is named"
-            raise InvalidCommand(as_printed(BuildError(msg, fix="`doit forget train:NAME` has that done again, `doit forget --all` everything")))
+            raise InvalidCommand(as_printed(BuildError(msg, fix="name one (`doit list --all` lists them), or write --all")))
         need_tasks("forget", self.sel_tasks or (), self.task_list)
         super()._execute(forget_sub, forget_disable_default, forget_all)
 
@@ -38,6 +39,13 @@ class List(OptionsAnywhere, cmd_list.List):
 
 class Clean(OptionsAnywhere, cmd_clean.Clean):
     """Remove what tasks have made."""
+
+    def clean_tasks(self, tasks: Any, dryrun: Any, cleanforget: Any) -> None:
+        """Remove it, when no build is on. Raises StateError, which would be a traceback within a task."""
+        backend = self.dep_manager.backend
+        if isinstance(backend, LockBackend) and not dryrun:
+            backend.hold()
+        super().clean_tasks(tasks, dryrun, cleanforget)
 
 
 class Ignore(OptionsAnywhere, cmd_ignore.Ignore):
