@@ -34,6 +34,7 @@ def test_what_was_not_fetched_is_not_trained_anew(unfetched: Repo) -> None:
     assert result.code == 1
     assert f"{LOST}\n  fix: `git lfs pull`; or `doit retrain legal` trains it anew\n" in result.out
     assert (unfetched.trainings, WEIGHTS.read_bytes()) == (before, pointer)
+    assert f"{WEIGHTS}: a pointer of git-lfs, in the place of the weights\n  fix: `git lfs pull`\n" in unfetched.doit("check", "legal").out
     assert unfetched.doit("retrain", "legal").code == 0
     assert unfetched.trainings == [*before, "legal"]
 

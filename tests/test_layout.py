@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "report": "spelling",
     "lora": "errors digest",
     # edge
-    "lfs": "errors graph freshness",
+    "lfs": "errors digest graph freshness",
     "durable": "",
     "moments": "",
     "logs": "",
@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "runner": "engines processes relay reporter sinks talks whole",
     "tasks": "errors catalog graph say call state stages loading run pushing",
     "mirror": "catalog git",
-    "past": "errors digest catalog graph lfs state trainers ollama loading git mirror",
+    "past": "errors digest catalog graph state trainers ollama loading git mirror",
     "since": "errors digest catalog graph freshness plan state sights git past",
     "survey": "errors duration spelling folders locks say catalog records lora gate graph freshness plan report state git ollama stages sights foresight standing origin loading moments",
     "completion": "catalog folders state trainers",

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from ollamake.digest import LONGEST_POINTER, pointed_to
 from ollamake.errors import BuildError
 from ollamake.freshness import Reason
 from ollamake.graph import Step
-
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how one begins
-LONGEST = len(POINTER) + 100  # bytes that have to be read of it
-
-
-def pointed_to(content: bytes) -> str | None:
-    """The digest of the file that this is a pointer to; None where it is none."""
-    return content.removeprefix(POINTER).partition(b"\n")[0].decode("ascii", "replace") if content.startswith(POINTER) else None
 
 
 def not_fetched(step: Step, reasons: Collection[Reason]) -> BuildError | None:
@@ -30,4 +23,4 @@ def not_fetched(step: Step, reasons: Collection[Reason]) -> BuildError | None:
 
 def _behind(path: str) -> str | None:
     with Path(path).open("rb") as file:
-        return pointed_to(file.read(LONGEST))
+        return pointed_to(file.read(LONGEST_POINTER))

@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 
 from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
-from ollamake.digest import digest_bytes
+from ollamake.digest import LONGEST_POINTER, digest_bytes, pointed_to
 from ollamake.errors import BuildError
 from ollamake.git import EDITED, Clone, Tree
 from ollamake.graph import Step
-from ollamake.lfs import LONGEST, pointed_to
 from ollamake.loading import steps_in
 from ollamake.mirror import MAGIC, Mirror
 from ollamake.ollama.held import with_held_bases
@@ -64,7 +63,7 @@ class Snapshot:
         if self.is_now:
             try:
                 with Path(path).open("rb") as file:
-                    return pointed_to(file.read(LONGEST)) or file_digest(path)
+                    return pointed_to(file.read(LONGEST_POINTER)) or file_digest(path)
             except FileNotFoundError:
                 if id_ == EDITED:
                     return None
