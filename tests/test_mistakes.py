@@ -294,6 +294,15 @@ def test_an_adapter_is_replaced_whole(built: Repo) -> None:
     assert sorted(path.name for path in (built.path / "adapters").iterdir()) == ["legal", "sales"]
 
 
+def test_an_adapter_that_somebody_has_put_there_is_not_lost(built: Repo) -> None:
+    weights = built.path / "adapters/legal/adapter_model.safetensors"
+    weights.write_bytes(content := (built.path / "adapters/sales/adapter_model.safetensors").read_bytes())
+    out = built.doit().out
+    assert "   legal: what was in its place, and was not made here, is in adapters/.legal.before until it is trained again\n" in out
+    assert (built.path / "adapters/.legal.before/adapter_model.safetensors").read_bytes() == content
+    assert weights.read_bytes() != content
+
+
 def test_a_memory_of_this_machine_that_was_damaged_is_none(built: Repo) -> None:
     (records,) = (path for path in (built.path / ".ollamake/records").iterdir() if path.name.startswith("127.0.0.1"))
     for content in (json.dumps({"register:legal": {"inputs": {}}}), "[]", '{"register:legal": 3}', '{"register', ""):

@@ -12,6 +12,7 @@ from ollamake.digest import digest_file
 from ollamake.durable import sync_folder
 from ollamake.errors import BuildError
 from ollamake.graph import Step
+from ollamake.say import say
 from ollamake.stages.jobs import jobs_left
 from ollamake.stages.starts import PRINTS
 from ollamake.state.digests import file_digest
@@ -59,10 +60,18 @@ def place_for(adapter: Path) -> Path:
     return place
 
 
+def is_strange(adapter: Path, step: Step) -> bool:
+    """Is there something in the adapter's folder of which no receipt says that it was made here? Somebody may have put it there, and have it nowhere else."""
+    receipt = read_receipt(adapter / RECEIPT)
+    made = {} if receipt is None else receipt.record.targets
+    return any(_digest_in(adapter, path) not in {None, made.get(path)} for path in step.writes)
+
+
 def deliver(out: Path, adapter: Path, step: Step) -> None:
-    """Put the files that were made into their folder, whole; what was there before is replaced."""
+    """Put the files that were made into their folder, whole; what was there before is replaced, and put aside where it was not made here."""
     adapter.parent.mkdir(parents=True, exist_ok=True)
     partial, before = (adapter.with_name(f".{adapter.name}.{kind}") for kind in ("partial", "before"))
+    keeps = is_strange(adapter, step)
     for left in (partial, before):
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
@@ -76,4 +85,7 @@ def deliver(out: Path, adapter: Path, step: Step) -> None:
         os.rename(adapter, before)
     os.rename(partial, adapter)
     sync_folder(adapter.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    if keeps:
+        say(f"   {step.name}: what was in its place, and was not made here, is in {os.path.relpath(before)} until it is trained again")
+    else:
+        shutil.rmtree(before, ignore_errors=True)
