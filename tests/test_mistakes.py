@@ -35,6 +35,22 @@ def test_a_base_that_is_not_there(repo: Repo) -> None:
     assert f"\nconvert:legal failed:\n{said}\n" in result.out
 
 
+def test_a_base_whose_download_broke_off_trains_nothing(repo: Repo) -> None:
+    base = repo.path / "base.gguf"
+    base.write_bytes(base.read_bytes()[:-100])
+    result = repo.doit()
+    assert result.code == 1
+    assert "train:legal failed:\nbase.gguf: it ends in the middle of tensor 'output_norm.weight'\n  fix: fetch the file again\n" in result.out
+    assert repo.trainings == []
+
+
+def test_a_folder_is_no_file_of_a_dataset(repo: Repo) -> None:
+    repo.replace("files: [datasets/tone.jsonl]", "files: [datasets]")
+    said = "ERROR: \nmodels.yaml:8: dataset 'tone': no file matches 'datasets'\n  fix: write 'datasets/*.jsonl'"
+    for command in ((), ("plan",), ("check",)):
+        assert repo.doit(*command).err.startswith(said)
+
+
 def test_an_adapter_that_is_not_there(repo: Repo) -> None:
     repo.replace("    data: [shared]\n", "    adapter: mine\n")
     result = repo.doit("register:legal")

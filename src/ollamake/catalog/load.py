@@ -170,7 +170,7 @@ class _Reading:
             matches = self.shared.files.matching(path)
             if matches != [path]:
                 self.shared.patterns[path] = matches
-            if not matches and self.shared.only_looks:
+            if not matches and self.shared.only_looks and not Path(path).is_dir():
                 matches = [path] if glob.escape(path) == path else []
             elif not matches and not is_too_long(path):
                 fix = self.shared.advice.file(self.source, path, "**/*.jsonl")
