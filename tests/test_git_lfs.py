@@ -66,9 +66,10 @@ def test_a_clone_that_changes_line_ends_trains_nothing(committed: Repo, monkeypa
     git("commit", "-am", "adapters")
     before = committed.trainings
     subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", ".", "clone"], check=True)
-    assert b"\r\n" in Path("clone/datasets/shared.jsonl").read_bytes()
+    assert b"\r\n" in Path("clone/models.yaml").read_bytes()
     Path("clone/base.gguf").write_bytes(Path("base.gguf").read_bytes())
     monkeypatch.chdir("clone")
     result = Repo(Path.cwd(), committed.server).doit()
     assert (result.code, "train:legal" in result.ran) == (0, False), result.out
     assert committed.trainings == before
+    assert "models.lock" not in git("diff", "--name-only", "HEAD")

@@ -42,9 +42,9 @@ GITIGNORE = f"""\
 {chr(10).join(IGNORED)}
 __pycache__/
 """
-BYTES = ("adapters/** -text", "weights/** -text")
+BYTES = ("adapters/** -text", "weights/** -text", "datasets/** -text")
 GITATTRIBUTES = f"""\
-# What was trained is known by its bytes: line ends stay as they are, on Windows too.
+# What was trained is known by its bytes, and models.lock knows datasets by theirs: line ends stay as they are, on Windows too.
 {chr(10).join(BYTES)}
 # Adapters are large. To keep them in git-lfs, type `git lfs install`, and take the `# ` off the next lines before you add any.
 # adapters/**/*.safetensors filter=lfs diff=lfs merge=lfs -text
