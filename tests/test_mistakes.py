@@ -173,6 +173,9 @@ def test_json_is_utf_8_whatever_the_locale_says(repo: Repo) -> None:
     variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-m", "doit", "ls", "--files", "--json"], env=variables, capture_output=True, check=False)
     assert json.loads(done.stdout.decode("utf-8"))["datasets"]["tone"] == ["datasets/Töne 🎵.jsonl"]
+    Path("Modelfile").write_text("FROM x\nADAPTER a\nSYSTEM Grüße 🎵\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "import", "Modelfile"], env=variables, capture_output=True, check=False)
+    assert "Grüße 🎵" in done.stdout.decode("utf-8")
 
 
 def test_a_program_that_is_not_there(repo: Repo) -> None:
