@@ -21,13 +21,13 @@ from ollamake.drift import refused_by_policy, refused_mixture
 from ollamake.errors import BuildError, Fault, FaultyFileError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import Step, marker_of
-from ollamake.lfs import not_fetched
 from ollamake.records.rules import ERROR
 from ollamake.sights import Sights
 from ollamake.spelling import counted
 from ollamake.state.digests import file_digest
 from ollamake.state.files import read_object
 from ollamake.state.receipts import Receipt, read_receipt
+from ollamake.untrained import not_fetched
 
 if TYPE_CHECKING:
     from ollamake.records.block import Rows

@@ -23,7 +23,6 @@ from ollamake.duration import duration
 from ollamake.errors import BuildError
 from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import VERSIONS, Step
-from ollamake.lfs import not_fetched
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
@@ -34,6 +33,7 @@ from ollamake.stages.jobs import clear_jobs
 from ollamake.stages.preflight import MarkOf
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import Receipt, Sealed, facts_of, receipt_in, write_receipt
+from ollamake.untrained import not_trained
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
@@ -63,7 +63,7 @@ def trained(
             clear_jobs(step)
             keep(step, model, taken, cache=cache, pinned=pinned)  # where a build that was killed had trained it here
             return taken
-    if (refusal := not_fetched(step, reasons)) is not None:
+    if (refusal := not_trained(step, reasons)) is not None:
         raise refusal
     from ollamake.stages.train import train
 

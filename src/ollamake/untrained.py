@@ -1,14 +1,23 @@
-"""Pointers of git-lfs: short texts that a clone has in the place of files that were not fetched."""
+"""Why a training is not done, though its step has reasons to run, and the cache has not got what it would make."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
 
+from ollamake.call import current
 from ollamake.digest import LONGEST_POINTER, pointed_to
 from ollamake.errors import BuildError
 from ollamake.freshness import Reason
 from ollamake.graph import Step
+
+
+def not_trained(step: Step, reasons: Collection[Reason]) -> BuildError | None:
+    """What keeps the step from being trained here; None where nothing does."""
+    if not current().trains:
+        msg = f"{step.subject.mark}: model {step.name!r}: the cache has no adapter of just this, and --max-train-minutes 0 allows no training"
+        return BuildError(msg, fix=f"have it trained by a machine that writes into the cache: `doit train:{step.name}`")
+    return not_fetched(step, reasons)
 
 
 def not_fetched(step: Step, reasons: Collection[Reason]) -> BuildError | None:
@@ -16,9 +25,8 @@ def not_fetched(step: Step, reasons: Collection[Reason]) -> BuildError | None:
     if step.stage != "train" or not reasons or not all(reason.kind == "target changed" and _behind(reason.what) == reason.old for reason in reasons):
         return None
     files = ", ".join(reason.what for reason in reasons)
-    return BuildError(
-        f"{files}: a pointer of git-lfs: what was trained is not here", fix=f"`git lfs pull`; or `doit retrain {step.name}` trains it anew"
-    )
+    msg = f"{files}: a pointer of git-lfs: what was trained is not here"
+    return BuildError(msg, fix=f"`git lfs pull`; or `doit retrain {step.name}` trains it anew")
 
 
 def _behind(path: str) -> str | None:
