@@ -51,6 +51,16 @@ def test_a_folder_is_no_file_of_a_dataset(repo: Repo) -> None:
         assert repo.doit(*command).err.startswith(said)
 
 
+@pytest.mark.parametrize("command", [("plan",), ("ls", "state:stale"), ("status",)])
+def test_a_file_that_can_not_be_read_is_named_where_it_is_looked_at(built: Repo, command: tuple[str, ...]) -> None:
+    config = Path("adapters/legal/adapter_config.json")
+    config.unlink()
+    config.mkdir()
+    said = f"ERROR: \n{config}: Is a directory\n  fix: give yourself the right to read and write there\n"
+    result = built.doit(*command)
+    assert (result.code, result.err) == (3, said)
+
+
 def test_an_adapter_that_is_not_there(repo: Repo) -> None:
     repo.replace("    data: [shared]\n", "    adapter: mine\n")
     result = repo.doit("register:legal")

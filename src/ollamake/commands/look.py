@@ -22,6 +22,7 @@ from ollamake.graph import Step
 from ollamake.say import is_unheard, take_any_text, unheard
 from ollamake.sights import Sights
 from ollamake.spelling import closest
+from ollamake.state.files import remedy
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 THREADS = "OPENBLAS_NUM_THREADS"
@@ -65,7 +66,7 @@ class Look(OptionsAnywhere, DoitCmdBase):
         except (BuildError, OSError) as error:
             if is_unheard(error):
                 raise
-            raise InvalidCommand(as_printed(error)) from error
+            raise refused(error) from error
         finally:
             begin(Call())
 
@@ -74,6 +75,13 @@ class Look(OptionsAnywhere, DoitCmdBase):
         if not current().catalogs:
             raise InvalidCommand(NO_STEPS)
         return [(run.sights, steps) for run, steps in current().catalogs.values()]
+
+
+def refused(error: BuildError | OSError) -> InvalidCommand:
+    """What doit prints of it: of a file that can't be read, its name and what to do."""
+    if isinstance(error, OSError):
+        error = BuildError(f"{error.filename}: {error.strerror}" if error.filename else str(error), fix=remedy(error))
+    return InvalidCommand(as_printed(error))
 
 
 @contextmanager

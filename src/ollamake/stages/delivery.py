@@ -15,7 +15,7 @@ from ollamake.graph import Step
 from ollamake.say import say
 from ollamake.stages.jobs import jobs_left
 from ollamake.stages.starts import PRINTS
-from ollamake.state.digests import file_digest
+from ollamake.state.digests import digest_if_there, file_digest
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import Receipt, read_receipt
 
@@ -64,7 +64,10 @@ def is_strange(adapter: Path, step: Step) -> bool:
     """Is there something in the adapter's folder of which no receipt says that it was made here? Somebody may have put it there, and have it nowhere else."""
     receipt = read_receipt(adapter / RECEIPT)
     made = {} if receipt is None else receipt.record.targets
-    return any(_digest_in(adapter, path) not in {None, made.get(path)} for path in step.writes)
+    try:
+        return any(digest_if_there(path) not in {None, made.get(path)} for path in step.writes)
+    except OSError:  # no file, or none that may be read
+        return True
 
 
 def deliver(out: Path, adapter: Path, step: Step) -> None:
