@@ -55,6 +55,7 @@ def test_what_was_not_fetched_comes_from_the_cache(built: Repo, unfetched: Repo)
     assert "!" not in built.doit("plan").out
     assert built.doit().code == 0
     assert built.trainings == before
+    assert not Path("adapters/.legal.before").exists()
 
 
 def test_a_clone_that_changes_line_ends_trains_nothing(committed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,13 +22,18 @@ def not_trained(step: Step, reasons: Collection[Reason]) -> BuildError | None:
 
 def not_fetched(step: Step, reasons: Collection[Reason]) -> BuildError | None:
     """Why a training is not repeated: all that it has made is as it was, but for files that git-lfs has and that were not fetched."""
-    if step.stage != "train" or not reasons or not all(reason.kind == "target changed" and _behind(reason.what) == reason.old for reason in reasons):
+    if (
+        step.stage != "train"
+        or not reasons
+        or not all(reason.kind == "target changed" and digest_behind(reason.what) == reason.old for reason in reasons)
+    ):
         return None
     files = ", ".join(reason.what for reason in reasons)
     msg = f"{files}: a pointer of git-lfs: what was trained is not here"
     return BuildError(msg, fix=f"`git lfs pull`; or `doit retrain {step.name}` trains it anew")
 
 
-def _behind(path: str) -> str | None:
+def digest_behind(path: str) -> str | None:
+    """The digest of the file that git-lfs has in the place of this one; None where it is no pointer. Raises OSError."""
     with Path(path).open("rb") as file:
         return pointed_to(file.read(LONGEST_POINTER))

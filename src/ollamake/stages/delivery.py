@@ -18,6 +18,7 @@ from ollamake.stages.starts import PRINTS
 from ollamake.state.digests import digest_if_there, file_digest
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import Receipt, read_receipt
+from ollamake.untrained import digest_behind
 
 
 def finished(step: Step, adapter: Path, is_current: Callable[[Receipt], bool]) -> Receipt | None:
@@ -65,7 +66,8 @@ def is_strange(adapter: Path, step: Step) -> bool:
     receipt = read_receipt(adapter / RECEIPT)
     made = {} if receipt is None else receipt.record.targets
     try:
-        return any(digest_if_there(path) not in {None, made.get(path)} for path in step.writes)
+        there = {path: digest for path in step.writes if (digest := digest_if_there(path)) is not None}
+        return any(made.get(path, "") not in {digest, digest_behind(path)} for path, digest in there.items())
     except OSError:  # no file, or none that may be read
         return True
 
