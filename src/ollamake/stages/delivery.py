@@ -91,6 +91,11 @@ def deliver(out: Path, adapter: Path, step: Step) -> None:
     os.rename(partial, adapter)
     sync_folder(adapter.parent)
     if keeps:
-        say(f"   {step.name}: what was in its place, and was not made here, is in {os.path.relpath(before)} until it is trained again")
+        say(f"   {step.name}: what was in its place, and was not made here, is in {below_here(before)} until it is trained again")
     else:
         shutil.rmtree(before, ignore_errors=True)
+
+
+def below_here(path: Path) -> Path:
+    """The path as a message shows it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
