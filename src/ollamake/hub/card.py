@@ -35,7 +35,7 @@ def card(about: About) -> str:
     """The text. Values of JSON are values of YAML: nothing in a name can be anything else than a name."""
     head: dict[str, Any] = {"library_name": "gguf" if about.is_gguf else "peft", "tags": ["lora", "ollamake"]}
     if about.base_model is not None:
-        head |= {"base_model": about.base_model, "base_model_relation": "adapter"}  # or else the Hub takes a GGUF for the base in fewer bits
+        head |= {"base_model": about.base_model, "base_model_relation": "adapter"}  # else the Hub guesses it by the files
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "", f"# {_text(about.name)}", ""]
     made = "checked against its base, and published, by ollamake" if about.is_given else "made by ollamake from a catalog of datasets"
     lines += [f"A LoRA adapter, {made}.", ""]
