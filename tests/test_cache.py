@@ -65,6 +65,24 @@ def test_a_second_clone_trains_nothing(repo: Repo, shared: Path, clone: Callable
     assert (other.path / "models.lock").read_bytes() == (repo.path / "models.lock").read_bytes()
 
 
+@pytest.mark.parametrize("words", [(), ("-n", "2")])
+def test_who_may_train_nothing_takes_what_there_is(repo: Repo, shared: Path, clone: Callable[..., Repo], words: tuple[str, ...]) -> None:
+    assert repo.doit().code == 0
+    other = clone()
+    never = ("build", "--max-train-minutes", "0", *words)
+    done = other.doit(*never)
+    assert (done.code, other.trainings) == (0, []), done.out + done.err
+    other.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
+    done = other.doit(*never, "legal")
+    assert (done.code, other.trainings) == (1, [])
+    said = "models.yaml:11: model 'legal': the cache has no adapter of just this, and --max-train-minutes 0 allows no training\n"
+    assert f"train:legal failed:\n{said}  fix: have it trained by a machine that writes into the cache: `doit train:legal`\n" in done.out
+    assert other.doit("retrain", "sales", *never[1:]).code == 1
+    assert other.trainings == []
+    assert other.doit("build", "legal").code == 0
+    assert other.trainings == ["legal"]
+
+
 def test_what_is_put_into_a_folder_has_the_rights_of_the_folder(repo: Repo, shared: Path) -> None:
     shared.mkdir()
     shared.chmod(0o2775)

@@ -228,9 +228,13 @@ def test_a_file_name_may_look_like_a_pattern_and_folders_are_no_files() -> None:
     assert legal.data[0].files == ("tone[1].jsonl", "more/deep.jsonl")
 
 
-def test_a_name_that_is_taken_by_the_markers() -> None:
-    said = "models.yaml:10: model 'datasets': build/datasets is where the markers of datasets are\n  fix: give the model another name"
-    assert faults(GOOD.replace("  legal:", "  datasets:")) == said
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("datasets", "where the markers of datasets are"), ("report", "the site that `doit report` writes, for others to see")],
+)
+def test_a_name_that_is_a_folder_s_of_others(name: str, what: str) -> None:
+    said = f"models.yaml:10: model '{name}': build/{name} is {what}\n  fix: give the model another name"
+    assert faults(GOOD.replace("  legal:", f"  {name}:")) == said
 
 
 def test_a_name_on_a_hub_may_be_longer_than_that_of_a_file() -> None:

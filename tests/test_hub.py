@@ -268,6 +268,20 @@ def test_an_adapter_is_pushed_with_its_card_once(pushing: Fetching) -> None:
     assert (again.code, again.ran, pushing.hub.requests) == (0, [], [])
 
 
+def test_a_gguf_lora_is_not_said_to_be_peft_s(pushing: Fetching) -> None:
+    assert pushing.doit("build", "legal").code == 0
+    Path("lora.gguf").write_bytes(Path("build/legal/adapter.gguf").read_bytes())
+    pushing.repo.replace("    data: [shared]\n    push:", "    adapter: lora.gguf\n    push:")
+    result = pushing.doit("push", HF_TOKEN="hf_writes")
+    assert result.code == 0, result.out + result.err
+    repo = pushing.hub.repos["our-team/legal-lora"]
+    files = repo.commits[repo.main]
+    assert set(files) == {".gitattributes", "README.md", "lora.gguf"}
+    text = files["README.md"].decode()
+    assert text.startswith('---\nlibrary_name: "gguf"\n')
+    assert "A LoRA adapter, checked against its base, and published, by ollamake.\n" in text
+
+
 def test_a_target_that_fails_keeps_no_other_from_it(pushing: Fetching) -> None:
     pushing.repo.replace("{hub: our-team/legal-lora}", "{hub: our-team/legal-lora, ollama: our-team/legal}")
     pushing.repo.server.refusals.append(Refusal("/api/push", 500, "no such host"))
@@ -289,6 +303,7 @@ def test_what_is_no_hub_is_said_to_be_none(fetching: Fetching, words: tuple[str,
     result = fetching.doit(*words, HF_TOKEN="hf_writes")
     assert (result.code, "Traceback" in result.out + result.err) == (1, False), result.out
     assert "the Hub" in result.out
+    assert words == ("fetch",) or "; then run `doit push pirate` again\n" in result.out
 
 
 def test_a_hub_that_does_not_answer_is_given_up(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +316,7 @@ def test_a_hub_that_does_not_answer_is_given_up(hub: HubServer, monkeypatch: pyt
     try:
         with (
             pytest.raises(BuildError, match="can't push: the Hub can't be reached, or broke off: "),
-            failures_of("can't push", "our-team/legal-lora"),
+            failures_of("can't push", "our-team/legal-lora", "doit push legal"),
         ):
             api.create_repo("our-team/legal-lora")
     finally:
@@ -355,10 +370,12 @@ def test_nothing_in_a_card_is_more_than_text() -> None:
         "weights": "sha256:0",
         "tests": nasty,
         "commit": None,
+        "is_gguf": False,
+        "is_given": False,
     }
     text = card(About(**facts, recipe={nasty: [nasty, key]}, data=[{"name": nasty, "records": 1}], version="1"))
     head, _, body = text.removeprefix("---\n").partition("\n---\n")
-    assert len(head.splitlines()) == 3
+    assert len(head.splitlines()) == 4
     assert "<script>" not in body
     assert "](javascript" not in body
     assert key.replace("_", r"\_") not in body

@@ -201,7 +201,7 @@ def test_a_faulty_include_is_said_whole(entries: str, said: str) -> None:
 
 def test_a_file_that_may_not_be_read_is_a_fault_where_it_is_included() -> None:
     Path("teams/a/models.yaml").mkdir()
-    said = "models.yaml:2: include: no file matches 'teams/a/models.yaml'\n  fix: create the file, or mend the pattern"
+    said = "models.yaml:2: include: no file matches 'teams/a/models.yaml'\n  fix: write 'teams/a/models.yaml/*.y*ml': it is a folder"
     assert faults({"models.yaml": "version: 1\ninclude: [teams/a/models.yaml]\n"}) == said
 
 

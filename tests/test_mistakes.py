@@ -35,6 +35,32 @@ def test_a_base_that_is_not_there(repo: Repo) -> None:
     assert f"\nconvert:legal failed:\n{said}\n" in result.out
 
 
+def test_a_base_whose_download_broke_off_trains_nothing(repo: Repo) -> None:
+    base = repo.path / "base.gguf"
+    base.write_bytes(base.read_bytes()[:-100])
+    result = repo.doit()
+    assert result.code == 1
+    assert "train:legal failed:\nbase.gguf: it ends in the middle of tensor 'output_norm.weight'\n  fix: fetch the file again\n" in result.out
+    assert repo.trainings == []
+
+
+def test_a_folder_is_no_file_of_a_dataset(repo: Repo) -> None:
+    repo.replace("files: [datasets/tone.jsonl]", "files: [datasets]")
+    said = "ERROR: \nmodels.yaml:8: dataset 'tone': no file matches 'datasets'\n  fix: write 'datasets/*.jsonl'"
+    for command in ((), ("plan",), ("check",)):
+        assert repo.doit(*command).err.startswith(said)
+
+
+@pytest.mark.parametrize("command", [("plan",), ("ls", "state:stale"), ("status",)])
+def test_a_file_that_can_not_be_read_is_named_where_it_is_looked_at(built: Repo, command: tuple[str, ...]) -> None:
+    config = Path("adapters/legal/adapter_config.json")
+    config.unlink()
+    config.mkdir()
+    said = f"ERROR: \n{config}: Is a directory\n  fix: give yourself the right to read and write there\n"
+    result = built.doit(*command)
+    assert (result.code, result.err) == (3, said)
+
+
 def test_an_adapter_that_is_not_there(repo: Repo) -> None:
     repo.replace("    data: [shared]\n", "    adapter: mine\n")
     result = repo.doit("register:legal")
@@ -138,6 +164,28 @@ def test_who_reads_may_go_away(repo: Repo, command: list[str]) -> None:
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
     assert repo.doit().code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("command", [[], ["plan"]])
+def test_a_log_on_a_full_disk_is_no_traceback(repo: Repo, command: list[str]) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "doit", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "ERROR: \nnothing more can be written: No space left on device\n  fix: make room on the disk, then run it again: what is done stays done\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_json_is_utf_8_whatever_the_locale_says(repo: Repo) -> None:
+    (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
+    Path("datasets/tone.jsonl").rename("datasets/Töne 🎵.jsonl")
+    repo.replace("datasets/tone.jsonl", "datasets/Töne 🎵.jsonl")
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "doit", "ls", "--files", "--json"], env=variables, capture_output=True, check=False)
+    assert json.loads(done.stdout.decode("utf-8"))["datasets"]["tone"] == ["datasets/Töne 🎵.jsonl"]
+    Path("Modelfile").write_text("FROM x\nADAPTER a\nSYSTEM Grüße 🎵\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "import", "Modelfile"], env=variables, capture_output=True, check=False)
+    assert "Grüße 🎵" in done.stdout.decode("utf-8")
 
 
 def test_a_program_that_is_not_there(repo: Repo) -> None:
@@ -273,6 +321,15 @@ def test_an_adapter_is_replaced_whole(built: Repo) -> None:
         *("adapter_config.json", "adapter_model.safetensors", "receipt.json")
     ]
     assert sorted(path.name for path in (built.path / "adapters").iterdir()) == ["legal", "sales"]
+
+
+def test_an_adapter_that_somebody_has_put_there_is_not_lost(built: Repo) -> None:
+    weights = built.path / "adapters/legal/adapter_model.safetensors"
+    weights.write_bytes(content := (built.path / "adapters/sales/adapter_model.safetensors").read_bytes())
+    out = built.doit().out
+    assert "   legal: what was in its place, and was not made here, is in adapters/.legal.before until it is trained again\n" in out
+    assert (built.path / "adapters/.legal.before/adapter_model.safetensors").read_bytes() == content
+    assert weights.read_bytes() != content
 
 
 def test_a_memory_of_this_machine_that_was_damaged_is_none(built: Repo) -> None:

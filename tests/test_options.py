@@ -25,6 +25,7 @@ from conftest import DODO, Repo
         ("-n two", "doit: -n can't be 'two'", "write a whole number"),
         ("build --max-train-minutes=x", "doit build: --max-train-minutes can't be 'x'", "write a number"),
         ("build --engine=rya", "doit build: --engine can't be 'rya'", "write 'ray' (known: local, ray)"),
+        ("train:legal -n 2", "doit: -n stands behind the task train:legal", "write options before it, or `doit build train:legal -n 2`"),
         ("bild", "no command, task or target 'bild'", "write 'build'"),
         ("trian:legal", "no command, task or target 'trian:legal'", "write 'train:legal'"),
         ("legal", "no command, task or target 'legal'", "`doit build legal` builds the model"),
@@ -36,7 +37,9 @@ def test_what_is_typed_wrong_is_one_message_with_the_nearest_right_word(repo: Re
     assert (result.code, result.out, result.err) == (3, "", f"ERROR: \n{said}\n  fix: {fix}\n")
 
 
-@pytest.mark.parametrize("typed", ["build --help", "status legal -h", "run --help", "ask --help", "--help=no --help"])
+@pytest.mark.parametrize(
+    "typed", ["build --help", "status legal -h", "run --help", "ask --help", "--help=no --help", "list --help", "forget train:legal -h"]
+)
 def test_help_is_given_where_it_is_asked_for(repo: Repo, typed: str) -> None:
     result = repo.doit(*typed.split())
     assert (result.code, result.err) == (0, "")
@@ -91,3 +94,21 @@ def test_a_folder_of_a_repo_is_told_where_its_dodo_py_is(repo: Repo, monkeypatch
     assert "\n  fix: `cd ..`, where one is, or `doit -k`; `ollamake init` writes a new repo\n" in capsys.readouterr().err
     assert doit("-k", "ls") == 0
     assert capsys.readouterr().out == "legal  tiny  shared\nsales  tiny  shared, tone\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("forget",), "doit forget: no task is named\n  fix: name one (`doit list --all` lists them), or write --all\n"),
+        (("forget", "train:lega"), "doit forget: no task 'train:lega'\n  fix: write 'train:legal'\n"),
+        (
+            ("info", "legal"),
+            "doit info: no task 'legal'\n  fix: name one of its tasks: convert:legal, train:legal, package:legal, register:legal, test:legal\n",
+        ),
+        (("info", "xyz"), "doit info: no task 'xyz'\n  fix: `doit list --all` lists the tasks\n"),
+        (("list", "--sttus"), "doit list: unknown option --sttus\n  fix: write --status (`doit help list` lists the options)\n"),
+    ],
+)
+def test_doit_s_own_commands_say_what_is_meant(repo: Repo, words: tuple[str, ...], said: str) -> None:
+    result = repo.doit(*words)
+    assert (result.code, result.err) == (3, f"ERROR: \n{said}")

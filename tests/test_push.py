@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import DODO, Repo
+from conftest import DODO, Repo, without_times
 from fake_ollama import Refusal
 from ollamake.ollama import pushing as to_registry
 from ollamake.ollama.address import address_of
@@ -197,6 +197,7 @@ def test_a_registry_that_refuses_is_told_with_a_fix(pushing: Repo, says: str, fi
     result = pushing.doit("push")
     assert result.code == 1
     assert f"can't push team/legal:latest: http://{pushing.server.host} says: {says.strip()}\n  fix: {fix}" in result.out
+    assert without_times(result.out).endswith("\nthen go on with: doit push\n1 model: 1 fresh, but push:legal failed\n")
     assert "team/legal:latest" not in pushing.server.models
     assert pushing.doit("push").ran == ["push:legal"]
 
@@ -223,6 +224,14 @@ def test_json_is_all_of_standard_output(pushing: Repo) -> None:
     assert (result.code, said["ok"]) == (0, True)
     ((model,),) = [said["models"]]
     assert (model["model"], model["due"][0]["target"], model["left"]) == ("legal", "team/legal:latest", [])
+    assert result.err.startswith(".  validate:shared  (not built yet)\n")
+    assert without_times(result.err).rpartition(" in ")[0].endswith("\n1 model: 1 rebuilt")
+
+
+def test_what_is_wrong_is_said_in_words_with_json_too(pushing: Repo) -> None:
+    result = pushing.doit("push", "sales", "--json")
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith("ERROR: \nmodels.yaml:")
 
 
 def test_models_that_are_not_published_are_said_to_be_so(pushing: Repo) -> None:

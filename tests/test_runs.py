@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -176,8 +177,17 @@ def test_steps_run_in_parallel(repo: Repo, capfd: pytest.CaptureFixture[str]) ->
 def test_clean_never_takes_an_adapter(built: Repo) -> None:
     built.doit("clean", "-a")
     assert Path("adapters/legal/adapter_model.safetensors").exists()
-    assert [path.name for path in Path("build").rglob("*") if path.suffix in {".gguf", ".jsonl"}] == []
+    assert {path.name for path in Path("build").rglob("*") if path.is_file()} == {"events.jsonl", "train.log"}  # what tells of the adapters
     assert "train:legal" not in built.doit().ran
+
+
+def test_clean_says_what_it_can_not_read(built: Repo) -> None:
+    shutil.rmtree(".ollamake")
+    Path(".ollamake").touch()
+    result = built.doit("clean")
+    assert (result.code, "Traceback" in result.err) == (3, False)
+    assert result.err.startswith(f"ERROR: \n{built.path / '.ollamake/journal.jsonl'} can't be read: ")
+    assert Path("build/legal/text.jsonl").exists()
 
 
 def test_a_training_is_not_repeated_because_its_step_could_not_run(built: Repo) -> None:

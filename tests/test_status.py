@@ -116,6 +116,13 @@ def test_a_candidate_that_failed_is_told_beside_the_latest(built: Repo) -> None:
     )
 
 
+def test_of_a_model_that_never_passed_nothing_is_missing(repo: Repo) -> None:
+    repo.replace("    data: [shared]\n", '    data: [shared]\n    tests: [{ask: "Question 1?", expect: {contains: "Answer"}}]\n')
+    assert repo.doit("build", "legal").code == 1
+    found = status(repo)["legal"]
+    assert (found["is_there"], found["candidate"]) == ("not made yet", "candidate failed its tests")
+
+
 def test_no_server_answers(built: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     (known,) = Path(".ollamake/records").glob("127*.json")
     known.rename(known.with_name("gpu-box.invalid_11434.json"))

@@ -21,6 +21,7 @@ class Call:
     only_looks: bool = False  # does it run nothing, so that files may be missing?
     loads: bool = True  # are catalogs read when dodo.py names them? Else the command reads what it wants of them
     always: bool = False  # are steps to be done however fresh they are?
+    trains: bool = True  # may anything be trained? What a cache has is taken in any case
     pushes: bool = False  # may models be published? They are by no other call
     engine: str | None = None  # where all trainings run, whatever the catalog says
     seals: dict[str, Seal] = field(default_factory=dict)  # catalog -> the seal that has answered for it

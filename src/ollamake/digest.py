@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has, and has not fetched
+LONGEST_POINTER = len(POINTER) + 100  # bytes that have to be read of it
+
 
 def digest_bytes(data: bytes) -> str:
     """The digest of these bytes."""
@@ -26,6 +29,11 @@ def digest_file(path: Path) -> str:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
     return f"sha256:{digest.hexdigest()}"
+
+
+def pointed_to(content: bytes) -> str | None:
+    """The digest of the file that this is a pointer of git-lfs to; None where it is none."""
+    return content.removeprefix(POINTER).partition(b"\n")[0].decode("ascii", "replace") if content.startswith(POINTER) else None
 
 
 def canonical_json(value: Any) -> str:

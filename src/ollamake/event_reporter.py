@@ -85,14 +85,13 @@ class EventReporter(QuietReporter):
         for error in self.runtime_errors:
             tell("said", text=error, warning=True)
         self.tell_warnings()
-        failed = [one["task"].name for one in self.failures if not isinstance(one["exception"], UnmetDependency)]
         self.outcome = {
             "summary": self.summary() if self.states or current().seals else "",
             "models": self.counts(),
             "seconds_reused": round(self.seconds_reused(), 1),
             "adapters_from_cache": len(self.from_cache),
-            "failed": failed,
-            "go_on": shlex.join(("doit", *current().typed)) if failed else None,
+            "failed": self.failed,
+            "go_on": shlex.join(("doit", *current().typed)) if self.failed else None,
         }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from ollamake.spelling import counted
 from ollamake.state.digests import file_digest
 from ollamake.state.files import read_object
 from ollamake.state.receipts import Receipt, read_receipt
+from ollamake.untrained import not_fetched
 
 if TYPE_CHECKING:
     from ollamake.records.block import Rows
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 class Foresight:
     """Of one catalog. What is looked up once is kept."""
 
-    def __init__(self, sights: Sights, steps: tuple[Step, ...]) -> None:
+    def __init__(self, sights: Sights, steps: tuple[Step, ...], *, times: bool = True) -> None:
+        """`times`: are they asked for? By the receipts of all steps, where a step has none of its own."""
+        self.times = times
         self.sights = sights
         self.steps = steps
         self._counts: dict[str, int] = {}  # dataset -> records that it will have
@@ -64,9 +67,11 @@ class Foresight:
         """The reasons, with the places in the catalog and the records behind them."""
         return explained(self.sights, step, why)
 
-    def refusal(self, step: Step, *, anew: bool) -> str | None:
-        """Why the step won't be done as long as its base is another one. `anew`: will or may what it reads be made anew before?"""
-        refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step))
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> str | None:
+        """Why the step won't be done: its base is another one, or what it has made was not fetched. `anew`: will or may what it reads be made anew before?"""
+        cache = self.sights.catalog.cache
+        lost = None if cache is not None and cache.read else not_fetched(step, why)  # the cache may have it
+        refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step)) or lost
         return None if refused is None else "; ".join(map(str.strip, str(refused).partition("\n  fix:")[0].splitlines()))
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
@@ -104,6 +109,8 @@ class Foresight:
 
     def seconds(self, step: Step) -> float | None:
         """What the step took the last time, or what others of its stage took; trainings by the records that they read."""
+        if not self.times:
+            return None
         receipt = self.receipt(step)
         if step.stage != "train":
             return receipt.seconds if receipt else self._usual.get(step.stage)

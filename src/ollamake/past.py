@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from ollamake.catalog import Catalog
 from ollamake.catalog.load import load_catalog
-from ollamake.digest import digest_bytes
+from ollamake.digest import LONGEST_POINTER, digest_bytes, pointed_to
 from ollamake.errors import BuildError
 from ollamake.git import EDITED, Clone, Tree
 from ollamake.graph import Step
@@ -24,7 +24,6 @@ from ollamake.state.digests import file_digest
 from ollamake.state.lock_file import Block, read_lock
 from ollamake.trainers.installed import TrainerNames
 
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid "  # how a file begins that git-lfs has not fetched
 ENDINGS = (".yaml", ".yml")  # of files that catalogs most likely are
 
 
@@ -64,8 +63,7 @@ class Snapshot:
         if self.is_now:
             try:
                 with Path(path).open("rb") as file:
-                    start = file.read(len(POINTER) + 100)
-                return _pointed_to(start) or file_digest(path)
+                    return pointed_to(file.read(LONGEST_POINTER)) or file_digest(path)
             except FileNotFoundError:
                 if id_ == EDITED:
                     return None
@@ -165,12 +163,7 @@ def _reader(tree: Tree, now: Tree, beside: Collection[str]) -> Callable[[str], b
 @cache
 def _digest_in_git(clone: Clone, id_: str) -> str:
     content = clone.contents([id_])[id_]
-    return _pointed_to(content) or digest_bytes(content)
-
-
-def _pointed_to(content: bytes) -> str | None:
-    """The digest in a pointer of git-lfs."""
-    return content.removeprefix(POINTER).partition(b"\n")[0].decode() if content.startswith(POINTER) else None
+    return pointed_to(content) or digest_bytes(content)
 
 
 def _load(path: str, files: Mirror, *, is_there: bool) -> Loaded:

@@ -37,8 +37,8 @@ class Foreseen(Protocol):
     def explained(self, step: Step, why: Iterable[Reason]) -> Iterable[Reason]:
         """The reasons, with all that can be said of them."""
 
-    def refusal(self, step: Step, *, anew: bool) -> str | None:
-        """Why the step will be refused before it begins; `anew`: will or may a file that it reads be made anew before?"""
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> str | None:
+        """Why the step, which has these reasons to run, will be refused before it begins; `anew`: will or may a file that it reads be made anew before?"""
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """The digests of what the step will make, by path; a text where it will fail, and None where only doing it can tell."""
@@ -79,7 +79,7 @@ def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
             continue
         found[step.id] = plan
         anew = any(path in makers for path in step.reads)
-        outcome = (foreseen.refusal(step, anew=anew) or foreseen.outcome(step)) if plan.runs == YES else None
+        outcome = (foreseen.refusal(step, plan.reasons, anew=anew) or foreseen.outcome(step)) if plan.runs == YES else None
         if isinstance(outcome, str):
             found[step.id] = plan = replace(plan, runs=FAILS, reasons=(*plan.reasons, Reason(kind="fails", what=outcome)))
         for path in (*step.writes, step.id):

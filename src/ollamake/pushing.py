@@ -166,6 +166,8 @@ class Pushing:
             base_digest=receipt.record.inputs.get(f"base {model.base.name}") if receipt else digest_if_there(model.base.gguf),
             weights=weights,
             recipe={f"train.{key}": told(value) for key, value in model.train.recipe.items()} if train else {"adapter": _given(model)},
+            is_gguf=len(self.files) == 1,
+            is_given=train is None,
             data=receipt.outcome.get("data", []) if receipt else [],
             tests=used[-1].tests if used else "",
             commit=receipt.commit if receipt else None,

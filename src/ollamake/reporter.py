@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 DONE, FRESH, FAILED, LEFT = "done", "fresh", "failed", "left"  # how a step ends; LEFT: not done, for one before it has failed
 STATES = ("fresh", "rebuilt", "failed", "unfinished")
-MOST_NAMED = 8  # steps that were not done
+MOST_NAMED = 8  # tasks that failed, or were not done
 WORTH_TELLING = 1.0  # seconds of training
 
 
@@ -148,7 +148,7 @@ class Reporter(ConsoleReporter):
 
     def tell_failures(self) -> None:
         """What failed, whole; what was not done for that; and in the end each failure in a line, and how to go on."""
-        failed, skipped = [], []
+        told, skipped = [], []
         for failure in self.failures:
             task, fail = failure["task"], failure["exception"]
             if isinstance(fail, UnmetDependency):
@@ -156,15 +156,14 @@ class Reporter(ConsoleReporter):
             else:
                 said = str(fail.get_msg()).strip()
                 red = coloured("failed", RED, self.outstream)
-                failed.append(f"{red}: {task.name}: {first_line(said)}\n")
+                told.append(f"{red}: {task.name}: {first_line(said)}\n")
                 self.write(f"\n{task.name} {red}:\n{said}\n")
         if skipped:
-            more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
-            self.write(f"\nnot done for that: {', '.join(skipped[:MOST_NAMED])}{more}\n")
+            self.write(f"\nnot done for that: {named(skipped)}\n")
         if self.runtime_errors:
             self.write("\n" + "\n".join(self.runtime_errors) + "\n")
-        if failed:
-            self.write("\n" + "".join(failed) + f"then go on with: {typed_again()}\n")
+        if told:
+            self.write("\n" + "".join(told) + f"then go on with: {typed_again()}\n")
 
     def done(self, task: Any, *, fresh: bool) -> None:
         """Take a step off the list."""
@@ -182,9 +181,16 @@ class Reporter(ConsoleReporter):
         counts = self.counts()
         count = sum(counts.values())
         took = "" if counts["fresh"] == count else f" in {duration(time.monotonic() - self.begun)}"
+        others = [] if counts["failed"] or counts["unfinished"] else self.failed  # a push, a task of the user's, a dataset of no model
+        but = f", but {named(others)} failed" if others else ""
         reused = self.seconds_reused()
         saved = f"; {duration(reused)} of training reused" if reused >= WORTH_TELLING else ""
-        return f"{counted(count, 'model')}: {', '.join(f'{number} {state}' for state, number in counts.items() if number)}{took}{saved}"
+        return f"{counted(count, 'model')}: {', '.join(f'{number} {state}' for state, number in counts.items() if number)}{took}{but}{saved}"
+
+    @property
+    def failed(self) -> list[str]:
+        """The tasks that failed, without those that were not done for that."""
+        return [one["task"].name for one in self.failures if not isinstance(one["exception"], UnmetDependency)]
 
     def counts(self) -> dict[str, int]:
         """How many models are in which of STATES."""
@@ -208,6 +214,12 @@ def step_of(task: Any) -> Any:
 def typed_again() -> str:
     """The command that this run is of."""
     return shlex.join(("doit", *current().typed))
+
+
+def named(tasks: list[str]) -> str:
+    """Their names, as many as are read."""
+    more = f" and {len(tasks) - MOST_NAMED} more" if len(tasks) > MOST_NAMED else ""
+    return f"{', '.join(tasks[:MOST_NAMED])}{more}"
 
 
 def first_line(said: str) -> str:

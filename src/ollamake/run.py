@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
@@ -107,7 +107,7 @@ class Run:
 
         why = [reason.text for reason in explained(self.sights, step, reasons)]  # before the index of the records is written anew
         if step.stage == "train":
-            return self.train(step, why, again=not reasons or current().always)
+            return self.train(step, why, () if current().always else reasons)
         sealed = self.begun(step, why)
         outcome = self.stage(step, reasons)
         targets = {outcome["name"]: outcome["digest"]} if step.stage in ON_A_SERVER else {path: file_digest(path) for path in made_files(step)}
@@ -156,21 +156,21 @@ class Run:
         }
         return {OURS: {**known, "fresh": fresh}}
 
-    def train(self, step: Step, why: list[str], *, again: bool) -> Receipt:
-        """Train; the receipt goes into the adapter's folder before that is put in its place. `again`: even where that is there already."""
+    def train(self, step: Step, why: list[str], reasons: tuple[Reason, ...]) -> Receipt:
+        """Train; the receipt goes into the adapter's folder before that is put in its place. Without reasons, even where that is there already."""
         from ollamake.stages.cached import trained
 
-        def is_current(receipt: Receipt) -> bool:
-            return not again and not freshness.reasons(receipt.record, self.sights.sight(step, None))
-
         assert isinstance(step.subject, Model)
-        model, catalog = step.subject, self.sights.catalog
+        model, catalog, cache, pinned = step.subject, self.sights.catalog, self.cache, self.sights.pinned(step)
+        begin = partial(self.begun, step, why)
+
+        def is_current(receipt: Receipt) -> bool:
+            return bool(reasons) and not freshness.reasons(receipt.record, self.sights.sight(step, None))
 
         def mark_of(key: str) -> Mark:
             return catalog.mark_of(model.name, key) or model.mark
 
-        cache, pinned = self.cache, self.sights.pinned(step)
-        return trained(step, model, lambda: self.begun(step, why), is_current, mark_of, cache=cache, pinned=pinned, again=again, sinks=catalog.sinks)
+        return trained(step, model, begin, is_current, mark_of, cache=cache, pinned=pinned, reasons=reasons, sinks=catalog.sinks)
 
     def stage(self, step: Step, reasons: tuple[Reason, ...]) -> dict[str, Any]:
         """Do what a step other than train is for. Imported here: a run without work imports none of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 NOBODY_READS = 141  # exit code, as of shells: 128 and SIGPIPE
+NOT_WRITTEN = 2  # exit code: doit's of an error while it runs
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NOT_SET = ("", "0", "false")  # values of variables of the environment that switch something on
 DIM, RED, YELLOW = "2", "31", "33"  # as terminals number them
 
@@ -32,11 +35,16 @@ if hasattr(os, "register_at_fork"):  # another thread may have had the lock, and
     os.register_at_fork(after_in_child=lambda: Screen.__init__(screen, screen.way))
 
 
-def take_any_text() -> None:
-    """Have what standard output can't write be written by its number: a message that quotes it is no traceback."""
+def take_any_text(*, for_programs: bool = False) -> None:
+    """Have what standard output can't write be written by its number: a message that quotes it is no traceback.
+
+    `for_programs`: it is UTF-8, whatever the locale says; of JSON nothing else is right.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+    if for_programs and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def say(text: object) -> None:
@@ -102,10 +110,23 @@ def put(out: Any, lines: str) -> None:
             out.flush()
 
 
-def nobody_reads() -> int:
-    """Who read standard output is gone (`doit | head`): the rest goes nowhere. Returns the exit code."""
-    assert sys.__stdout__ is not None  # it is a pipe
+def is_unheard(error: BaseException) -> bool:
+    """Can what there is to say not be written? Its reader is gone (`doit | head`), or the disk is full that it goes to: no file is named then."""
+    return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None)
+
+
+def unheard(error: OSError) -> int:
+    """Have the rest go nowhere. Returns the exit code. Raises the error where it is another one."""
+    if not is_unheard(error):
+        raise error
+    assert sys.__stdout__ is not None  # it is a pipe, or a file
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.__stdout__.fileno())
     os.close(nowhere)
-    return NOBODY_READS
+    if isinstance(error, BrokenPipeError):
+        return NOBODY_READS
+    print(
+        f"ERROR: \nnothing more can be written: {error.strerror}\n  fix: make room on the disk, then run it again: what is done stays done",
+        file=sys.stderr,
+    )
+    return NOT_WRITTEN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -189,7 +189,7 @@ class Since:
             return replace(reason, mark=self.now.catalog.mark_of(step.name, reason.what))
         return reason
 
-    def refusal(self, step: Step, *, anew: bool) -> None:
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> None:
         """What a policy refuses, a build says."""
 
     def outcome(self, step: Step) -> Mapping[str, str] | None:

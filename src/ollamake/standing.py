@@ -71,7 +71,7 @@ def _standing(test: Step, own: Sequence[Step], foresight: Foresight, stale: Mapp
     known, record, made = sights.known(test), sights.remembered(test), _target(sights.remembered(register))
     wanted = _target(record)
     there = None if known is None else known.get(f"{test.name}:{LATEST}")
-    is_there = _is_there(record, wanted, there, is_known=known is not None, was_made=made is not None)
+    is_there = _is_there(record, wanted, there, is_known=known is not None)
     candidate, report = None, None
     if known is not None and made is not None and made not in {wanted, there} and known.get(f"{test.name}:{CANDIDATE}") == made:
         report = report_with(sights.host(test).file_name, test.name, made)
@@ -98,11 +98,11 @@ def _target(record: Record | None) -> str | None:
     return next(iter(record.targets.values()), None) if record else None
 
 
-def _is_there(record: Record | None, wanted: str | None, there: str | None, *, is_known: bool, was_made: bool) -> str:
+def _is_there(record: Record | None, wanted: str | None, there: str | None, *, is_known: bool) -> str:
     if not is_known:
         return NO_ANSWER
     if there is None:
-        return MISSING if wanted or was_made else NEVER
+        return MISSING if wanted else NEVER
     if there != wanted:
         return REPLACED if wanted else STRANGE
     return ROLLED_BACK if record and record.accepted is not None else THERE

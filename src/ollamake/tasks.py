@@ -7,16 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from doit.exceptions import InvalidDodoFile
+from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from ollamake.call import current, groups
 from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
-from ollamake.errors import BuildError, as_printed
+from ollamake.errors import BuildError, as_printed, with_fix
 from ollamake.graph import Step, index_path, rows_path
 from ollamake.loading import loaded
 from ollamake.run import Run
 from ollamake.say import warn
+from ollamake.state.files import remedy
 from ollamake.state.receipts import receipt_path
 
 PURPOSES = {
@@ -92,16 +93,22 @@ def tasks_of_hosts(steps: Iterable[Step]) -> Iterator[DoitTask]:
         yield {"basename": stage, "name": name, "doc": f"{PURPOSES[stage].format(name)}, on each server", "actions": None, "task_dep": ids}
 
 
-def clean(step: Step, run: Run) -> None:
+def clean(step: Step, run: Run) -> TaskFailed | None:
     """Remove what the step has made, and what it is explained by: all that is cheap to make again. Not while a build is on."""
+    from ollamake.stages.train import EVENTS, LOG  # takes longer to be imported than a run without work takes
+
     run.sights.database.hold()
     folder = Path(step.writes[0]).parent
     if step.stage == "validate":  # other datasets have their markers in the same folder
         found = [*map(Path, step.writes), Path(index_path(step.writes[0])), Path(rows_path(step.writes[0])), receipt_path(step, "")]
     else:
-        found = [*folder.glob("*")]
-    for path in found:
-        if not path.is_dir():  # jobs of trainings: a finished one may be taken up
-            path.unlink(missing_ok=True)
+        found = [path for path in folder.glob("*") if path.name not in {EVENTS, LOG}]  # these tell of an adapter, which stays
+    try:
+        for path in found:
+            if not path.is_dir():  # jobs of trainings: a finished one may be taken up
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        return TaskFailed(with_fix(f"{error.filename} can't be removed: {error.strerror}", remedy(error)))
     with suppress(OSError):
         folder.rmdir()
+    return None

@@ -36,6 +36,9 @@ class Advice:
 
     def file(self, source: Source, path: str, pattern: str) -> str:
         """What to do where no file is at this path, or matches it; what there is in the source's folder matches the pattern."""
+        if os.path.isdir(path):
+            within = f"{path.rstrip('/')}/{pattern.rpartition('/')[2]}"
+            return f"write {source.said(within)!r}: it is a folder"
         self._given["file"] += 1
         near = get_close_matches(path, self._matching(source, pattern), n=1, cutoff=0.8) if self._given["file"] <= MOST else ()
         return f"write {source.said(near[0])!r}, or create the file" if near else "create the file, or mend the pattern"

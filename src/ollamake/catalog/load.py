@@ -21,7 +21,7 @@ from ollamake.catalog.kept import Kept
 from ollamake.catalog.launching import wrong_with_launch
 from ollamake.catalog.layers import Layers, serve_of, train_of
 from ollamake.catalog.matrix import variants
-from ollamake.catalog.names import FAULT_OF_MARKERS, Names, Scope
+from ollamake.catalog.names import Names, Scope, taken
 from ollamake.catalog.pushing import push_of, pushed_twice
 from ollamake.catalog.shared import Part, Shared
 from ollamake.catalog.sinks import sinks_of
@@ -29,7 +29,7 @@ from ollamake.catalog.sources import Source, Sources
 from ollamake.catalog.testing import Tests
 from ollamake.catalog.training import share_of, with_starts, wrong_with_holdout, wrong_with_trainer
 from ollamake.catalog.unused import unused, unused_types
-from ollamake.catalog.values import MARKERS, Base, Catalog, Dataset, KeyPath, Layer, Model, Portion
+from ollamake.catalog.values import Base, Catalog, Dataset, KeyPath, Layer, Model, Portion
 from ollamake.errors import Fault, FaultyFileError, Mark
 
 
@@ -145,8 +145,8 @@ class _Reading:
                 if self.shared.part is not None and name not in self.shared.part.models:
                     continue
                 own = self.source.layer(("models", label), variant.entry, variant.moved)
-                if name == MARKERS:
-                    self.fault(own.at, *FAULT_OF_MARKERS)
+                if fault := taken(name):
+                    self.fault(own.at, *fault)
                 yield name, *self.model(label, name, own, bases, datasets)
 
     def base(self, name: str, entry: Mapping[str, Any]) -> Base:
@@ -170,7 +170,7 @@ class _Reading:
             matches = self.shared.files.matching(path)
             if matches != [path]:
                 self.shared.patterns[path] = matches
-            if not matches and self.shared.only_looks:
+            if not matches and self.shared.only_looks and not Path(path).is_dir():
                 matches = [path] if glob.escape(path) == path else []
             elif not matches and not is_too_long(path):
                 fix = self.shared.advice.file(self.source, path, "**/*.jsonl")

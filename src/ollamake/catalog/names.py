@@ -8,11 +8,17 @@ from typing import TypeVar
 
 from ollamake.catalog.matrix import BAD_NAME, NAME
 from ollamake.catalog.sources import Source
-from ollamake.catalog.values import MARKERS, Base, Dataset, Model
+from ollamake.catalog.values import MARKERS, PAGES, Base, Dataset, Model
 from ollamake.errors import Fault
 
-# What is wrong with a model that is named as that folder is, and what to do.
-FAULT_OF_MARKERS = (f"model {MARKERS!r}: build/{MARKERS} is where the markers of datasets are", "give the model another name")
+# Folders below build/ that are no model's, and what is in them.
+FOLDERS = {MARKERS: "where the markers of datasets are", PAGES: "the site that `doit report` writes, for others to see"}
+
+
+def taken(name: str) -> tuple[str, str] | None:
+    """What is wrong with a model of this name, and what to do; None where nothing is."""
+    return (f"model {name!r}: build/{name} is {FOLDERS[name]}", "give the model another name") if name in FOLDERS else None
+
 
 T = TypeVar("T", bound=Base | Dataset | Model)
 

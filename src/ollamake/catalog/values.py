@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KeyPath: TypeAlias = tuple[str | int, ...]  # ("models", "legal", "data", 0)
 
-MARKERS = "datasets"  # the folder below build/ that is no model's
+MARKERS, PAGES = "datasets", "report"  # the folders below build/ that are no model's
 COMMAND_PLACES = ("text", "base", "out", "recipe", "gpus")  # what `{...}` may stand for in train.command
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from doit.exceptions import InvalidCommand
 
 from ollamake.call import current
-from ollamake.commands.look import OptionsAnywhere, models_of
+from ollamake.commands.look import OptionsAnywhere, models_of, refused
 from ollamake.commands.run import RunCommand
 from ollamake.commands.select import EXCLUDE, selected
 from ollamake.errors import BuildError, as_printed
@@ -69,6 +69,6 @@ class AcceptCommand(OptionsAnywhere, RunCommand):
                 return f"{step.id} is fresh: nothing to accept"
             receipt = accepted(step, run.sights.keys(step), because, commit=run.commit)
         except (BuildError, OSError) as error:
-            raise InvalidCommand(as_printed(error)) from error
+            raise refused(error) from error
         self.dep_manager.backend.set(step.id, VALUES, run.told(step, receipt))
         return f"{step.id} is taken as built from what is there now: {because}\n{Path(step.writes[0]).parent} is packaged and registered by the next `doit`"

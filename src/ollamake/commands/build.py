@@ -25,7 +25,7 @@ MOST = {
     "long": "max-train-minutes",
     "type": float,
     "default": None,
-    "help": "refuse to start where the trainings are predicted to take longer; 0 refuses every training",
+    "help": "refuse to start where the trainings are predicted to take longer; 0 refuses every training, and takes what the cache has",
 }
 
 
@@ -65,6 +65,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
         if not most >= 0:
             msg = f"--max-train-minutes {most:g}: not a number of minutes"
             raise InvalidCommand(msg)
+        current().trains = most > 0  # what a cache has, it is asked when its step has its turn
         plans = trainings_of(self.task_list, self.sel_tasks)
         unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)
@@ -77,10 +78,11 @@ class BuildCommand(OptionsAnywhere, RunCommand):
 
 
 def trainings_of(tasks: list[Any], selected_tasks: list[str]) -> list[Planned]:
-    """The trainings that a run of these tasks would do or may do."""
+    """The trainings that a run of these tasks would do or may do; where nothing may be trained, those that no cache has."""
     return [
         plan
         for run, steps in current().catalogs.values()
+        if current().trains or run.cache is None or not run.cache.reads
         for plan in trainings(Foresight(run.sights, steps), in_a_run(tasks, selected_tasks, steps), always=current().always)
     ]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
+from ollamake.call import current
 from ollamake.catalog import Dataset, Model
 from ollamake.catalog.tests import said_tests
 from ollamake.commands.changed import FILES, named_by
@@ -105,7 +106,7 @@ def _chosen(names: Sequence[str], steps: Sequence[Step]) -> list[Step]:
         if not matches and Path(name).is_file():
             print(f"{path}: in no dataset", file=sys.stderr)
         elif not matches:
-            fix = nearest(name, [step.name for step in steps])
+            fix = nearest(name, [*(step.name for step in steps), *models_of(current().steps)])
             raise InvalidCommand(
                 as_printed(BuildError(f"no dataset or model {name!r} in the catalog, and no dataset has a file of this name", fix=fix))
             )

@@ -94,10 +94,14 @@ def _above(prompts: Sequence[Compared], tags: tuple[str, str]) -> Iterator[str]:
     width = max(map(len, (*tags, SAME))) + 1
     for number, one in enumerate(prompts, start=1):
         answers = [(SAME, one.a)] if one.is_same else list(zip(tags, (one.a, one.b), strict=True))
-        lines = [f"{number}. {one.question}"]
+        lines = [_asked(number, one)]
         for tag, answer in answers:
             lines.append(f"  {f'{tag}:':<{width}} {_indented(answer.strip(), width + 3)}")
         yield "\n".join(lines)
+
+
+def _asked(number: int, one: Compared) -> str:
+    return f"{number}. {_indented(one.question, len(f'{number}. '))}"
 
 
 def _indented(text: str, by: int) -> str:
@@ -115,7 +119,7 @@ def side_by_side(prompts: Sequence[Compared], tags: tuple[str, str], *, width: i
     console = Console(file=out, width=width, color_system=None, legacy_windows=False)
     half = (width - 4) // 2
     for number, one in enumerate(prompts, start=1):
-        console.print(Text(f"{number}. {one.question}"))
+        console.print(Text(_asked(number, one)))
         if one.is_same:
             console.print(Text(f"  {SAME}: {_indented(one.a.strip(), len(SAME) + 4)}"))
         else:

@@ -17,6 +17,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.importers.entries import Imported
 from ollamake.importers.recognise import imported
 from ollamake.importers.write import PASTE, added_to, catalog_text
+from ollamake.say import take_any_text
 from ollamake.state.files import remedy, write_whole
 from ollamake.state.run_lock import RunLock
 
@@ -42,6 +43,7 @@ class ImportCommand(OptionsAnywhere):
         try:
             found = [_read(path, opt_values["name"], catalog) for path in pos_args]
             if not opt_values["write"]:
+                take_any_text(for_programs=True)  # a catalog is UTF-8
                 print(catalog_text(found), end="")
                 return 0
             write_entries(catalog, found)

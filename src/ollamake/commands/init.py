@@ -42,7 +42,10 @@ GITIGNORE = f"""\
 {chr(10).join(IGNORED)}
 __pycache__/
 """
-GITATTRIBUTES = """\
+BYTES = ("adapters/** -text", "weights/** -text", "datasets/** -text")
+GITATTRIBUTES = f"""\
+# What was trained is known by its bytes, and models.lock knows datasets by theirs: line ends stay as they are, on Windows too.
+{chr(10).join(BYTES)}
 # Adapters are large. To keep them in git-lfs, type `git lfs install`, and take the `# ` off the next lines before you add any.
 # adapters/**/*.safetensors filter=lfs diff=lfs merge=lfs -text
 # weights/**/*.gguf filter=lfs diff=lfs merge=lfs -text
@@ -122,7 +125,7 @@ def new_files(*, example: bool) -> Iterator[NewFile]:
     for path in sorted(top.rglob("*.*"), key=lambda path: path.name != CATALOG):
         yield NewFile(path=path.relative_to(top).as_posix(), text=path.read_text(encoding="utf-8"))
     yield NewFile(path=".gitignore", text=GITIGNORE, needs=IGNORED)
-    yield NewFile(path=".gitattributes", text=GITATTRIBUTES)
+    yield NewFile(path=".gitattributes", text=GITATTRIBUTES, needs=BYTES)
 
 
 def files_for(editor: str) -> Iterator[NewFile]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
+from doit.cmdparse import CmdParseError
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand
 
@@ -17,13 +19,15 @@ from ollamake.catalog import Model
 from ollamake.commands.options import WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
-from ollamake.say import nobody_reads, take_any_text
+from ollamake.say import is_unheard, take_any_text, unheard
 from ollamake.sights import Sights
 from ollamake.spelling import closest
+from ollamake.state.files import remedy
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 THREADS = "OPENBLAS_NUM_THREADS"
 INTERRUPTED = 130  # exit code, as of shells
+FOR_PROGRAMS = frozenset({"--json", "--markdown"})  # options by which what is written is read by a program
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
 
@@ -34,11 +38,12 @@ class OptionsAnywhere(WithOptions):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse and execute. Returns the exit code. Raises what doit prints as an error."""
+        take_any_text(for_programs=not FOR_PROGRAMS.isdisjoint(in_args))
         try:
             code = int(super().parse_execute(in_args) or 0)
             sys.stdout.flush()
-        except BrokenPipeError:
-            return nobody_reads()
+        except OSError as error:
+            return unheard(error)
         return code
 
 
@@ -51,7 +56,6 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Look. Returns the exit code. Raises what doit prints as an error."""
-        take_any_text()
         need_dodo(params)
         begin(Call(only_looks=True, loads=self.loads))
         try:
@@ -59,10 +63,10 @@ class Look(OptionsAnywhere, DoitCmdBase):
                 return int(super().execute(params, args) or 0)
         except KeyboardInterrupt:
             return INTERRUPTED
-        except BrokenPipeError:
-            raise
         except (BuildError, OSError) as error:
-            raise InvalidCommand(as_printed(error)) from error
+            if is_unheard(error):
+                raise
+            raise refused(error) from error
         finally:
             begin(Call())
 
@@ -71,6 +75,13 @@ class Look(OptionsAnywhere, DoitCmdBase):
         if not current().catalogs:
             raise InvalidCommand(NO_STEPS)
         return [(run.sights, steps) for run, steps in current().catalogs.values()]
+
+
+def refused(error: BuildError | OSError) -> InvalidCommand:
+    """What doit prints of it: of a file that can't be read, its name and what to do."""
+    if isinstance(error, OSError):
+        error = BuildError(f"{error.filename}: {error.strerror}" if error.filename else str(error), fix=remedy(error))
+    return InvalidCommand(as_printed(error))
 
 
 @contextmanager
@@ -122,10 +133,17 @@ def in_a_run(tasks: list[Any], names: list[str], steps: Iterable[Step]) -> list[
     return [step for step in steps if step.id in chosen]
 
 
-def unknown_name(name: str, known: Sequence[str]) -> InvalidCommand:
-    """The error of a name that is no task's, where doit runs tasks: the nearest command or task, or how its model is built."""
-    near = closest(name, known)
-    fix = f"write {near!r}" if near else "`doit help` lists the commands, `doit list` the tasks"
-    if name in models_of(current().steps):
-        fix = f"`doit build {name}` builds the model"
-    return InvalidCommand(as_printed(BuildError(f"no command, task or target {name!r}", fix=fix)))
+def typed_wrong(error: Exception, words: Sequence[str], tasks: Sequence[Any], commands: Sequence[str]) -> InvalidCommand | None:
+    """What is said where doit can't run these words: of a name that is nobody's, and of an option behind a step. None where doit's own error says it."""
+    name = getattr(error, "not_found", None)
+    if name is not None:
+        near = closest(name, [*commands, *(task.name for task in tasks)])
+        fix = f"write {near!r}" if near else "`doit help` lists the commands, `doit list` the tasks"
+        if name in models_of(current().steps):
+            fix = f"`doit build {name}` builds the model"
+        return InvalidCommand(as_printed(BuildError(f"no command, task or target {name!r}", fix=fix)))
+    option = next((at for at, word in enumerate(words) if word.startswith("-")), 0)
+    if not isinstance(error, CmdParseError) or not option or any(task.params for task in tasks if task.name == words[option - 1]):
+        return None
+    fix = f"write options before it, or `doit build {shlex.join(words)}`"
+    return InvalidCommand(as_printed(BuildError(f"doit: {words[option]} stands behind the task {words[option - 1]}", fix=fix)))

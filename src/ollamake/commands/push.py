@@ -47,7 +47,8 @@ class PushCommand(BuildCommand):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Push. Returns doit's exit code. Raises what doit prints as an error."""
-        if not params["json"]:
+        self.as_json, params["json"] = params["json"], False  # of the build itself no events are told
+        if not self.as_json:
             return int(super().execute(params, args) or 0)
         out = sys.stdout
         with contextlib.redirect_stdout(sys.stderr):  # the build's own lines
@@ -57,7 +58,7 @@ class PushCommand(BuildCommand):
 
     def before(self) -> None:
         """Take the selectors. Raises InvalidCommand."""
-        if self.options["json"]:
+        if self.as_json:
             self.options["outfile"] = sys.stderr
         typed = [] if self.sel_default_tasks else self.sel_tasks
         known = {pushing.model.name: pushing for run, steps in current().catalogs.values() for pushing in pushings(run, steps)}
@@ -94,7 +95,7 @@ class PushCommand(BuildCommand):
         """What is to be sent of a model, as far as it is known before it is built."""
         run = pushing.run
         steps = next(steps for one, steps in current().catalogs.values() if one is run)
-        plans = planned(needed_by([pushing.model.name], steps), Foresight(run.sights, steps)) if self.options["dry_run"] else ()
+        plans = planned(needed_by([pushing.model.name], steps), Foresight(run.sights, steps, times=False)) if self.options["dry_run"] else ()
         due = [one.as_json() for one in pushing.due(again=current().always)]
         if plans and not due:
             assert pushing.model.push is not None  # or else it is not pushed

@@ -114,7 +114,7 @@ class RollbackCommand(Look):
 
 def _what_comes(run: Run, steps: tuple[Step, ...], name: str) -> str:
     """What the next build makes of it."""
-    plans = planned(needed_by([name], steps), Foresight(run.sights, steps))
+    plans = planned(needed_by([name], steps), Foresight(run.sights, steps, times=False))
     if not plans:
         return "so it stays until its adapter, how it is served (`serve:`) or its tests change"
     first = plans[0]

@@ -13,6 +13,7 @@ from typing import Any
 
 from doit import cmd_run
 from doit.action import PythonAction
+from doit.cmdparse import CmdParseError
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand, InvalidTask
 from doit.task import Stream
@@ -21,7 +22,7 @@ from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
 from ollamake.commands.options import UnusableOptionError, WithOptions, need_dodo
-from ollamake.say import nobody_reads, take_any_text
+from ollamake.say import take_any_text, unheard
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
 from ollamake.state.files import LOCAL, PUSHING
@@ -65,8 +66,8 @@ class RunCommand(WithOptions, cmd_run.Run):
             from ollamake.commands.spoken import refuse_with_events
 
             return refuse_with_events(error, self)
-        except BrokenPipeError:
-            return nobody_reads()
+        except OSError as error:
+            return unheard(error)
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Run. Returns doit's exit code. Raises what doit prints as an error."""
@@ -100,12 +101,13 @@ class RunCommand(WithOptions, cmd_run.Run):
         with as_run():
             try:
                 return int(super().execute(params, args) or 0)
-            except InvalidCommand as error:
-                if error.not_found is None or not self.is_ours:
-                    raise
-                from ollamake.commands.look import unknown_name
+            except (InvalidCommand, CmdParseError) as error:
+                from ollamake.commands.look import typed_wrong
 
-                raise unknown_name(error.not_found, [*self.loader.cmd_names, *(task.name for task in self.task_list)]) from error
+                told = typed_wrong(error, args, self.task_list, self.loader.cmd_names) if self.is_ours else None
+                if told is None:
+                    raise
+                raise told from error
             finally:
                 begin(Call())
                 if self.is_ours:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 
-from doit.exceptions import InvalidCommand
-
 from ollamake.call import current
-from ollamake.commands.look import models_of, needed_by, needing
-from ollamake.errors import BuildError, as_printed
+from ollamake.commands.look import models_of, needed_by, needing, refused
+from ollamake.errors import BuildError
 from ollamake.foresight import Foresight
 from ollamake.plan import planned
 from ollamake.selection import select
@@ -29,7 +27,7 @@ def selected(selectors: Sequence[str], exclude: Sequence[str] = ()) -> list[str]
     try:
         names = select(selectors, models_of(current().steps), looked_up, exclude=exclude)
     except (BuildError, OSError) as error:
-        raise InvalidCommand(as_printed(error)) from error
+        raise refused(error) from error
     if not names:
         without = f" without {' '.join(exclude)}" if exclude else ""
         print(f"no model is selected: {' '.join(selectors) or 'all'}{without}", file=sys.stderr)
@@ -61,6 +59,6 @@ def in_state(state: str, names: Sequence[str]) -> set[str]:
         if state == "new":
             found |= here - {step.name for step in chosen if step.stage != "validate" and run.sights.remembered(step)}
         else:
-            stale = here & needing((plan.step for plan in planned(chosen, Foresight(run.sights, steps))), steps)
+            stale = here & needing((plan.step for plan in planned(chosen, Foresight(run.sights, steps, times=False))), steps)
             found |= here - stale if state == "fresh" else stale
     return found

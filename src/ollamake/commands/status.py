@@ -42,7 +42,7 @@ class StatusCommand(Look):
         names = selected(pos_args, exclude)
         found: list[Standing] = []
         for sights, steps in catalogs:
-            foresight = Foresight(sights, steps)
+            foresight = Foresight(sights, steps, times=False)
             own = models_of(steps)
             plans = planned(needed_by([name for name in names if name in own], steps), foresight)
             found.extend(_explained(standings(names, foresight, steps, plans), sights, steps))

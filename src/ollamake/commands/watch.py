@@ -24,7 +24,7 @@ from ollamake.commands.plan import STALE
 from ollamake.commands.select import EXCLUDE
 from ollamake.errors import BuildError, as_printed
 from ollamake.events import FORMAT, Lines
-from ollamake.say import DIM, RED, YELLOW, coloured, folded, take_any_text
+from ollamake.say import DIM, RED, YELLOW, coloured, folded
 from ollamake.spelling import counted
 from ollamake.watching import Watched
 
@@ -65,7 +65,6 @@ class WatchCommand(OptionsAnywhere, DoitCmdBase):
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Watch until it is ended. Returns the exit code. Raises what doit prints as an error."""
-        take_any_text()
         if importlib.util.find_spec("watchfiles") is None:
             raise InvalidCommand(as_printed(BuildError("watching needs the package watchfiles", fix="pip install 'ollamake[watch]'")))
         dodo = need_dodo(params)

@@ -23,6 +23,8 @@ class About:
     base_digest: str | None
     weights: str  # digest of the adapter's weights
     recipe: Mapping[str, Any]  # by the catalog's keys
+    is_gguf: bool  # a GGUF LoRA, in the place of a PEFT folder
+    is_given: bool  # it was there already: ollamake has checked it, and made nothing of it
     data: Sequence[Mapping[str, Any]]  # name, digest and records of each dataset
     tests: str  # what they came to: `5 tests passed`; empty: not known
     commit: str | None  # of the repo that it was made in
@@ -31,18 +33,19 @@ class About:
 
 def card(about: About) -> str:
     """The text. Values of JSON are values of YAML: nothing in a name can be anything else than a name."""
-    head: dict[str, Any] = {"library_name": "peft", "tags": ["lora", "ollamake"]}
+    head: dict[str, Any] = {"library_name": "gguf" if about.is_gguf else "peft", "tags": ["lora", "ollamake"]}
     if about.base_model is not None:
-        head["base_model"] = about.base_model
+        head |= {"base_model": about.base_model, "base_model_relation": "adapter"}  # else the Hub guesses it by the files
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "", f"# {_text(about.name)}", ""]
-    lines += ["A LoRA adapter, made by ollamake from a catalog of datasets.", ""]
+    made = "checked against its base, and published, by ollamake" if about.is_given else "made by ollamake from a catalog of datasets"
+    lines += [f"A LoRA adapter, {made}.", ""]
     facts = {
         "base": about.base,
         "digest of the base": about.base_digest,
         "digest of the weights": about.weights,
         "tests": about.tests,
         "commit": about.commit,
-        "made by": f"ollamake {about.version}",
+        "published by" if about.is_given else "made by": f"ollamake {about.version}",
     }
     lines += _table("", "", ((key, value) for key, value in facts.items() if value))
     if about.data:

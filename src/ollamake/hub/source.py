@@ -29,7 +29,7 @@ def fetch(step: Step, model: Model) -> dict[str, Any]:
     what = f"{step.subject.mark}: model {model.name!r}: can't fetch {model.hub.said}"
     for target in map(Path, step.writes):
         name = model.hub.path if len(step.writes) == 1 else "/".join(filter(None, (model.hub.path, target.name)))
-        with failures_of(what, model.hub.repo):
+        with failures_of(what, model.hub.repo, "doit"):
             found = _fetched(model, model.hub, name, what)
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{target.name}.partial")

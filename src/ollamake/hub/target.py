@@ -15,11 +15,11 @@ def upload(push: Push, files: Sequence[str], about: About) -> str:
     """Have the repo hold these files and their card; it is made where it is not there. Returns the commit. Raises BuildError and OSError."""
     assert push.hub is not None  # or else nobody asks
     what = f"{push.mark}: model {about.name!r}: can't push to {push.hub}"
-    with failures_of(what, push.hub):
+    with failures_of(what, push.hub, f"doit push {about.name}"):
         from huggingface_hub import CommitOperationAdd
         from huggingface_hub.utils import disable_progress_bars
 
-        added = [CommitOperationAdd(Path(path).name, path) for path in files]
+        added = [CommitOperationAdd(Path(path).name if Path(path).suffix else f"{about.name}.gguf", path) for path in files]  # a blob of Ollama's
         added.append(CommitOperationAdd("README.md", card(about).encode()))
         disable_progress_bars()
         api = hub_api()

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ollamake.catalog.marked_yaml import parse
-from ollamake.catalog.names import FAULT_OF_MARKERS
-from ollamake.catalog.values import MARKERS
+from ollamake.catalog.names import taken
 from ollamake.errors import BuildError, FaultyFileError
 from ollamake.importers.axolotl import from_axolotl, is_axolotl
 from ollamake.importers.entries import Imported, Source, name_of
@@ -21,8 +20,8 @@ ENDINGS = ("yaml", "yml", "json")
 def imported(path: str, text: str, *, name: str, folder: str) -> Imported:
     """The entries that a file comes to; `name`: that the model gets, or empty; `folder`: of the catalog. Raises BuildError."""
     found = _imported(path, text, name=name, folder=folder)
-    if found.name == MARKERS:
-        said, fix = FAULT_OF_MARKERS
+    if fault := taken(found.name):
+        said, fix = fault
         msg = f"{path}: {said}"
         raise BuildError(msg, fix=f"{fix}, with --name")
     return replace(found, base=_escaped(found.base), datasets=_escaped(found.datasets), model=_escaped(found.model))

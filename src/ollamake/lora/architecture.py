@@ -12,7 +12,8 @@ from gguf import MODEL_ARCH, get_tensor_name_map
 from numpy.typing import NDArray
 
 from ollamake.errors import BuildError
-from ollamake.lora.gguf_file import GgufHead, read_head
+from ollamake.lora.gguf_file import GgufHead, mapped, parse_head, read_head
+from ollamake.lora.rewrite import tensor_data
 
 _SPLIT = (*(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down")))
 _FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
@@ -133,7 +134,12 @@ def read_architecture(path: Path) -> Architecture:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, *_: int) -> Architecture:
-    return architecture_of(read_head(path), path)
+    content = mapped(path)
+    head = parse_head(content, path)
+    architecture = architecture_of(head, path)
+    if head.tensors:  # a download that broke off: said before anything is trained on it
+        tensor_data(max(head.tensors, key=lambda tensor: tensor.offset), head, content, path)
+    return architecture
 
 
 def architecture_of(head: GgufHead, path: Path) -> Architecture:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
+from ollamake.digest import pointed_to
 from ollamake.errors import BuildError
 from ollamake.lora.adapter import Examined, LoraAdapter, Matrix, Named, Pair, shape_fault, side_fault, zero_verdicts
 from ollamake.lora.architecture import Architecture, module_name
@@ -211,15 +212,20 @@ def refuse_pickle_beside(weights: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Mapping[str, Any]]:
+    content = b""
     try:
-        found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # safetensors types its other calls
+        content = path.read_bytes()
+        found: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]  # safetensors types its other calls
     except (FileNotFoundError, NotADirectoryError):
         refuse_pickle_beside(path)
         msg = f"{path}: no such file"
         raise BuildError(msg, fix=f"give a PEFT directory: {CONFIG} and {WEIGHTS}") from None
     except (OSError, SafetensorError) as error:
-        msg = f"{path}: not a whole safetensors file: {error}"
-        raise BuildError(msg, fix="train or fetch the adapter again") from error
+        what, fix = f"not a whole safetensors file: {error}", "train or fetch the adapter again"
+        if pointed_to(content) is not None:
+            what, fix = "a pointer of git-lfs, in the place of the weights", "`git lfs pull`"
+        msg = f"{path}: {what}"
+        raise BuildError(msg, fix=fix) from error
     return dict(found)
 
 

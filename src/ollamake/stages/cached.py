@@ -21,7 +21,7 @@ from ollamake.catalog.outside import SinkPlace
 from ollamake.digest import digest_file, digest_value
 from ollamake.duration import duration
 from ollamake.errors import BuildError
-from ollamake.freshness import Record, Sight
+from ollamake.freshness import Reason, Record, Sight
 from ollamake.graph import VERSIONS, Step
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
@@ -33,6 +33,7 @@ from ollamake.stages.jobs import clear_jobs
 from ollamake.stages.preflight import MarkOf
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import Receipt, Sealed, facts_of, receipt_in, write_receipt
+from ollamake.untrained import not_trained
 
 CACHE = "cache"  # in the outcome of a training that was done elsewhere: when it was taken, and how long that took
 TAKEN = "taken-"  # how a folder begins that is being filled, beside the text
@@ -49,19 +50,21 @@ def trained(
     *,
     cache: SharedCache | None,
     pinned: Mapping[str, Any],
-    again: bool,
+    reasons: Sequence[Reason],
     sinks: Sequence[SinkPlace] = (),
 ) -> Receipt:
-    """What `train` makes, or what the cache has of it. Raises BuildError. `pinned`: versions of which another trains again; `again`: nothing is taken.
+    """What `train` makes, or what the cache has of it. Raises BuildError. `pinned`: versions of which another trains again.
 
-    `sinks` are told of what is trained here, and of nothing that was trained elsewhere.
+    Without `reasons` it is trained, whatever is there. What git-lfs has, and has not fetched, is not trained anew. `sinks` are told of what is trained here, and of nothing that was trained elsewhere.
     """
-    if cache is not None and is_shared(model) and not again:
+    if cache is not None and is_shared(model) and reasons:
         taken = _taken(step, model, begin, is_current, cache=cache, pinned=pinned)
         if taken is not None:
             clear_jobs(step)
             keep(step, model, taken, cache=cache, pinned=pinned)  # where a build that was killed had trained it here
             return taken
+    if (refusal := not_trained(step, reasons)) is not None:
+        raise refusal
     from ollamake.stages.train import train
 
     receipt = train(step, model, begin, is_current, mark_of, sinks=sinks)

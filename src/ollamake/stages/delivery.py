@@ -12,11 +12,13 @@ from ollamake.digest import digest_file
 from ollamake.durable import sync_folder
 from ollamake.errors import BuildError
 from ollamake.graph import Step
+from ollamake.say import say
 from ollamake.stages.jobs import jobs_left
 from ollamake.stages.starts import PRINTS
-from ollamake.state.digests import file_digest
+from ollamake.state.digests import digest_if_there, file_digest
 from ollamake.state.files import RECEIPT
 from ollamake.state.receipts import Receipt, read_receipt
+from ollamake.untrained import digest_behind
 
 
 def finished(step: Step, adapter: Path, is_current: Callable[[Receipt], bool]) -> Receipt | None:
@@ -59,10 +61,22 @@ def place_for(adapter: Path) -> Path:
     return place
 
 
+def is_strange(adapter: Path, step: Step) -> bool:
+    """Is there something in the adapter's folder of which no receipt says that it was made here? Somebody may have put it there, and have it nowhere else."""
+    receipt = read_receipt(adapter / RECEIPT)
+    made = {} if receipt is None else receipt.record.targets
+    try:
+        there = {path: digest for path in step.writes if (digest := digest_if_there(path)) is not None}
+        return any(made.get(path, "") not in {digest, digest_behind(path)} for path, digest in there.items())
+    except OSError:  # no file, or none that may be read
+        return True
+
+
 def deliver(out: Path, adapter: Path, step: Step) -> None:
-    """Put the files that were made into their folder, whole; what was there before is replaced."""
+    """Put the files that were made into their folder, whole; what was there before is replaced, and put aside where it was not made here."""
     adapter.parent.mkdir(parents=True, exist_ok=True)
     partial, before = (adapter.with_name(f".{adapter.name}.{kind}") for kind in ("partial", "before"))
+    keeps = is_strange(adapter, step)
     for left in (partial, before):
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
@@ -76,4 +90,12 @@ def deliver(out: Path, adapter: Path, step: Step) -> None:
         os.rename(adapter, before)
     os.rename(partial, adapter)
     sync_folder(adapter.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    if keeps:
+        say(f"   {step.name}: what was in its place, and was not made here, is in {below_here(before)} until it is trained again")
+    else:
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def below_here(path: Path) -> Path:
+    """The path as a message shows it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

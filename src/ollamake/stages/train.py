@@ -24,7 +24,7 @@ from ollamake.lora.peft_adapter import read_peft_adapter
 from ollamake.lora.whole_weights import WholeWeights
 from ollamake.stages.base_forms import base_as_read
 from ollamake.stages.curves import keep_curve
-from ollamake.stages.delivery import data_of, deliver, finished, place_for
+from ollamake.stages.delivery import below_here, data_of, deliver, finished, place_for
 from ollamake.stages.jobs import Held, clear_jobs, held_job
 from ollamake.stages.preflight import MarkOf, check_program, check_recipe, check_request, check_room, check_source
 from ollamake.stages.starts import PRINTS, beginning, prints_of
@@ -82,7 +82,7 @@ def train(
                 result = _result(program, job, ended, step, architecture)
             except BuildError as error:  # whose path is gone in a moment
                 _forget(job, where)
-                said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(_below_here(job.folder.parent / LOG)))
+                said = str(error).replace(f"{job.folder}/", "").replace("the training's log", str(below_here(job.folder.parent / LOG)))
                 msg = f"{mark_of('train.trainer')}: model {model.name!r}: trainer {model.train.trainer!r}: {said}"
                 raise BuildError(msg) from error
             except BaseException:  # another try from its checkpoint would end like this one
@@ -165,10 +165,10 @@ def _check_end(ended: Ended, log: Path, model: Model, mark_of: MarkOf) -> None:
             msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and neither it nor the trainer has said anything"
             raise BuildError(msg, fix="mend train.launch in the catalog, or see by hand what it does; then run `doit` again")
         if said_alone(launch, said):
-            msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and the trainer has said nothing; {_below_here(log)} ends:\n{said}"
+            msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and the trainer has said nothing; {below_here(log)} ends:\n{said}"
             raise BuildError(msg, fix="mend train.launch in the catalog, or what it speaks of; then run `doit` again")
-        msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {how}" + (f"; {_below_here(log)} ends:\n{said}" if said else "")
-        raise BuildError(msg, fix=f"read {_below_here(log)}; then run `doit` again")
+        msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {how}" + (f"; {below_here(log)} ends:\n{said}" if said else "")
+        raise BuildError(msg, fix=f"read {below_here(log)}; then run `doit` again")
 
 
 def _result(program: Trainer, job: Job, ended: Ended, step: Step, architecture: Architecture) -> Path:
@@ -184,7 +184,3 @@ def _result(program: Trainer, job: Job, ended: Ended, step: Step, architecture: 
     for path in step.writes if folder != job.out else ():
         os.replace(folder / Path(path).name, job.out / Path(path).name)
     return job.out
-
-
-def _below_here(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

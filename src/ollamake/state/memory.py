@@ -31,9 +31,9 @@ class Memory:
         self.path = path
         self.local = local
         self.dirty = False  # is there anything to fold?
-        # The journal first: a build that folds it into the lock meanwhile has written both then, and what is taken twice is the same.
-        entries = journal.entries()
         try:
+            # The journal first: a build that folds it into the lock meanwhile has written both then, and what is taken twice is the same.
+            entries = journal.entries()
             self.text = _text_in(path)  # of the lock, as it is on the disk
             self.blocks: dict[str, Block] = {} if self.text is None else read_lock(self.text, path.name)
             self.places = {file.stem: _blocks_in(file) for file in sorted((local / "records").glob("*.json"))}
@@ -43,7 +43,7 @@ class Memory:
         except BuildError as error:
             raise StateError(str(error)) from error
         except OSError as error:
-            raise StateError(with_fix(f"{path.name} can't be read: {error.strerror}", remedy(error))) from error
+            raise StateError(with_fix(f"{error.filename or path.name} can't be read: {error.strerror}", remedy(error))) from error
 
     def is_step(self, task: str) -> bool:
         """Is this a step of ollamake's that was done once?"""

@@ -89,7 +89,7 @@ class Ground:
         """For the plan; made when something changed: what it imports takes longer than all else that is done where nothing did."""
         from ollamake.foresight import Foresight
 
-        return Foresight(self.sights, self.steps)
+        return Foresight(self.sights, self.steps, times=False)
 
     @cached_property
     def own(self) -> Mapping[str, Sequence[Step]]:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from ollamake.catalog.values import PAGES
 from ollamake.errors import BuildError
 from ollamake.graph import BUILD
 from ollamake.state.files import remedy, write_whole
 from ollamake.survey.kept import Page
 
-REPORT = Path(BUILD, "report")
+REPORT = Path(BUILD, PAGES)
 FOLDERS = ("models", "datasets")  # in which there are pages alone
 
 
