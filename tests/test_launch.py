@@ -207,6 +207,18 @@ def test_a_build_that_ends_ends_what_it_has_launched_and_the_next_goes_on(steppi
     assert len(calls()) == 2
 
 
+def test_what_a_script_has_launched_has_its_time_to_end_the_job(stepping: Repo) -> None:
+    slow(stepping)
+    Path("launch.sh").write_text('#!/bin/sh\nsrun "$@"\nexit $?\n', encoding="utf-8")  # which dies at once of SIGTERM
+    Path("launch.sh").chmod(0o755)
+    launch(stepping, "./launch.sh")
+    build = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(Path("pid"))
+    os.killpg(build.pid, signal.SIGINT)
+    assert build.wait(60) == 130
+    assert not is_there(int(Path("pid").read_text(encoding="utf-8")))
+
+
 def test_a_trainer_that_needs_a_gpu_may_have_it_elsewhere(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     replace_plugin("gpu_plugin", PLUGIN.replace("Capabilities(", "Capabilities(needs_gpu=True, "))
