@@ -22,7 +22,7 @@ from ray.util import get_node_ip_address
 
 from ollamake.digest import digest_bytes, digest_file
 from ollamake.engines.node_files import Wanted
-from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, shown
+from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, last_line, shown
 from ollamake.engines.ray_sent import Sent
 from ollamake.errors import BuildError
 
@@ -126,7 +126,7 @@ class Driver:
         except lost.OutOfMemoryError as error:
             return {"memory": first_line(error)}
         except (RuntimeEnvSetupError, lost.TaskUnschedulableError) as error:
-            return {"environment": str(error)}
+            return {"environment": last_line(error)}
         except lost.RayTaskError as error:
             return {"failed": first_line(error.cause or error)}
         except lost.RayError as error:  # a node, a worker, or what they had
