@@ -44,7 +44,7 @@ class Network:
         with (folder / "log").open("w", encoding="utf-8") as log:
             argv = [sys.executable, str(HERE / "ray_network.py"), str(folder), "2"]
             self.process = subprocess.Popen(
-                argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **quick()}
+                argv, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **QUICK}
             )
         line = self.out.readline().split()
         assert line, (folder / "log").read_text(encoding="utf-8")
@@ -77,13 +77,9 @@ def children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()]
 
 
-def quick() -> dict[str, str]:
-    return {} if os.environ.get("AS_RAY_HAS_IT") else QUICK
-
-
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    for name, value in quick().items():
+    for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short: names of sockets are
     network = Network(folder / "c")
@@ -91,40 +87,32 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         yield network
     finally:
         network.end()
-        if not os.environ.get("KEEP_RAY"):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def all_begun(repo: Repo, network: Network, *arguments: str) -> Build:
+def all_begun(repo: Repo, network: Network) -> Build:
     """A build whose trainings run on both nodes, and wait there."""
     on(repo, network.address)
     (repo.path / "hold").touch()
-    build = network.build(repo, *arguments, "train")
-    try:
-        until(lambda: len(told(repo, "begun")) == 2)
-    except AssertionError:
-        print(build.out)
-        raise
+    build = network.build(repo, "train")
+    until(lambda: len(told(repo, "begun")) == 2)
     until(lambda: sum(path.stat().st_size > 0 for path in repo.path.glob("build/*/events.jsonl")) == 2)  # it is known that they have begun
     return build
 
 
-def programs(repo: Repo, name: str = "") -> list[int]:
-    """Processes that train this model, or any."""
+def programs(repo: Repo) -> list[int]:
+    """Processes that train."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
-            if (
-                any(word.endswith(b"node_trainer.py") for word in words)
-                and bytes(repo.path) in words
-                and any(f"/{name}".encode() in word for word in words)
-            ):
+            if bytes(repo.path) in words and any(word.endswith(b"node_trainer.py") for word in words):
                 found.append(int(path.parent.name))
     return found
 
 
 def clock(begin: float, what: str) -> None:
+    """For who reads along: `-s`."""
     print(f"  {time.monotonic() - begin:6.1f} s: {what}", flush=True)
 
 
@@ -173,7 +161,6 @@ def test_doit_that_is_cut_off_for_good(many: Repo, network: Network, other: str)
     begin = time.monotonic()
     code, out = build.ended()
     clock(begin, f"ended with {code}")
-    print(out)
     assert code == 1, out
     assert f"the Ray cluster at {network.address} was lost\n" in out
     assert len(re.findall("^failed: ", out, flags=re.MULTILINE)) == 1
@@ -234,3 +221,30 @@ def test_a_slow_wire_that_loses_packets_and_is_cut_for_a_moment(many: Repo, netw
     assert digests(many) == here
     assert "begun again" not in out
     assert sorted(name for name, _, _ in told(many, "ended")) == sorted(MODELS)
+
+
+def test_a_node_that_does_not_answer_doit_though_the_cluster_has_it(many: Repo, network: Network) -> None:
+    build = all_begun(many, network)
+    name, node, _ = told(many, "begun")[0]
+    network.says("cut", node, DOIT)
+    begin = time.monotonic()
+    (many.path / "hold").unlink()
+    code = build.process.wait(300)
+    clock(begin, f"ended with {code}")
+    assert code == 0, build.out
+    assert re.search(r"\n   node [0-9.]+ of the cluster does not answer this machine: nothing is trained there until it does\n", build.out)
+    assert f"{name}: node " in build.out
+    assert {path.parent.name for path in many.path.glob("adapters/*/receipt.json")} == set(MODELS)
+
+
+def test_a_node_that_has_never_answered_doit(many: Repo, network: Network) -> None:
+    network.says("cut", 2, DOIT)
+    on(many, network.address)
+    begin = time.monotonic()
+    build = network.build(many, "train")
+    code = build.process.wait(300)
+    clock(begin, f"ended with {code}")
+    assert code == 0, build.out
+    assert re.search(r"\n   node [0-9.]+ of the cluster does not answer this machine: nothing is trained there until it does\n", build.out)
+    assert {node for _, node, _ in told(many, "ended")} == {"3"}
+    assert "begun again" not in build.out

@@ -20,7 +20,7 @@ from conftest import DODO, HERE, Repo, jsonl
 from ollamake.digest import digest_file
 
 pytestmark = pytest.mark.live
-PATIENCE = float(os.environ.get("PATIENCE", "120"))  # seconds: the machine may be busy
+PATIENCE = 120.0  # seconds: the machine may be busy
 MODELS = tuple(f"model{number}" for number in range(6))
 
 

@@ -98,6 +98,9 @@ class Driver:
             if "waits" in told:
                 with contextlib.suppress(OSError):  # who reads it may be gone, and all wait for this thread
                     say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
+            elif "silent" in told:
+                with contextlib.suppress(OSError):
+                    say(f"   node {told['silent']} of the cluster does not answer this machine: nothing is trained there until it does")
             elif (waiting := self.answers.get(told["id"])) is not None:  # else nobody waits for it any more
                 waiting.put(told)
         with self._one:
