@@ -123,7 +123,7 @@ def _digest(path: Path) -> str:
 
 
 def _named() -> str | None:
-    """The cluster that the environment names. Raises EngineError where no training can be sent there; of what the catalog names, that is known."""
+    """The cluster that the environment names. Raises EngineError where no training can be sent there; one that the catalog names was looked at there."""
     address = os.environ.get("RAY_ADDRESS")
     for text, fix in wrong_with_address(address or ""):
         msg = f"RAY_ADDRESS: {text}"
