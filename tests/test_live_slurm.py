@@ -15,9 +15,9 @@ import pytest
 
 from conftest import DODO, Repo
 from slurm_here import PATIENCE, Slurm, lacking, until
-from stepping_repo import steps
+from stepping_repo import slow, steps
 from test_concurrent import four_models, noted, wait_for
-from test_launch import is_there, launch, slow
+from test_launch import is_there, launch
 
 pytestmark = [
     pytest.mark.live,
