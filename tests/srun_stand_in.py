@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 place = next(number for number, word in enumerate(sys.argv[1:], 1) if not word.startswith("-"))
@@ -25,6 +26,7 @@ child = subprocess.Popen(program, stdin=subprocess.DEVNULL, start_new_session=Tr
 
 def forward(number: int, _: object) -> None:
     print("srun: forcing job termination", file=sys.stderr, flush=True)
+    time.sleep(0.5)  # there is a controller to be asked
     os.killpg(child.pid, number)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import DODO, Repo
+from conftest import DODO, HERE, Repo
 from ollamake.trainers import installed, port
 from stepping_trainer import PLUGIN
 
@@ -64,3 +64,15 @@ def replace_plugin(name: str, text: str, trainers: str = "stepping") -> None:
     importlib.invalidate_caches()
     port.trainer.cache_clear()
     installed.installed.cache_clear()
+
+
+def slow(repo: Repo) -> None:
+    """Let the trainer wait behind its second step, and leave its process's number."""
+    note = "def die(repo, step):\n    if step == 2 and not (repo / 'pid').exists():\n        (repo / 'pid.new').write_text(str(os.getpid()))\n"
+    note += "        (repo / 'pid.new').rename(repo / 'pid')\n        time.sleep(300)\n"
+    Path("slow_trainer.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport stepping_trainer\nfrom stepping_trainer import *\n{note}stepping_trainer.die = die\n"
+        "main(Path(sys.argv[1]))\n",
+        encoding="utf-8",
+    )
+    replace_plugin("slow_plugin", PLUGIN.replace(repr(str(HERE / "stepping_trainer.py")), repr(str(Path("slow_trainer.py").absolute()))))

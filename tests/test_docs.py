@@ -132,7 +132,7 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert pattern is not None
     commands = re.findall(rf"^    ({pattern[1]})$", README, flags=re.MULTILINE)
     assert commands == [
-        "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest -n 2 -m \"not trainers\""
+        "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]' && .venv/bin/pytest -n 2 -m \"not trainers and not cluster\""
     ]
 
 

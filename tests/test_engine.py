@@ -11,6 +11,7 @@ from ollamake.catalog.load import load_catalog
 from ollamake.catalog.places import Engine
 
 RAY = 'engine: {kind: ray, address: "127.0.0.1:1", resources: {CPU: 2}, retries: 1, checkpoints: kept}\n'
+HEAD = "write HOST:PORT of its head, such as 10.0.0.2:6379, and let this machine belong to it: `ray start --address=HOST:PORT --num-cpus=0`"
 
 
 def engines(repo: Repo) -> dict[str, Engine]:
@@ -65,6 +66,11 @@ def test_what_an_engine_can_not_be_is_said_at_its_line(repo: Repo, said: str, fa
         ("{resources: {gpu: 1}}", "engine: no node has a resource 'gpu': Ray's names differ by their case\n  fix: write 'GPU'"),
         ("{resources: {GPU: 1.5}}", "engine: GPU 1.5: more than one can't be shared\n  fix: write a whole number"),
         (
+            "{address: 'ray://10.0.0.2:10001'}",
+            f"engine.address: ray:// is Ray Client, which brings nothing back while a training runs\n  fix: {HEAD}",
+        ),
+        ("{address: 'http://10.0.0.2:8265'}", f"engine.address: http:// is no cluster's, but of a service on it\n  fix: {HEAD}"),
+        (
             "{checkpoints: 's3://me:secret@store/kept'}",
             "engine.checkpoints: a password has no place in it\n"
             "  fix: leave it out: credentials come from the environment, or where its library looks for them",
@@ -85,6 +91,16 @@ def test_what_an_engine_would_wait_for_in_vain_is_said_at_its_line(repo: Repo, s
     repo.replace("version: 1\n", f"version: 1\nengine: {said}\n")
     result = repo.doit()
     assert (result.code, result.err.strip()) == (3, "ERROR: \n" + "\n".join(f"models.yaml:2: model '{name}': {fault}" for name in ("legal", "sales")))
+
+
+def test_an_address_of_the_environment_that_no_training_can_be_sent_to(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.2:10001")
+    repo.replace("version: 1\n", "version: 1\nengine: {kind: ray}\n")
+    result = repo.doit("train:legal")
+    assert result.code == 1
+    said = "models.yaml:2: model 'legal': RAY_ADDRESS: ray:// is Ray Client, which brings nothing back while a training runs\n  fix: write HOST:PORT"
+    assert said in result.out
 
 
 def test_the_engine_is_one_for_all_catalogs(repo: Repo) -> None:

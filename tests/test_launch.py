@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import HERE, Repo
-from stepping_repo import replace_plugin, steps
+from stepping_repo import replace_plugin, slow, steps
 from stepping_trainer import PLUGIN
 from test_concurrent import DOIT, four_models, noted, wait_for
 
@@ -119,6 +119,16 @@ def test_what_the_trainer_says_of_its_failure_is_the_last_word(stepping: Repo) -
     assert "models.yaml:3: model 'legal': this is no good rank\n  fix: write another\n" in result.out
 
 
+def test_a_job_that_is_ended_in_the_middle_of_a_training_is_no_fault_of_the_queue(stepping: Repo) -> None:
+    Path("die").write_text("2", encoding="utf-8")
+    launch(stepping, "srun")
+    result = stepping.doit("train:legal")
+    assert result.code == 1
+    said = "model 'legal': trainer 'stepping' was ended by signal 9 (out of memory?); build/legal/train.log ends:\n"
+    assert said in result.out
+    assert "    srun: error: node1: task 0: Killed\n  fix: read build/legal/train.log; then run `doit` again\n" in result.out
+
+
 def test_a_queue_that_takes_no_such_job_is_at_fault_and_not_the_trainer(repo: Repo) -> None:
     launch(repo, "srun", "--partition=nowhere")
     result = repo.doit("train:legal")
@@ -173,18 +183,6 @@ def is_there(program: int) -> bool:
         return False
 
 
-def slow(repo: Repo) -> None:
-    """Let the trainer wait behind its second step, and leave its process's number."""
-    note = "def die(repo, step):\n    if step == 2 and not (repo / 'pid').exists():\n        (repo / 'pid.new').write_text(str(os.getpid()))\n"
-    note += "        (repo / 'pid.new').rename(repo / 'pid')\n        time.sleep(300)\n"
-    Path("slow_trainer.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport stepping_trainer\nfrom stepping_trainer import *\n{note}stepping_trainer.die = die\n"
-        "main(Path(sys.argv[1]))\n",
-        encoding="utf-8",
-    )
-    replace_plugin("slow_plugin", PLUGIN.replace(repr(str(HERE / "stepping_trainer.py")), repr(str(Path("slow_trainer.py").absolute()))))
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_build_that_ends_ends_what_it_has_launched_and_the_next_goes_on(stepping: Repo, number: int) -> None:
     slow(stepping)
@@ -205,6 +203,18 @@ def test_a_build_that_ends_ends_what_it_has_launched_and_the_next_goes_on(steppi
     assert "   legal: goes on from checkpoint-2 of a training that was ended\n" in result.out
     assert steps() == ["legal base all", "legal 1", "legal 2", "legal base all", "legal 3", "legal 4"]
     assert len(calls()) == 2
+
+
+def test_what_a_script_has_launched_has_its_time_to_end_the_job(stepping: Repo) -> None:
+    slow(stepping)
+    Path("launch.sh").write_text('#!/bin/sh\nsrun "$@"\nexit $?\n', encoding="utf-8")  # which dies at once of SIGTERM
+    Path("launch.sh").chmod(0o755)
+    launch(stepping, "./launch.sh")
+    build = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(Path("pid"))
+    os.killpg(build.pid, signal.SIGINT)
+    assert build.wait(60) == 130
+    assert not is_there(int(Path("pid").read_text(encoding="utf-8")))
 
 
 def test_a_trainer_that_needs_a_gpu_may_have_it_elsewhere(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

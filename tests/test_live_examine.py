@@ -117,7 +117,7 @@ def test_an_adapter_is_examined_as_it_is_served(base_gguf: Path, real_server: Ol
         "{dataset: asked, metric: loss, max: 1, no_worse_than: base}",
         "{dataset: asked, metric: token_f1, limit: 1, min: 0.9, no_worse_than: base}",
     ]
-    model = model_of(base_gguf, serve="{parameters: {num_predict: 40}}", more=f"    tests: [{', '.join(tests)}]\n")
+    model = model_of(base_gguf, serve="{parameters: {num_predict: 24}}", more=f"    tests: [{', '.join(tests)}]\n")
     lora, architecture = tmp_path / "lora.gguf", read_architecture(base_gguf)
     write_gguf_lora(read_adapter(job.out, architecture), architecture, lora)
     (tmp_path / "adapters").mkdir()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -74,11 +74,12 @@ class Build:
 
     begun: ClassVar[list[Build]] = []
 
-    def __init__(self, path: Path, *arguments: str) -> None:
+    def __init__(self, path: Path, *arguments: str, on: Sequence[str] = ()) -> None:
+        """`on`: words that run it on another machine."""
         self.path = path
         self.log = path / "out"
         with self.log.open("w", encoding="utf-8") as log:
-            argv = [sys.executable, "-m", "doit", *arguments]
+            argv = [*on, sys.executable, "-m", "doit", *arguments]
             self.process = subprocess.Popen(argv, cwd=path, stdout=log, stderr=log, start_new_session=True)
         self.begun.append(self)
 

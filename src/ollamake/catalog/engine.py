@@ -33,8 +33,20 @@ def wrong_with_engine(engine: Engine) -> Iterator[tuple[str, str, str]]:
             yield f"engine.resources.{name}", f"engine: no node has a resource {name!r}: Ray's names differ by their case", f"write {known!r}"
         elif name == "GPU" and amount > 1 and amount != int(amount):
             yield f"engine.resources.{name}", f"engine: GPU {amount:g}: more than one can't be shared", "write a whole number"
+    for text, fix in () if engine.address is None else wrong_with_address(engine.address):
+        yield "engine.address", f"engine.address: {text}", fix
     for text, fix in () if engine.checkpoints is None else wrong_with_url(engine.checkpoints):
         yield "engine.checkpoints", f"engine.checkpoints: {text}", fix
+
+
+def wrong_with_address(address: str) -> Iterator[tuple[str, str]]:
+    """Why no trainings are sent to this address, and what to do: Ray Client has no reports of a task that runs, and other urls are of Ray's dashboard."""
+    if "://" in address:
+        kind = (
+            "Ray Client, which brings nothing back while a training runs" if address.startswith("ray://") else "no cluster's, but of a service on it"
+        )
+        fix = "write HOST:PORT of its head, such as 10.0.0.2:6379, and let this machine belong to it: `ray start --address=HOST:PORT --num-cpus=0`"
+        yield f"{address.partition('://')[0]}:// is {kind}", fix
 
 
 def with_engine(catalog: Catalog, kind: str | None) -> Catalog:

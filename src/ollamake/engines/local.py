@@ -24,7 +24,9 @@ from ollamake.trainers import guard
 from ollamake.trainers.port import Command, Event, Job, Trainer
 
 BY_PATH = "mend train.command in the catalog; paths are relative to the folder of dodo.py"
-LAUNCHED = 25.0  # seconds that a program has to end which runs elsewhere; fewer than jobs.ORPHAN, which the next build waits
+LAUNCHED = (
+    40.0  # seconds that a program has to end which runs elsewhere: srun waits 32 for its job. Fewer than jobs.ORPHAN, which the next build waits
+)
 
 
 class Local:
@@ -84,7 +86,7 @@ def run_here(program: Trainer, job: Job, slots: Slots, *, held: int, log: Path, 
                 code = hearing.until_end(process, command, job.folder)
             finally:
                 _end(process, LAUNCHED if launch else guard.PATIENCE)
-    return Ended(code=code, steps=hearing.steps, failure=hearing.failure, seconds_before=before)
+    return Ended(code=code, steps=hearing.steps, failure=hearing.failure, is_heard=hearing.last is not None, seconds_before=before)
 
 
 def run_guarded(argv: Sequence[str], log: IO[str], environment: Mapping[str, str]) -> int:

@@ -18,6 +18,7 @@ class Ended:
     code: int  # of its exit; negative: by a signal
     steps: int  # the last one that it told of
     failure: Event | None  # what it says is to be mended
+    is_heard: bool = True  # has it told anything at all?
     seconds_before: float = 0.0  # that builds before this one have spent on the job
     where: str = ""  # another machine that has trained: engine and address
     found: Path | BuildError | None = None  # the result, or why there is none; None: it is where the trainer finds it in the job's folder

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from ollamake.catalog.engine import wrong_with_address
 from ollamake.catalog.places import RAY, Engine
 from ollamake.digest import digest_value
 from ollamake.engines.local import seconds_in
@@ -61,7 +62,7 @@ class _There:
             from ollamake.engines.checkpoints import check_url  # with fsspec, and what it needs for the url
 
             check_url(url)
-        driver = driver_of(self.engine.address or os.environ.get("RAY_ADDRESS") or "auto", _plain(self.engine.runtime_env))
+        driver = driver_of(self.engine.address or _named() or "auto", _plain(self.engine.runtime_env))
         how = "a" if job.checkpoint is not None else "w"
         before = seconds_in(events) if job.checkpoint is not None else 0.0
         with log.open(how, encoding="utf-8") as said, events.open(how, encoding="utf-8") as told, TrainingProgress(job.name) as progress:
@@ -119,6 +120,15 @@ def _digest(path: Path) -> str:
     from ollamake.digest import digest_file
 
     return digest_file(path)
+
+
+def _named() -> str | None:
+    """The cluster that the environment names. Raises EngineError where no training can be sent there; one that the catalog names was looked at there."""
+    address = os.environ.get("RAY_ADDRESS")
+    for text, fix in wrong_with_address(address or ""):
+        msg = f"RAY_ADDRESS: {text}"
+        raise EngineError(msg, fix=fix)
+    return address
 
 
 def _everywhere(url: str | None) -> str | None:

@@ -27,17 +27,11 @@ PATIENCE = 20.0  # seconds that a driver has to cancel what it has begun
 JOIN = 90.0  # seconds that it takes at most to join a cluster
 HURRY = 2.0  # seconds that the end of a run waits for who looks for a cluster
 KNOCK = 10.0  # seconds that its address has to answer
-LAST = {
-    "ended",
-    "refused",
-    "absent",
-    "environment",
-    "memory",
-    "lost",
-    "fault",
-    "failed",
-    "withdrawn",
-}  # what the last report of a training has one of
+# Of Ray, for its driver, where the environment has no others. A connection on which nothing comes is asked every minute whether it stands, and given up where
+# it does not answer for another: by itself, Ray waits seven for a node whose network is cut. Its servers put up with one question a minute, and no more.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_grpc_client_keepalive_time_ms": "60000", "RAY_grpc_client_keepalive_timeout_ms": "60000"}
+# What the last report of a training has one of.
+LAST = {"ended", "refused", "absent", "environment", "memory", "lost", "fault", "failed", "withdrawn"}
 
 Facts = dict[str, Any]
 
@@ -72,7 +66,7 @@ class Driver:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={"RAY_USAGE_STATS_ENABLED": "0", **os.environ, **modules()},
+                env={**SETTINGS, **os.environ, **modules()},
                 start_new_session=True,  # Ctrl-C is for us
             )
         atexit.register(self.close)
@@ -104,6 +98,9 @@ class Driver:
             if "waits" in told:
                 with contextlib.suppress(OSError):  # who reads it may be gone, and all wait for this thread
                     say(f"   {told['waits']}: waiting for a node with {told['for']}; the cluster has {told['has']}")
+            elif "silent" in told:
+                with contextlib.suppress(OSError):
+                    say(f"   node {told['silent']} of the cluster does not answer this machine: nothing is trained there until it does")
             elif (waiting := self.answers.get(told["id"])) is not None:  # else nobody waits for it any more
                 waiting.put(told)
         with self._one:
@@ -197,7 +194,7 @@ def _unreachable(address: str, why: str) -> BuildError:
 
 def unusable(why: str) -> EngineError:
     """The error that Ray can't give its nodes what they shall have."""
-    return EngineError(f"Ray can't make the runtime_env: {why.strip()}", key="runtime_env", fix="mend engine.runtime_env in the catalog")
+    return EngineError(f"Ray can't make the runtime_env: {why}", key="runtime_env", fix=f"mend engine.runtime_env in the catalog; {LOG} may say more")
 
 
 class _Drivers:

@@ -22,17 +22,19 @@ from ray.util import get_node_ip_address
 
 from ollamake.digest import digest_bytes, digest_file
 from ollamake.engines.node_files import Wanted
-from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, shown
+from ollamake.engines.ray_lines import Facts, Lines, cluster, first_line, last_line, shown
+from ollamake.engines.ray_places import MovedError, Places
 from ollamake.engines.ray_sent import Sent
 from ollamake.errors import BuildError
 
-PATIENCE = 5.0  # seconds until it is said what a training waits for, where no node has that
+LOOK = 5.0  # seconds between two looks at the nodes
 OWN = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # options of a task that are resources
 
 
 def _on_node(told: Facts, files: list[tuple[str, str, Any]], base: list[Any] | None) -> Iterator[Facts]:
     """The Ray task of a training. It stands here, so that it travels as it is: a node may have no ollamake."""
     where = get_node_ip_address()
+    yield {"node": ray.get_runtime_context().get_node_id()}
     try:
         from ollamake.engines.on_node import trained
     except ImportError as error:
@@ -54,11 +56,11 @@ class Driver:
         self.waiting: dict[int, tuple[str, dict[str, float]]] = {}  # those that have not begun -> model and what they take
         self.withdrawn: set[int] = set()
         self.sent = Sent()
+        self.places = Places()
 
     async def serve(self, lines: AsyncIterator[Facts]) -> None:
         """Do what is asked until nobody asks any more; then cancel what is left."""
-        tasks: set[asyncio.Task[None]] = set()
-        tasks.add(asyncio.create_task(self._tell_who_waits()))
+        tasks = {asyncio.create_task(self._look_at_nodes())}
         async for asked in lines:
             if asked["do"] == "withdraw":
                 self._withdraw()
@@ -106,6 +108,8 @@ class Driver:
             answer = await self._once_or_lost(asked, takes, files)
             if "needs" in answer:
                 await self._send_base(asked)
+            elif "moved" in answer:
+                continue
             elif "lost" not in answer:
                 return answer
             elif asked["id"] in self.withdrawn:
@@ -121,12 +125,14 @@ class Driver:
         """The last report of a training, or what Ray has against it."""
         try:
             return await self._once(asked, takes, files)
+        except MovedError:
+            return {"moved": True}
         except lost.TaskCancelledError:
             return {"withdrawn": True}
         except lost.OutOfMemoryError as error:
             return {"memory": first_line(error)}
         except (RuntimeEnvSetupError, lost.TaskUnschedulableError) as error:
-            return {"environment": str(error)}
+            return {"environment": last_line(error)}
         except lost.RayTaskError as error:
             return {"failed": first_line(error.cause or error)}
         except lost.RayError as error:  # a node, a worker, or what they had
@@ -138,16 +144,16 @@ class Driver:
         pieces = await self.sent.base(base["digest"]) if base is not None else None
         options: Facts = {OWN[name]: amount for name, amount in takes.items() if name in OWN}
         options["resources"] = {name: amount for name, amount in takes.items() if name not in OWN}
-        remote = self.task.options(name=f"train:{asked['told']['name']}", **options)
+        remote = self.task.options(name=f"train:{asked['told']['name']}", **options, **self.places.options())
+        if number in self.running:  # the try before this one, whose node may be there again
+            ray.cancel(self.running[number], force=True)
         reports = remote.remote(asked["told"], files, pieces)
         self.running[number] = reports
         if number in self.withdrawn:
             ray.cancel(reports, force=True)
         out = Path(asked["out"])
         await asyncio.to_thread(_empty, out)
-        async for reference in reports:
-            report: Facts = await reference
-            del reference
+        async for report in self.places.heard(reports):
             if "needs" not in report:
                 self.waiting.pop(number, None)
             if "piece" in report:
@@ -165,19 +171,24 @@ class Driver:
             self.tell({"id": asked["id"], "sends": wanted.size})
         await self.sent.put(Path(asked["base"]), wanted)
 
-    async def _tell_who_waits(self) -> None:
-        """Say of trainings that no node of the cluster could take what they wait for, once for each kind."""
+    async def _look_at_nodes(self) -> None:
+        """Say which nodes do not answer, and what no node has that a training waits for, once for each kind."""
         told: set[str] = set()
         while True:
-            await asyncio.sleep(PATIENCE)
-            if not self.waiting:
+            await asyncio.sleep(LOOK)
+            if not self.running:
                 continue
-            nodes = [node["Resources"] for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+            try:
+                nodes = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
+            except Exception:  # noqa: BLE001, S112 - the head does not answer, and may do so again
+                continue
+            for address in await self.places.look(nodes):
+                self.tell({"silent": address})
             for name, takes in list(self.waiting.values()):
                 what = shown(takes)
-                if what not in told and not any(all(node.get(one, 0) >= amount for one, amount in takes.items()) for node in nodes):
+                if what not in told and not any(all(node["Resources"].get(one, 0) >= amount for one, amount in takes.items()) for node in nodes):
                     told.add(what)
-                    self.tell({"waits": name, "for": what, "has": cluster(nodes)})
+                    self.tell({"waits": name, "for": what, "has": cluster([node["Resources"] for node in nodes])})
 
 
 def _empty(out: Path) -> None:

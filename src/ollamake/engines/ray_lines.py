@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import IO, Any
 
 Facts = dict[str, Any]
+WIDEST = 300  # characters of a line that somebody shall read
 
 
 class Lines:
@@ -55,6 +56,13 @@ def cluster(nodes: list[dict[str, float]]) -> str:
         own = {name: amount for name, amount in sorted(node.items()) if ":" not in name and name not in {"memory", "object_store_memory"}}
         kinds[shown(own) or "nothing"] = kinds.get(shown(own) or "nothing", 0) + 1
     return " and ".join(f"{count} {'node' if count == 1 else 'nodes'} with {what}" for what, count in kinds.items()) or "no node"
+
+
+def last_line(error: BaseException) -> str:
+    """What an error comes to that has the traceback of another program in it, or the last words of a third. All of it goes into the log."""
+    print(error, file=sys.stderr, flush=True)
+    said = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+    return said if len(said) <= WIDEST else f"{said[:WIDEST]}..."
 
 
 def first_line(error: BaseException) -> str:

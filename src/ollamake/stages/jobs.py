@@ -22,7 +22,7 @@ from ollamake.state.files import read_object, write_whole
 from ollamake.trainers.port import Job, Trainer
 
 JOB = "job.json"
-ORPHAN = 30.0  # seconds that the program of a build that was killed has to end
+ORPHAN = 45.0  # seconds that the program of a build that was killed has to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

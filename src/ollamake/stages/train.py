@@ -161,10 +161,10 @@ def _check_end(ended: Ended, log: Path, model: Model, mark_of: MarkOf) -> None:
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
         how += " (out of memory)" if launch and code == NO_MEMORY else ""
         said = last_lines(log)
-        if launch and not said and not ended.steps:
+        if launch and not said and not ended.is_heard:
             msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and neither it nor the trainer has said anything"
             raise BuildError(msg, fix="mend train.launch in the catalog, or see by hand what it does; then run `doit` again")
-        if said_alone(launch, said):
+        if not ended.is_heard and said_alone(launch, said):
             msg = f"{mark_of('train.launch')}: model {model.name!r}: {launch[0]!r} {how}, and the trainer has said nothing; {below_here(log)} ends:\n{said}"
             raise BuildError(msg, fix="mend train.launch in the catalog, or what it speaks of; then run `doit` again")
         msg = f"{model.mark}: model {model.name!r}: trainer {model.train.trainer!r} {how}" + (f"; {below_here(log)} ends:\n{said}" if said else "")

@@ -51,8 +51,17 @@ def _end_with_build(program: subprocess.Popen[bytes], ending: threading.Event, p
         except ProcessLookupError:
             return
         until = time.monotonic() + patience
-        while program.poll() is None and time.monotonic() < until:
+        while _is_any_there(program.pid) and time.monotonic() < until:
             time.sleep(0.02)
+
+
+def _is_any_there(group: int) -> bool:
+    """Does anything run that the program has started? Its own end says little: a script dies before what it waits for, which may have a job to cancel."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
