@@ -24,6 +24,7 @@ from tiny_base import write_tiny_base
 
 pytest_plugins = [
     "live_fixtures",
+    "clouds_here",
     "distribution",
     "llama_cpp_node",
     "real_registry",
