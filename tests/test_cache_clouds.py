@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
 
 import pytest
 
@@ -16,6 +18,7 @@ from clouds_here import KEY, WRONG_KEY, Server, connection
 from conftest import DODO, Repo
 from ollamake.cache.opening import StoreError
 from ollamake.cache.store import Store
+from test_cache_store import Forbidding
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,6 @@ def test_a_place_that_is_not_there_costs_one_warning(repo: Repo, cloud: Cloud) -
     done = doit(repo, "-n", "2")
     assert (done.returncode, sorted(repo.trainings), done.stderr) == (0, ["legal", "sales"], ""), done.stdout
     assert len(warned(done)) == 1
-    print(warned(done))
 
 
 def test_a_server_that_hangs_costs_one_warning(repo: Repo, cloud: Cloud) -> None:
@@ -130,6 +132,17 @@ def test_azure_lets_nobody_in_with_a_wrong_key(repo: Repo, azure: str, azure_ser
 
 def test_azure_without_any_credentials_is_said(azure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=r"does not answer as it should: .*connection_string or account_name with credentials"):
         Store(azure, 60).reach()
-    print(caught.value)
+
+
+def test_google_lets_nobody_in_who_may_not(repo: Repo, gcs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        cached(repo, gcs)
+        done = doit(repo, "-n", "2")
+        server.shutdown()
+    assert (done.returncode, sorted(repo.trainings), done.stderr) == (0, ["legal", "sales"], ""), done.stdout
+    (line,) = warned(done)
+    assert line.startswith(f"models.yaml:2: warning: the cache at {gcs} refuses us: Forbidden: "), line
