@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,11 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from http.server import ThreadingHTTPServer
 
 import pytest
 
-from clouds_here import KEY, WRONG_KEY, Server, connection
+from clouds_here import ACCOUNT, KEY, WRONG_KEY, Server, connection
 from conftest import DODO, Repo
 from ollamake.cache.opening import StoreError
 from ollamake.cache.store import Store
@@ -128,6 +130,25 @@ def test_azure_lets_nobody_in_with_a_wrong_key(repo: Repo, azure: str, azure_ser
     assert (done.returncode, sorted(repo.trainings), done.stderr) == (0, ["legal", "sales"], ""), done.stdout
     (line,) = warned(done)
     assert line.startswith(f"models.yaml:2: warning: the cache at {azure} refuses us: "), line
+
+
+def test_who_may_only_read_azure_takes_what_is_there(repo: Repo, azure: str, azure_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    cached(repo, azure)
+    assert doit(repo, "train:legal").returncode == 0
+    until = datetime.now(timezone.utc) + timedelta(hours=1)
+    may = ContainerSasPermissions(read=True, list=True)
+    sas = generate_container_sas(ACCOUNT, azure.split("/")[2], account_key=KEY, permission=may, expiry=until)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"BlobEndpoint={azure_server.url};SharedAccessSignature={sas}")
+    shutil.rmtree("adapters")
+    done = doit(repo, "train")
+    assert (done.returncode, repo.trainings, done.stderr) == (0, ["legal", "sales"], ""), done.stdout
+    assert done.stdout.count("legal: from the cache: ") == 1
+    (line,) = warned(done)
+    assert " refuses us: " in line
+    assert line.endswith("; nothing more is written to it in this run")
+    assert sas not in done.stdout
 
 
 def test_azure_without_any_credentials_is_said(azure: str, monkeypatch: pytest.MonkeyPatch) -> None:
