@@ -22,7 +22,17 @@ from fake_ollama import FakeOllama
 from ollamake import DOIT_CONFIG, tasks_from
 from tiny_base import write_tiny_base
 
-pytest_plugins = ["distribution", "live_fixtures", "llama_cpp_node", "resuming_trainer", "stores_here", "stepping_repo", "tiny_models"]
+pytest_plugins = [
+    "live_fixtures",
+    "clouds_here",
+    "distribution",
+    "llama_cpp_node",
+    "real_registry",
+    "resuming_trainer",
+    "stores_here",
+    "stepping_repo",
+    "tiny_models",
+]
 pytest.register_assert_rewrite("trainer_jobs")  # asserts for two modules of tests
 
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""A proxy on loopback before an Ollama, real or stand-in, that spoils what it is told to: the way to a server, with its faults."""
+"""A proxy on loopback before an Ollama, real or stand-in, or a registry, that spoils what it is told to: the way to a server, with its faults."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    do_GET = do_HEAD = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server's names
 
     def cut_off(self) -> None:
         self.close_connection = True
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, response: http.client.HTTPResponse, fault: Fault) -> None:
         self.send_response(response.status)
         whole = response.getheader("Content-Length")
-        for name in ("Content-Type", "Content-Length"):
+        for name in ("Content-Type", "Content-Length", "Location", "Range"):
             if (value := response.getheader(name)) is not None and not (fault.closes and name == "Content-Length"):
                 self.send_header(name, value)
         chunked = whole is None and not fault.closes

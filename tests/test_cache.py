@@ -95,8 +95,9 @@ def test_what_is_put_into_a_folder_has_the_rights_of_the_folder(repo: Repo, shar
     assert [oct(one.stat().st_mode & 0o7777) for one in (path.parent.parent, path.parent, shared / "tmp", path)] == ["0o2775"] * 3 + ["0o664"]
 
 
-def test_two_clones_share_an_s3(repo: Repo, s3: str, clone: Callable[..., Repo]) -> None:
-    repo.replace("version: 1\n", f"version: 1\ncache: {{url: {s3}}}\n")
+@pytest.mark.parametrize("kind", ["s3", "azure", "gcs"])
+def test_two_clones_share_a_store(repo: Repo, kind: str, request: pytest.FixtureRequest, clone: Callable[..., Repo]) -> None:
+    repo.replace("version: 1\n", f"version: 1\ncache: {{url: {request.getfixturevalue(kind)}}}\n")
     first = repo.doit()
     assert (first.code, "the cache at" in first.out) == (0, False), first.out + first.err
     other = clone(lock=False)

@@ -215,7 +215,7 @@ class Taking:
 def told_of(sink: Taking, events: Path, steps: int) -> Told:
     line = {"time": "2026-01-01T00:00:00Z", "event": "step", "loss": 0.5, "learning_rate": 2e-4, "tokens_per_second": 10.0}
     events.write_text("".join(f"{json.dumps({**line, 'step': step})}\n" for step in range(steps)) + '{"torn', encoding="utf-8")
-    return Told(sink=cast("port.Sink", sink), events=events, at=0, memory=events.with_name("memory"), facts={})
+    return Told(sink=cast("port.Sink", sink), run={}, events=events, at=0, memory=events.with_name("memory"), facts={})
 
 
 def test_of_many_events_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +245,21 @@ def test_a_sink_that_fails_is_given_up_whatever_rests_meanwhile(tmp_path: Path, 
     for _ in range(9):
         feeder.look()
     assert [warning["warning"] for warning in warnings] == ["it is full"]
+
+
+def test_a_training_is_told_from_its_begin_when_the_sink_is_back(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARY_TOKEN", "hf_very_secret")
+    warnings: list[dict[str, Any]] = []
+    told, options = told_of(Taking(), diary.path / "events.jsonl", 1), {"fails": "begin"}
+    feeder = Feeder("diary", options, warnings.append)
+    run = {"name": "bot", "params": {}, "tags": {}, "folder": "build/bot"}
+    feeder.take({"do": "begin", "training": "bot", "run": run, "events": str(told.events), "at": 0, "memory": str(told.memory)})
+    feeder.look()  # it rests
+    options.clear()
+    feeder.look()
+    assert written(diary) == []
+    feeder.take({"do": "end", "training": "bot", "outcome": {"state": port.FINISHED}})
+    assert ([line[0] for line in written(diary)], warnings) == (["begin", "points", "end"], [])
 
 
 def test_a_warning_of_a_sink_is_a_warning_to_quiet_runs_too(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +398,15 @@ def test_a_run_that_mlflow_has_no_more_is_begun_anew(repo: Repo, monkeypatch: py
     client.delete_run(id_)
     for gone in (id_, "0" * 32):
         assert sink.begin(replace(run, id=gone)) not in {gone, id_}
+    memory, warnings = repo.path / "memory", list[dict[str, Any]]()
+    memory.write_text(json.dumps({"id": id_, "adapter": "sha256:1"}), encoding="utf-8")
+    feeder = Feeder("mlflow", {"uri": f"file://{repo.path}/mlruns"}, warnings.append)
+    for passed in (1, 2):  # two tests later, there is one run more
+        said = {"name": "legal", "params": {}, "tags": {}, "folder": "build/legal"}
+        feeder.take({"do": "note", "run": said, "memory": str(memory), "adapter": "sha256:1", "facts": {"tests_passed": passed}})
+        feeder.look()
+    runs = client.search_runs([client.get_run(id_).info.experiment_id])
+    assert (len(runs), [run.data.metrics for run in runs if run.data.metrics], warnings) == (3, [{"tests_passed": 2.0}], [])
 
 
 def test_wandb_has_the_training(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

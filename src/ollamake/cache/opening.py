@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ollamake.catalog.values import Cache
@@ -12,6 +15,11 @@ from ollamake.spelling import closest
 
 # Libraries by the kinds of urls that they know, as extras of ollamake install them.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "sftp": "sftp", "ssh": "sftp"}
+
+# What they log is in our one warning, too. Where nobody listens, Python would print it, with tracebacks and whatever is in requests.
+LOGGERS = ("adlfs", "aiobotocore", "asyncssh", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs", "sshfs")
+# gcsfs would ask by gRPC what kind of bucket it has, with each file, and say so where it may not know. What we do, it does in any by HTTP.
+_PLAIN = ("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 UNKNOWN = "nothing knows"
 
@@ -29,8 +37,12 @@ def opened_kind(url: str) -> Any:
     from fsspec.registry import available_protocols, get_filesystem_class
 
     kind = url.partition("://")[0] if "://" in url else "file"
+    for logger in map(logging.getLogger, LOGGERS):
+        if not logger.hasHandlers():
+            logger.addHandler(logging.NullHandler())
     try:
-        return get_filesystem_class(kind)
+        with _unless_set(*_PLAIN):
+            return get_filesystem_class(kind)
     except ImportError as error:
         extra = EXTRAS.get(kind)
         fix = f"pip install 'ollamake[{extra}]'" if extra else f"install it: fsspec says {said(error)!r}"
@@ -41,6 +53,18 @@ def opened_kind(url: str) -> Any:
         ways = f"write {near}:// in cache.url" if near else "write a folder, s3://, gs://, az:// or sftp://, or install what knows it"
         msg = "can't be had"
         raise StoreError(msg, f"{UNKNOWN} {kind}://", ways) from error
+
+
+@contextmanager
+def _unless_set(name: str, value: str) -> Iterator[None]:
+    """Have a variable of the environment while this goes on, where the user has not said otherwise."""
+    is_set = name in os.environ
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if not is_set:
+            os.environ.pop(name, None)  # another thread may have been here, too
 
 
 def refuse_unknown(cache: Cache) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
 from ollamake.cache.calls import Beat, Call
+from ollamake.cache.failures import raise_told
 from ollamake.cache.opening import StoreError, opened, opened_kind
 from ollamake.cache.shared_folder import give_rights, make_folder
 from ollamake.cache.written import written_at
-from ollamake.said import said
 
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
@@ -152,6 +152,10 @@ class Store:
     def _is_folder(self) -> bool:
         return "file" in self._fs.protocol
 
+    @property
+    def _is_object_store(self) -> bool:
+        return bool(WITHOUT_FOLDERS.intersection([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol))
+
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
 
@@ -167,7 +171,7 @@ class Store:
         for folder in (self._at(path.rpartition("/")[0]) for path in paths):
             if self._is_folder:
                 make_folder(folder, self._root)
-            elif not WITHOUT_FOLDERS.intersection([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol):
+            elif not self._is_object_store:
                 self._fs.makedirs(folder, exist_ok=True)
 
     def _move(self, source: str, target: str, *, replace: bool) -> None:
@@ -176,7 +180,7 @@ class Store:
         if self._is_folder:
             give_rights(source, self._root)
             os.replace(source, target)
-        elif getattr(self._fs.mv, "__func__", None) is AbstractFileSystem.mv:  # a copy, at once there as a whole
+        elif self._is_object_store or getattr(self._fs.mv, "__func__", None) is AbstractFileSystem.mv:  # a copy, at once there as a whole
             self._fs.cp_file(source, target)
         else:
             if replace and self._fs.exists(target):
@@ -202,15 +206,6 @@ class Store:
                 state.is_abandoned = True
                 msg = "does not answer"
                 raise StoreError(msg, f"nothing for {(self.stall if state.has_begun else self.timeout):g} s")
-        if state.error is None:
-            return state.result  # type: ignore[no-any-return]
-        if isinstance(state.error, PermissionError):
-            msg = "refuses us"
-            raise StoreError(msg, said(state.error)) from state.error
-        if isinstance(state.error, NotImplementedError):
-            msg = "can't be written to"
-            raise StoreError(msg, f"{self.url.partition('://')[0]}:// is for reading alone", "write `write: false` into `cache:`") from state.error
-        if isinstance(state.error, OSError) or not type(state.error).__module__.startswith("ollamake."):
-            msg = "does not answer as it should"
-            raise StoreError(msg, said(state.error)) from state.error
-        raise state.error
+        if state.error is not None:
+            raise_told(state.error, self.url)
+        return state.result  # type: ignore[no-any-return]

@@ -34,6 +34,12 @@ _FIXES = (
     ("does not look like a TLS handshake", "write `push: {ollama: {name: NAME, insecure: true}}`: this registry is spoken to by http"),
     ("no such host", "mend the registry's address in push.ollama, or the network of the server"),
     ("connection refused", "look whether the registry runs, and its address in push.ollama"),
+    # Asked for a user and a password, it takes the realm that the registry names for the address of a service of tokens.
+    (
+        "unsupported protocol scheme",
+        "have the registry let this server in without a user's password, which no Ollama sends: by its address, or by a proxy that adds it",
+    ),
+    ("max retries exceeded", "look whether the registry runs, and into its log; then `doit push` again"),
     ("no space left", "make room on the server's disk, then run `doit` again"),
     ("page not found", "look what listens there: $OLLAMA_HOST, or ollama.host in the catalog"),
     ("not found", "build the model first: `doit`"),

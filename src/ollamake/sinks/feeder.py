@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollamake.errors import BuildError, without_fix
 from ollamake.moments import seconds_of
+from ollamake.said import cleaned
 from ollamake.said import said as said_by
 from ollamake.sinks.port import KILLED, Outcome, Point, Sink, TrainingRun, sink
 from ollamake.state.files import read_object, write_whole
@@ -35,7 +37,8 @@ Facts = dict[str, Any]
 class Told:
     """A training that is handed on."""
 
-    sink: Sink
+    sink: Sink | None  # None: it has not taken its begin yet
+    run: Facts
     events: Path
     at: int  # bytes of them that the sink has taken
     memory: Path
@@ -43,8 +46,8 @@ class Told:
 
     @property
     def has_more(self) -> bool:
-        """Were events added?"""
-        return self.events.exists() and self.events.stat().st_size > self.at
+        """Is there something that the sink has not taken?"""
+        return self.sink is None or (self.events.exists() and self.events.stat().st_size > self.at)
 
 
 class Feeder:
@@ -63,7 +66,9 @@ class Feeder:
         if self.is_given_up:
             return
         if said["do"] == "begin":
-            self.tried(lambda: self._begin(said), TRIES)
+            memory, events = Path(said["memory"]), Path(said["events"])
+            self.told[said["training"]] = Told(sink=None, run=said["run"], events=events, at=said["at"], memory=memory, facts={})
+            self.look()
         elif said["do"] == "note":
             self.notes.append(said)
         elif said["training"] in self.told:
@@ -88,7 +93,7 @@ class Feeder:
             time.sleep(LOOK)
             self._take_notes()
 
-    def tried(self, act: Callable[[], None], tries: int) -> None:
+    def tried(self, act: Callable[[], Any], tries: int) -> None:
         """Do it, and again where it fails; a sink that has failed TRIES times in a row is given up."""
         for _ in range(tries):
             if self.is_given_up:
@@ -101,7 +106,10 @@ class Feeder:
                 self.failures += 1
                 self.rests_until = time.monotonic() + REST
                 if self.failures >= TRIES:
-                    self._give_up(said_by(error), f"look after it, or remove sinks.{self.name} from the catalog; the training goes on without it")
+                    what, fix = without_fix(str(error)) if isinstance(error, BuildError) else (said_by(error), None)
+                    self._give_up(
+                        cleaned(what), fix or f"look after it, or remove sinks.{self.name} from the catalog; the training goes on without it"
+                    )
                 elif tries > 1:
                     time.sleep(LOOK)
             else:
@@ -112,14 +120,14 @@ class Feeder:
         self.is_given_up = True
         self.tell({"warning": what, "fix": fix})
 
-    def _begin(self, said: Facts) -> None:
-        memory = Path(said["memory"])
-        before = read_object(memory).get("id")
-        made = sink(self.name, self.options)
-        run = TrainingRun(**said["run"], id=before)
-        facts = {"id": made.begin(run)}
-        write_whole(memory, json.dumps(facts) + "\n")
-        self.told[said["training"]] = Told(sink=made, events=Path(said["events"]), at=said["at"], memory=memory, facts=facts)
+    def _begun(self, told: Told) -> Sink:
+        """The sink of a training, which is told that it begins where it has not taken that yet."""
+        if told.sink is None:
+            made = sink(self.name, self.options)
+            told.facts = {"id": made.begin(TrainingRun(**told.run, id=read_object(told.memory).get("id")))}
+            write_whole(told.memory, json.dumps(told.facts) + "\n")
+            told.sink = made
+        return told.sink
 
     def _take_notes(self) -> None:
         """Hand on the notes of trainings that have ended."""
@@ -128,25 +136,28 @@ class Feeder:
             self.notes.remove(said)
             known = ended[said["memory"]]
             if known["adapter"] == said["adapter"] and isinstance(known.get("id"), str):  # else the run was of another adapter
-                self.tried(lambda said=said, known=known: self._note(said, known["id"]), TRIES)  # type: ignore[misc]  # as above
+                self.tried(lambda said=said, known=known: self._note(said, known), TRIES)  # type: ignore[misc]  # as above
 
-    def _note(self, said: Facts, id_: str) -> None:
+    def _note(self, said: Facts, known: Facts) -> None:
         made = sink(self.name, self.options)
-        made.begin(TrainingRun(**said["run"], id=id_))
+        id_ = made.begin(TrainingRun(**said["run"], id=known["id"]))
         made.note(said["facts"])
         made.end(None)
+        if id_ != known["id"]:  # that one was no longer there
+            write_whole(Path(said["memory"]), json.dumps({**known, "id": id_}) + "\n")
 
-    def _hand_on(self, told: Told) -> None:
-        """Hand on what was added to the events; what the sink does not take is read again the next time."""
+    def _hand_on(self, told: Told) -> Sink:
+        """Hand on what was added to the events; what the sink does not take is read again the next time. Returns it."""
+        taking = self._begun(told)
         while piece := _added(told.events, told.at):
             points = list(points_in(piece.decode(errors="replace")))
             if points:
-                told.sink.points(points)
+                taking.points(points)
             told.at += len(piece)
+        return taking
 
     def _end(self, told: Told, outcome: Outcome) -> None:
-        self._hand_on(told)
-        told.sink.end(outcome)
+        self._hand_on(told).end(outcome)
         write_whole(told.memory, json.dumps({**told.facts, "adapter": outcome.facts.get("adapter")}) + "\n")
 
 

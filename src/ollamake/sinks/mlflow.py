@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ollamake.errors import BuildError
+from ollamake.said import said
 from ollamake.sinks.port import FAILED, FINISHED, Outcome, Point, TrainingRun
 
 if TYPE_CHECKING:
@@ -34,6 +38,10 @@ class MlflowSink:
         from mlflow import MlflowClient
 
         self.client = client = MlflowClient(tracking_uri=self.options.get("uri"))
+        with _let_in():
+            return self._begun(client, run)
+
+    def _begun(self, client: MlflowClient, run: TrainingRun) -> str:
         if run.id is not None and _goes_on(client, run.id):
             self.id = run.id
             return self.id
@@ -56,18 +64,34 @@ class MlflowSink:
             self.client.log_batch(self.id, metrics=some)
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Numbers as metrics, the rest as tags."""
-        for name, value in facts.items():
-            if isinstance(value, int | float):
-                self.client.log_metric(self.id, name, float(value))
-            else:
-                self.client.set_tag(self.id, f"ollamake.{name}", str(value))
+        """Numbers as metrics, the rest as tags; in one request, as one that asks for a password takes a while for each."""
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        numbers = {name: value for name, value in facts.items() if isinstance(value, int | float)}
+        metrics = [Metric(name, float(value), now, 0) for name, value in numbers.items()]
+        tags = [RunTag(f"ollamake.{name}", str(value)) for name, value in facts.items() if name not in numbers]
+        self.client.log_batch(self.id, metrics=metrics, tags=tags)
 
     def end(self, outcome: Outcome | None) -> None:
         """With its state, and why it failed."""
         if outcome is not None:
             self.note({**outcome.facts, **({"reason": outcome.reason} if outcome.reason else {})})
         self.client.set_terminated(self.id, status=_STATES.get(outcome.state, "KILLED") if outcome else "FINISHED")
+
+
+@contextmanager
+def _let_in() -> Iterator[None]:
+    """Raise BuildError where the server lets nobody in."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() not in {401, 403}:
+            raise
+        msg = f"it lets us not in: {said(error)}"
+        raise BuildError(msg, fix="set $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD, or $MLFLOW_TRACKING_TOKEN") from error
 
 
 def _goes_on(client: MlflowClient, id_: str) -> bool:
@@ -93,6 +117,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage == "deleted":
+        msg = f"the experiment {name!r} was deleted there"
+        raise BuildError(msg, fix=f"`mlflow experiments restore -x {found.experiment_id}`, or name another in sinks.mlflow.experiment")
     return str(found.experiment_id)
 
 
