@@ -94,7 +94,7 @@ def test_the_plan_of_a_training_on_the_cpu() -> None:
         "HF_DATASETS_CACHE": "/jobs/one/work/datasets",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
-        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "1000",
         "TOKENIZERS_PARALLELISM": "false",
     }
     assert command.files["axolotl.yaml"] == CONFIG

@@ -64,7 +64,7 @@ ON_CPU = {
     "HF_DATASETS_CACHE": "/jobs/one/work/datasets",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
-    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "1000",
     "TOKENIZERS_PARALLELISM": "false",
 }
 CARRIED = [
