@@ -295,13 +295,13 @@ def test_check_says_all_of_chosen_datasets_and_builds_nothing(repo: Repo) -> Non
     }
     assert [model["model"] for model in facts["models"]] == ["legal"]
     assert repo.doit("check", "tnoe").err == (
-        "ERROR: \nno dataset or model 'tnoe' in the catalog, and no dataset has a file of this name\n  fix: write 'tone' (known: shared, tone)\n"
+        "ERROR: \nno dataset or model 'tnoe' in the catalog, and no dataset has a file of this name\n  fix: write 'tone' (known: legal, sales, shared, tone)\n"
     )
 
 
 def test_a_dataset_that_can_not_be_read_hides_no_other(repo: Repo) -> None:
     repo.replace("shared: {files: [datasets/shared.jsonl]}", "shared: {files: [datasets/none*.jsonl]}")
-    repo.replace("tone: {files: [datasets/tone.jsonl]}", "tone: {files: [datasets/tone.jsonl]}\n  folder: {files: [datasets]}")
+    repo.replace("tone: {files: [datasets/tone.jsonl]}", "tone: {files: [datasets/tone.jsonl]}\n  gone: {files: [datasets/gone.jsonl]}")
     result = repo.doit("check")
     *refused, tone = result.out.splitlines()
     assert (result.code, refused) == (
@@ -309,12 +309,12 @@ def test_a_dataset_that_can_not_be_read_hides_no_other(repo: Repo) -> None:
         [
             "models.yaml:7: dataset 'shared': no file matches its `files`",
             "  fix: put it there, or mend the path in the catalog",
-            "models.yaml:9: dataset 'folder': no such file: datasets",
+            "models.yaml:9: dataset 'gone': no such file: datasets/gone.jsonl",
             "  fix: put it there, or mend the path in the catalog",
         ],
     )
     assert tone.startswith("tone: 3 records (alpaca); ")
-    assert list(json.loads(repo.doit("check", "--json").out)["refused"]) == ["shared", "folder"]
+    assert list(json.loads(repo.doit("check", "--json").out)["refused"]) == ["shared", "gone"]
 
 
 def test_nothing_is_trained_on_nothing(repo: Repo) -> None:

@@ -133,6 +133,30 @@ def test_ctrl_z_leaves_a_cursor_and_fg_draws_anew(on_disk: Repo, parallel: str) 
     assert terminal.lines[-2].startswith("2 models: ")
 
 
+PAUSED_WHILE_DRAWING = """\
+import signal, time
+from ollamake.pausing import heed
+from ollamake.say import screen
+heed()
+with screen.lock:
+    signal.raise_signal(signal.SIGTSTP)
+    print("half drawn", end="", flush=True)
+    print(", and whole", flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_ctrl_z_waits_for_what_is_half_drawn(tmp_path: Path) -> None:
+    program = tmp_path / "drawing.py"
+    program.write_text(PAUSED_WHILE_DRAWING, encoding="utf-8")
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], SCREEN, {"PS1": "shell> "}) as terminal:
+        terminal.until("shell>").type(f"{sys.executable} {program}\r")
+        terminal.until("Stopped")
+        assert any("half drawn, and whole" in line for line in terminal.lines)
+        terminal.type("kill %1; exit\r")
+
+
 def test_side_by_side_the_foot_is_one(on_disk: Repo) -> None:
     slow(on_disk)
     with doit_on(SCREEN, "-n", "3") as terminal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -13,6 +14,7 @@ from ollamake.bars import drawn
 from ollamake.say import screen
 
 SHOW_CURSOR = b"\x1b[?25h"
+SOON = 0.02  # seconds
 
 
 def heed() -> None:
@@ -24,6 +26,10 @@ def heed() -> None:
 
 
 def _pause(number: int, _: FrameType | None) -> None:
+    if screen.lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks it
+        # This thread is in the middle of drawing: what is half drawn could not be taken off the screen.
+        threading.Timer(SOON, os.kill, (os.getpid(), number)).start()
+        return
     with _away():
         signal.signal(number, signal.SIG_DFL)  # not SIGSTOP: that would stop one too whom no shell could have go on
         signal.raise_signal(number)
@@ -38,7 +44,7 @@ def _away() -> Iterator[None]:
         if bars is None:
             yield
             return
-        with suppress(RuntimeError):  # it was in the middle of writing, and goes on with that afterwards
+        with suppress(RuntimeError):  # a task of the user's was in the middle of writing, and goes on with that afterwards
             bars.stop()
         assert sys.__stdout__ is not None  # it is a terminal
         os.write(sys.__stdout__.fileno(), SHOW_CURSOR)
