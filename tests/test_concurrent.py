@@ -466,3 +466,16 @@ def test_a_run_that_was_ended_reports_though_ctrl_c_comes_again_while_threads_ar
         for number, handler in reporter.handlers.items():
             signal.signal(number, handler)
     assert out.getvalue().splitlines()[-1].startswith("1 model: 1 unfinished in ")
+
+
+def test_processes_that_a_run_ends_do_not_end_it_once_more(repo: Repo) -> None:
+    """Ctrl-C gives 130, however slowly a machine comes to the end of the run."""
+    with_trainer(repo, HELD + NOTING)
+    slow = "\nfrom ollamake.whole import Whole\nfinish = Whole.finish\ndef slowly(run):\n    import time\n    time.sleep(2)\n    return finish(run)\n"
+    (repo.path / "dodo.py").write_text(DODO + slow + "Whole.finish = slowly\n", encoding="utf-8")
+    build = subprocess.Popen([*DOIT, "-n", "2", "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(Path("started"))
+    build.send_signal(signal.SIGINT)  # to this process alone, as by `kill`
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130, out
+    assert "ended; what is done stays done." in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +29,16 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_child(processes: Sequence[Any]) -> None:
-    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does."""
+def end_with_child(processes: Sequence[Any], ends: threading.Event) -> None:
+    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does, but for one that `ends` of itself."""
     left = {process.sentinel: process for process in processes}
     while left:
         for sentinel in wait(list(left)):
             process = left.pop(sentinel)
             while process.exitcode is None:  # its end is known a moment before its exit code
                 time.sleep(0.01)
+            if ends.is_set():
+                return
             if process.exitcode < 0:
                 if -process.exitcode not in ENDING:  # as the whole run is, by hand
                     print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)

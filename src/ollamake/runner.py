@@ -51,15 +51,9 @@ class _SideBySide(Whole):
         self.may_begin = True
         self.elsewhere.begin()
         left = len(processes)
-        try:
-            while left or self.elsewhere.talking:
-                left -= self._deal_out(self._take(results.get()), jobs)
-                assert len(processes) > self.free_proc or self.elsewhere.talking or not left  # or else each waits for another
-        except (SystemExit, KeyboardInterrupt, Exception):
-            if self.Child is MRunner.Child:
-                for process in processes:
-                    process.terminate()
-            raise
+        while left or self.elsewhere.talking:
+            left -= self._deal_out(self._take(results.get()), jobs)
+            assert len(processes) > self.free_proc or self.elsewhere.talking or not left  # or else each waits for another
         for process in processes:
             process.join()
         while not results.empty():  # of teardowns
@@ -177,9 +171,11 @@ class InProcesses(_SideBySide, MRunner):
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run; whatever ends it, its processes end too."""
+        self.ends = threading.Event()
         try:
             super().run_tasks(task_dispatcher)
         except BaseException:
+            self.ends.set()  # before they are ended, which would end the run as if one of them had been killed
             with held_back():
                 for process in active_children():
                     process.terminate()
@@ -190,7 +186,7 @@ class InProcesses(_SideBySide, MRunner):
         # which alone runs handlers, goes on with waiting.
         with held_back():
             processes = super()._run_start_processes(job_q, result_q)
-            threading.Thread(target=end_with_child, args=(processes,), daemon=True).start()
+            threading.Thread(target=end_with_child, args=(processes, self.ends), daemon=True).start()
         return processes
 
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
