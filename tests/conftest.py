@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import doit.loader
 import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
@@ -24,6 +25,7 @@ from tiny_base import write_tiny_base
 
 pytest_plugins = [
     "live_fixtures",
+    "cached_repo",
     "clouds_here",
     "distribution",
     "llama_cpp_node",
@@ -72,6 +74,7 @@ def _apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     """Keep fast tests from the machine: an empty cache, no Ollama."""
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(doit.loader, "initial_workdir", None)  # of a dodo.py that a test before this one has loaded in this process
     if request.node.get_closest_marker("live"):
         return
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

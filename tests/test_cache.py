@@ -20,29 +20,6 @@ from ollamake.cache.objects import read_files, read_manifest, written
 from ollamake.digest import digest_file
 
 
-@pytest.fixture
-def shared(repo: Repo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the repo's catalog has for its cache; nothing built yet."""
-    folder = tmp_path_factory.mktemp("team") / "cache"
-    repo.replace("version: 1\n", f"version: 1\ncache: {{url: {folder}}}\n")
-    return folder
-
-
-@pytest.fixture
-def clone(repo: Repo, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Repo]:
-    """What makes a clone of the repo as git would, with the lock or without; it is the working directory then."""
-
-    def make(*, lock: bool = True) -> Repo:
-        path = tmp_path_factory.mktemp("clone")
-        for name in ("models.yaml", "datasets", "base.gguf", *(["models.lock"] if lock else [])):
-            (shutil.copytree if (repo.path / name).is_dir() else shutil.copyfile)(repo.path / name, path / name)
-        monkeypatch.chdir(path)
-        repo.server.reset()
-        return Repo(path, repo.server)
-
-    return make
-
-
 def objects(folder: Path) -> list[Path]:
     return sorted(folder.glob("adapters/*/*.tar"))
 
@@ -101,6 +78,7 @@ def test_two_clones_share_a_store(repo: Repo, kind: str, request: pytest.Fixture
     first = repo.doit()
     assert (first.code, "the cache at" in first.out) == (0, False), first.out + first.err
     other = clone(lock=False)
+    assert ", 2 adapters from the cache" in other.doit("plan").out
     done = other.doit()
     assert (done.code, other.trainings) == (0, []), done.out + done.err
     assert done.out.splitlines()[-1].startswith("2 adapters from the cache (")
@@ -170,12 +148,6 @@ def test_what_a_clone_has_taken_is_told_by_why_history_and_status(repo: Repo, sh
     assert [now[name] for name in ("seconds", "finished", "commit")] == [then[name] for name in ("seconds", "finished", "commit")]
     assert now["record"] == then["record"]
     assert other.doit().ran == []
-
-
-def test_the_plan_says_that_it_does_not_ask_the_cache(repo: Repo, shared: Path) -> None:
-    shared.parent.rmdir()
-    assert ", 2 trainings among them unless the cache has them" in repo.doit("plan").out
-    assert json.loads(repo.doit("plan", "--json").out)["may_be_cached"] is True
 
 
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -71,6 +71,7 @@ def test_the_first_of_two_writers_wins(store: Store) -> None:
     assert store.write("adapters/aa/x.tar", [b"third"], 5, replace=True)
     assert store.read("adapters/aa/x.tar", lambda read, _: read(100)) == b"third"
     assert store.read("adapters/aa/y.tar", lambda read, _: read(100)) is None
+    assert store.there(["adapters/aa/x.tar", "adapters/aa/y.tar"]) == {"adapters/aa/x.tar"}
     (one,) = store.listed("adapters")
     assert (one.path, one.size, one.written is not None) == ("adapters/aa/x.tar", 5, True)
     assert store.listed("tmp") == []
@@ -87,24 +88,6 @@ def test_what_fails_while_it_is_written_leaves_nothing(store: Store) -> None:
     with pytest.raises(StoreError):
         store.write("adapters/aa/x.tar", pieces(), 8)
     assert (store.listed("adapters"), store.listed("tmp")) == ([], [])
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The url of a server that takes every connection, and answers none."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(64)
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
-def hanging(repo: Repo, silent: str, monkeypatch: pytest.MonkeyPatch) -> Repo:
-    """A repo whose cache is there."""
-    for name, value in {"AWS_ENDPOINT_URL": silent, "AWS_ACCESS_KEY_ID": "some-key-id", "AWS_SECRET_ACCESS_KEY": "some-secret"}.items():
-        monkeypatch.setenv(name, value)
-    repo.replace("version: 1\n", "version: 1\ncache: {url: s3://team/models, timeout: 0.5}\n")
-    return repo
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2"), ("-n", "2", "-P", "thread")])

@@ -18,6 +18,7 @@ LONGEST = 300  # characters of a reason
 # What Markdown, GitHub or GitLab would make anything of; in <code> they make nothing of the rest: no mention, no reference.
 ACTIVE = re.compile(r"[^\w ,./()%?;'=+-]|_|(?<=www)\.", flags=re.ASCII | re.IGNORECASE)
 UNSURE = (PERHAPS, UNKNOWN)
+CACHED = "cached"  # beside what a plan says of a step
 CHANGE, STALE = ("changes", "change"), ("is stale", "are stale")  # what is said of one model, and of several
 MODELS = "| model | runs | why |\n|---|---|---|\n"
 STEPS = "| step | time | why |\n|---|---|---|\n"
@@ -33,8 +34,8 @@ class Row:
     about: str = ""  # what else there is to say: that it is new, or what it was called
 
     def runs(self, stage: str) -> str:
-        """Does this stage run? What the plan says of it; empty where it is fresh."""
-        return next((plan.runs for plan in self.plans if plan.step.stage == stage), "")
+        """Does this stage run? What the plan says of it; CACHED where the cache has what it would make; empty where it is fresh."""
+        return next((_runs(plan) for plan in self.plans if plan.step.stage == stage), "")
 
 
 def comment(
@@ -81,16 +82,18 @@ def headline(rows: Sequence[Row], *, models: int, verb: tuple[str, str]) -> str:
     own = [row for row in rows if row.is_model]
     if not own:
         return f"no model {verb[0]}"
-    trains, may, fails = (
+    trains, cached, may, fails = (
         sum(row.runs("train") == YES for row in own),
+        sum(row.runs("train") == CACHED for row in own),
         sum(row.runs("train") in UNSURE for row in own),
         sum(any(plan.runs == FAILS for plan in row.plans) for row in own),
     )
     said = [f"{trains} train{'s' if trains == 1 else ''}"] if trains else []
+    said += [f"{counted(cached, 'adapter')} from the cache"] if cached else []
     said += [f"{may} may train"] if may else []
     said += [f"{fails} fail{'s' if fails == 1 else ''}"] if fails else []
     text = f"{len(own)} of {counted(models, 'model')} {verb[len(own) > 1]}: {', '.join(said) or 'none trains'}"
-    times = [plan.seconds for row in own for plan in row.plans if plan.step.stage == "train" and plan.runs in {YES, *UNSURE}]
+    times = [plan.seconds for row in own for plan in row.plans if plan.may_train]
     known = [seconds for seconds in times if seconds is not None]
     if not known:
         return text
@@ -113,15 +116,19 @@ def _model_row(row: Row) -> str:
 
 
 def _step_row(plan: Planned) -> str:
-    time = "" if plan.seconds is None else duration(plan.seconds)
+    time = "cache" if plan.cached else "" if plan.seconds is None else duration(plan.seconds)
     sign = {YES: "", FAILS: " fails", BLOCKED: " blocked"}.get(plan.runs, "?")
     return f"| {code(plan.step.id)}{sign} | {time} | {'<br>'.join(code(reason.text) for reason in plan.reasons)} |\n"
 
 
 def _stages(plans: Iterable[Planned]) -> Iterator[str]:
-    signs: Mapping[str, str] = {YES: "{}", PERHAPS: "{}?", UNKNOWN: "{}?", FAILS: "**{} fails**"}
-    for stage, runs in dict.fromkeys((plan.step.stage, plan.runs) for plan in plans if plan.runs != BLOCKED):
+    signs: Mapping[str, str] = {YES: "{}", CACHED: "{} (cache)", PERHAPS: "{}?", UNKNOWN: "{}?", FAILS: "**{} fails**"}
+    for stage, runs in dict.fromkeys((plan.step.stage, _runs(plan)) for plan in plans if plan.runs != BLOCKED):
         yield "**train**" if (stage, runs) == ("train", YES) else signs[runs].format(stage)
+
+
+def _runs(plan: Planned) -> str:
+    return CACHED if plan.cached else plan.runs
 
 
 def _own_reasons(plans: Iterable[Planned]) -> Iterator[str]:

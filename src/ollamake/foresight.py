@@ -121,6 +121,18 @@ class Foresight:
             return receipt.seconds if receipt and receipt.seconds else None
         return round(rate * now, 1)
 
+    def shared(self, step: Step, coming: Mapping[str, str]) -> str | None:
+        """Where the catalog's cache has what the training will make, if it has; None where nobody can tell. `coming`: inputs that will be others."""
+        cache = self.sights.catalog.cache
+        if cache is None or not cache.read:
+            return None
+        from ollamake.cache.key import Key
+        from ollamake.stages.cached import key_now
+
+        sight = self.sights.sight(step, None)
+        key = key_now(self.remembered(step), replace(sight, inputs={**sight.inputs, **coming}), step)
+        return key.path if isinstance(key, Key) else None
+
     def receipt(self, step: Step) -> Receipt | None:
         """The step's receipt."""
         if step.id not in self._receipts:

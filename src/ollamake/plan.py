@@ -46,6 +46,9 @@ class Foreseen(Protocol):
     def seconds(self, step: Step) -> float | None:
         """How long the step will take, as far as the past tells."""
 
+    def shared(self, step: Step, coming: Mapping[str, str]) -> str | None:
+        """Where a cache has what the training will make, if it has; None where nobody can tell, or there is no cache. `coming`: inputs that will be others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
@@ -55,6 +58,18 @@ class Planned:
     runs: str  # YES; PERHAPS: by what a step before it makes; UNKNOWN: something is not here; FAILS; BLOCKED: by one that fails
     reasons: tuple[Reason, ...]
     seconds: float | None  # None: nothing in the past tells
+    shared: str | None = None  # where a cache has what the training will make, if it has
+    cached: bool = False  # it was asked, and has it: nothing is trained
+
+    @property
+    def trains(self) -> bool:
+        """Will something be trained?"""
+        return self.step.stage == "train" and self.runs == YES and not self.cached
+
+    @property
+    def may_train(self) -> bool:
+        """Will something be trained, or perhaps?"""
+        return self.step.stage == "train" and self.runs in {YES, PERHAPS, UNKNOWN} and not self.cached
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -65,6 +80,7 @@ class Planned:
             "runs": self.runs,
             "reasons": [reason.as_json() for reason in self.reasons],
             "seconds": self.seconds,
+            **({"cached": True} if self.cached else {}),
         }
 
 
@@ -120,7 +136,9 @@ def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming:
     if why:
         shown = _told(foreseen.explained(step, why), {names[path]: maker for path, maker in before.items()})
         runs = UNKNOWN if all(reason.kind in CANT_TELL for reason in why) else YES
-        return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step))
+        coming_in = {names[path]: digest for path in before if (digest := coming[path]) is not None}
+        shared = foreseen.shared(step, coming_in) if step.stage == "train" and not unsure else None
+        return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step), shared=shared)
     if unsure:
         return Planned(step=step, runs=PERHAPS, reasons=tuple(_perhaps(step, maker) for maker in _each(unsure)), seconds=foreseen.seconds(step))
     return None

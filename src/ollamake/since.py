@@ -227,6 +227,10 @@ class Since:
         """Times are not asked for."""
         return None
 
+    def shared(self, step: Step, coming: Mapping[str, str]) -> str | None:  # noqa: ARG002 - the plan's
+        """Nor is a cache."""
+        return None
+
 
 def _models(catalog: Catalog | None) -> dict[str, Model]:
     return {model.name: model for model in catalog.models} if catalog else {}

@@ -15,7 +15,7 @@ from ollamake.cache.opening import StoreError
 from ollamake.catalog.values import Cache
 from ollamake.errors import with_fix
 from ollamake.said import cleaned
-from ollamake.say import say
+from ollamake.say import say, warn
 
 if TYPE_CHECKING:
     from ollamake.cache.objects import Manifest
@@ -72,6 +72,17 @@ class SharedCache:
             if self.unread.is_first():
                 self.warn(error, "this run goes on without it")
         return None
+
+    def there(self, paths: Iterable[str]) -> set[str]:
+        """Those of these objects that it has; none where it can't be asked, which is said on standard error."""
+        if not self.reads:
+            return set()
+        try:
+            return self.store.there(paths)
+        except StoreError as error:
+            if self.unread.is_first():
+                warn(self.as_warning(error, "what it has is not known"))
+        return set()
 
     def refuse(self, key: Key, why: str, *, what: str) -> None:
         """Say that an object is not taken; what is made instead replaces it."""
@@ -130,8 +141,12 @@ class SharedCache:
 
     def warn(self, error: StoreError, end: str) -> None:
         """Say what can't be had."""
+        say("   " + self.as_warning(error, end).replace("\n", "\n   "))
+
+    def as_warning(self, error: StoreError, end: str) -> str:
+        """What can't be had, and what `end` comes of it."""
         text = f"{self.facts.mark}: warning: the cache at {cleaned(str(self.facts.url))} {error.what}: {error.why}; {end}"
-        say("   " + with_fix(text, error.fix).replace("\n", "\n   "))
+        return with_fix(text, error.fix)
 
 
 def shared_cache(facts: Cache | None, others: Iterable[SharedCache | None]) -> SharedCache | None:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from typing import IO, Any, TypeVar
 
 from ollamake.cache.calls import Beat, Call
@@ -22,6 +23,7 @@ from ollamake.cache.written import written_at
 
 BLOCK = 8 << 20  # bytes that are asked for and sent at once
 MOST_BLOCKS = 9_000  # of one object; S3 takes 10,000
+AT_ONCE = 16  # requests
 ON_ITS_WAY = "tmp"  # folder of what is being written
 WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "memory"}  # there, to make a folder makes nothing, or a bucket
 
@@ -109,6 +111,23 @@ class Store:
             return [Listed(path=path[start:], size=int(facts.get("size") or 0), written=written_at(facts)) for path, facts in sorted(found.items())]
 
         return self._within(work, limit)
+
+    def there(self, paths: Iterable[str]) -> set[str]:
+        """Those of these objects that are there. Raises StoreError."""
+
+        def work(beat: Beat) -> set[str]:
+            def is_there(path: str) -> bool:
+                found = self._is_there(path)
+                beat()
+                return found
+
+            wanted = list(paths)
+            if not self._is_object_store:
+                return {path for path in wanted if is_there(path)}
+            with ThreadPool(AT_ONCE) as threads:  # each is a request; who is given up waits for none of them, as no daemon is waited for
+                return {path for path, found in zip(wanted, threads.map(is_there, wanted), strict=True) if found}
+
+        return self._within(work)
 
     def remove(self, path: str) -> None:
         """Remove an object, if it is there. Raises StoreError."""

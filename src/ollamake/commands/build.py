@@ -7,6 +7,7 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
+from ollamake.cache.planned import with_cache
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
@@ -19,6 +20,7 @@ from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
 from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.run import Run
 
 MOST = {
     "name": "max_train_minutes",
@@ -78,26 +80,32 @@ class BuildCommand(OptionsAnywhere, RunCommand):
 
 
 def trainings_of(tasks: list[Any], selected_tasks: list[str]) -> list[Planned]:
-    """The trainings that a run of these tasks would do or may do; where nothing may be trained, those that no cache has."""
+    """The trainings that a run of these tasks would do or may do; where nothing may be trained, those of catalogs without a cache."""
     return [
         plan
         for run, steps in current().catalogs.values()
         if current().trains or run.cache is None or not run.cache.reads
-        for plan in trainings(Foresight(run.sights, steps), in_a_run(tasks, selected_tasks, steps), always=current().always)
+        for plan in trainings(run, steps, in_a_run(tasks, selected_tasks, steps))
     ]
 
 
-def trainings(foresight: Foresight, steps: list[Step], *, always: bool) -> list[Planned]:
-    """The trainings that a run of these steps would do or may do; `always`: all."""
-    if always:
-        return [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in steps if step.stage == "train"]
-    return [plan for plan in planned(steps, foresight) if plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN}]
+def trainings(run: Run, steps: tuple[Step, ...], chosen: list[Step]) -> list[Planned]:
+    """The trainings that a run of those steps that are chosen would do or may do: without those that the cache has."""
+    return [plan for plan in plans_of(run, steps, chosen) if plan.may_train]
+
+
+def plans_of(run: Run, steps: tuple[Step, ...], chosen: list[Step]) -> list[Planned]:
+    """What a run of those steps that are chosen would do or may do; all of it, where it is told to do all. The cache is asked."""
+    foresight = Foresight(run.sights, steps)
+    if current().always:
+        return [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in chosen]
+    return with_cache(planned(chosen, foresight), run.cache)
 
 
 def need_ray(tasks: list[Any], selected_tasks: list[str]) -> None:
     """Raise InvalidCommand where a run of these tasks would train on a cluster: Ray is not installed."""
     for run, steps in current().catalogs.values():
-        for plan in trainings(Foresight(run.sights, steps), in_a_run(tasks, selected_tasks, steps), always=current().always):
+        for plan in trainings(run, steps, in_a_run(tasks, selected_tasks, steps)):
             model = plan.step.subject
             if isinstance(model, Model) and model.engine.kind == RAY:
                 mark = run.sights.catalog.mark_of(model.name, "engine.kind") or model.mark

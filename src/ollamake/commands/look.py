@@ -19,6 +19,7 @@ from ollamake.catalog import Model
 from ollamake.commands.options import WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
+from ollamake.run import Run
 from ollamake.say import is_unheard, take_any_text, unheard
 from ollamake.sights import Sights
 from ollamake.spelling import closest
@@ -72,9 +73,13 @@ class Look(OptionsAnywhere, DoitCmdBase):
 
     def catalogs(self) -> list[tuple[Sights, tuple[Step, ...]]]:
         """Each catalog of the dodo.py, with its steps. Raises InvalidCommand where there is none."""
+        return [(run.sights, steps) for run, steps in self.runs()]
+
+    def runs(self) -> list[tuple[Run, tuple[Step, ...]]]:
+        """What a run of each catalog of the dodo.py would have, with its steps. Raises InvalidCommand where there is none."""
         if not current().catalogs:
             raise InvalidCommand(NO_STEPS)
-        return [(run.sights, steps) for run, steps in current().catalogs.values()]
+        return list(current().catalogs.values())
 
 
 def refused(error: BuildError | OSError) -> InvalidCommand:

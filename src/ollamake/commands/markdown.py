@@ -11,7 +11,7 @@ from ollamake.catalog import Model
 from ollamake.comment import CHANGE, STALE, Row, comment
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
-from ollamake.plan import YES, Planned, by_model
+from ollamake.plan import Planned, by_model
 from ollamake.sights import Sights
 from ollamake.since import Difference
 from ollamake.spelling import counted
@@ -55,10 +55,10 @@ def comment_on_edits(
 
 def comment_on_plan(plans: Sequence[Planned], models: Mapping[str, Model], *, may_be_cached: bool) -> str:
     """The comment of `doit plan`."""
-    trains = [plan for plan in plans if plan.step.stage == "train" and plan.runs == YES]
+    trains = [plan for plan in plans if plan.trains]
     away = sum(any(reason.kind == "target gone" for reason in plan.reasons) for plan in trains)
     foot = [f"{counted(away, 'adapter')} not on this machine. What an edit changes, `doit affected --since REV` says without."] if away else []
-    foot += ["There is a cache, which a plan does not ask: what it has is not trained."] if may_be_cached and trains else []
+    foot += ["There is a cache, which was not asked or did not answer: what it has is not trained."] if may_be_cached and trains else []
     return comment(tuple(rows_of(plans, models, {})), models=len(models), verb=STALE, foot=foot, more="doit plan")
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ollamake.cache.planned import with_cache
 from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
 from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by
@@ -17,6 +18,13 @@ from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planne
 from ollamake.spelling import counted
 
 STALE = 4  # exit code; 0 to 3 are doit's
+NO_CACHE = {
+    "name": "no_cache",
+    "long": "no-cache",
+    "type": bool,
+    "default": False,
+    "help": "do not ask the cache: what it has counts as a training",
+}
 WHOM = {False: "it", True: "them"}
 SIGNS = {YES: ".", PERHAPS: "?", UNKNOWN: "?", FAILS: "!", BLOCKED: "-"}
 
@@ -29,21 +37,22 @@ class PlanCommand(Look):
     doc_usage = "[SELECTOR...]"
     doc_description = (
         "Names the steps that a run would do, and marks with `?` those that depend on what a step before them comes to. "
-        "Nothing is written, and neither data, weights nor a server have to be there. "
+        "Nothing is written, and neither data, weights nor a server have to be there. A cache is asked for the adapters that would be trained. "
         f"Exit code: 0 where everything is fresh, {STALE} where something would run."
     )
-    cmd_options = (AS_JSON, AS_MARKDOWN, EXCLUDE)
+    cmd_options = (AS_JSON, AS_MARKDOWN, EXCLUDE, NO_CACHE)
 
-    def _execute(self, *, json: bool, markdown: bool, exclude: Sequence[str], pos_args: Sequence[str]) -> int:
+    def _execute(self, *, json: bool, markdown: bool, exclude: Sequence[str], no_cache: bool, pos_args: Sequence[str]) -> int:
         refuse_both(json=json, markdown=markdown)
         plans: list[Planned] = []
         models: dict[str, Model] = {}
-        catalogs = self.catalogs()
-        may_be_cached = any(sights.catalog.cache is not None and sights.catalog.cache.read for sights, _ in catalogs)
+        may_be_cached = False
         wanted = selected(pos_args, exclude) if pos_args or exclude else None
-        for sights, steps in catalogs:
+        for run, steps in self.runs():
             chosen = in_a_run(self.task_list, self.sel_tasks, steps) if wanted is None else needed_by(wanted, steps)
-            plans.extend(planned(chosen, Foresight(sights, steps)))
+            found = planned(chosen, Foresight(run.sights, steps))
+            plans.extend(found if no_cache else with_cache(found, run.cache))
+            may_be_cached |= run.cache is not None and run.cache.facts.read and (no_cache or not run.cache.reads)
             models |= models_of(chosen)
         if markdown:
             self.outstream.write(comment_on_plan(plans, models, may_be_cached=may_be_cached))
@@ -74,14 +83,15 @@ def counts_of(plans: Sequence[Planned]) -> dict[str, Any]:
     return {
         "seconds": round(total(plans, YES), 1),
         "seconds_at_most": round(total(plans, YES, PERHAPS, UNKNOWN), 1),
-        "trainings": sum(plan.step.stage == "train" and plan.runs == YES for plan in plans),
-        "trainings_at_most": sum(plan.step.stage == "train" and plan.runs in {YES, PERHAPS, UNKNOWN} for plan in plans),
+        "trainings": sum(plan.trains for plan in plans),
+        "trainings_at_most": sum(plan.may_train for plan in plans),
+        "cached": sum(plan.cached for plan in plans),
         "complete": all(plan.seconds is not None for plan in plans if plan.runs == YES or plan in unsure),
     }
 
 
 def as_text(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
-    """The plan for people. `may_be_cached`: is there a cache, which the plan does not ask?"""
+    """The plan for people. `may_be_cached`: is there a cache that was not asked, or did not answer?"""
     if not plans:
         return "nothing to do: everything is fresh\n"
     names = max(len(plan.step.id) for plan in plans)
@@ -97,16 +107,21 @@ def as_text(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
 def _time(plan: Planned) -> str:
     if plan.runs == BLOCKED:
         return "-"
+    if plan.cached:
+        return "cache"
     return "?" if plan.seconds is None else duration(plan.seconds)
 
 
 def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
     sure = [plan for plan in plans if plan.runs in {YES, FAILS}]
     unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
-    trainings = sum(plan.step.stage == "train" for plan in sure)
+    trainings = sum(plan.step.stage == "train" and not plan.cached for plan in sure)
+    cached = sum(plan.cached for plan in sure)
     text = f"{counted(len(sure), 'step')} will run"
     if trainings:
         text += f", {counted(trainings, 'training')} among them{f' unless the cache has {WHOM[trainings > 1]}' if may_be_cached else ''}"
+    if cached:
+        text += f", {counted(cached, 'adapter')} from the cache"
     if unsure:
         text += f", and {len(unsure)} more may (?)"
     least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)

@@ -13,13 +13,13 @@ from doit.cmd_run import opt_outfile
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from ollamake.call import current
+from ollamake.commands.build import plans_of
 from ollamake.commands.look import in_a_run
 from ollamake.commands.plan import counts_of
 from ollamake.errors import without_fix
 from ollamake.event_reporter import EventReporter, QuietReporter, tell
 from ollamake.events import FORMAT, spoken, told
-from ollamake.foresight import Foresight
-from ollamake.plan import YES, Planned, planned
+from ollamake.plan import Planned
 from ollamake.say import QUIET
 
 UNUSABLE = 3  # doit's exit code of what is wrong before the first task
@@ -77,11 +77,7 @@ def tell_plan(tasks: Sequence[Any], names: list[str]) -> None:
     for run, steps in current().catalogs.values():
         chosen = in_a_run(list(tasks), names, steps)
         models += len({step.name for step in chosen if step.stage != "validate"})
-        foresight = Foresight(run.sights, steps)
-        always = current().always
-        plans += (
-            [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in chosen] if always else planned(chosen, foresight)
-        )
+        plans += plans_of(run, steps, chosen)
     stages: dict[str, Counter[str]] = {}
     for plan in plans:
         stages.setdefault(plan.step.stage, Counter())[plan.runs] += 1

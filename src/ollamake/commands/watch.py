@@ -42,6 +42,7 @@ POLL = {
     "default": False,
     "help": "look every second, where a file system tells nothing of changes (NFS)",
 }
+NO_CACHE = "--no-cache"  # one that does not answer would hold up every save
 MOST = 20  # lines of a plan, or of what was found, that are shown
 QUIET, AT_MOST, OFTEN = (
     100,
@@ -170,7 +171,7 @@ class Watch:
             self.plan()
         else:
             facts = {"check": _object(check.stdout)} if check is not None else {}
-            plan = self.ask("plan", "--json", *self.selection)
+            plan = self.ask("plan", "--json", NO_CACHE, *self.selection)
             error = _without_error(plan.stderr) or None
             self.lines.write({"event": "saved", "files": sorted(paths), **facts, "plan": _object(plan.stdout), "error": error})
         if self.builds and self.is_sound and (check is None or check.returncode == 0):
@@ -180,7 +181,7 @@ class Watch:
         """Show what a build would do."""
         if self.lines is not None:
             return
-        told = self.ask("plan", *self.selection)
+        told = self.ask("plan", NO_CACHE, *self.selection)
         if told.returncode not in {0, STALE}:
             show(_without_error(told.stderr), lambda _: RED)
             return
