@@ -153,7 +153,7 @@ class Built:
         begun = time.perf_counter()
         done = subprocess.run(self.argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True)
         took = time.perf_counter() - begun
-        assert self.says(done.stdout), done.stdout + done.stderr
+        assert self.says(done.stdout + done.stderr), done.stdout + done.stderr
         return took
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def resuming(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: resuming\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[ollamake.trainers]\nresuming = resuming_plugin:Resuming\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(place / "plugins"))
+    monkeypatch.delitem(sys.modules, "resuming_plugin", raising=False)  # of a test before this one: it names that one's folder
     monkeypatch.setenv("PYTHONPATH", str(place / "plugins"), prepend=os.pathsep)
     port.trainer.cache_clear()
     installed.installed.cache_clear()

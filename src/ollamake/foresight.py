@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ollamake import freshness
+from ollamake.cache.key import key_now
 from ollamake.catalog import Dataset, Model
 from ollamake.digest import canonical_json, digest_bytes
 from ollamake.drift import refused_by_policy, refused_mixture
@@ -38,7 +39,7 @@ class Foresight:
     """Of one catalog. What is looked up once is kept."""
 
     def __init__(self, sights: Sights, steps: tuple[Step, ...], *, times: bool = True) -> None:
-        """`times`: are they asked for? By the receipts of all steps, where a step has none of its own."""
+        """`times`: are they asked for, and which trainings a cache may spare? By the receipts of all steps, where a step has none of its own."""
         self.times = times
         self.sights = sights
         self.steps = steps
@@ -124,14 +125,12 @@ class Foresight:
     def shared(self, step: Step, coming: Mapping[str, str]) -> str | None:
         """Where the catalog's cache has what the training will make, if it has; None where nobody can tell. `coming`: inputs that will be others."""
         cache = self.sights.catalog.cache
-        if cache is None or not cache.read:
+        if cache is None or not cache.read or not self.times:
             return None
-        from ollamake.cache.key import Key
-        from ollamake.stages.cached import key_now
-
+        assert isinstance(step.subject, Model)
         sight = self.sights.sight(step, None)
-        key = key_now(self.remembered(step), replace(sight, inputs={**sight.inputs, **coming}), step)
-        return key.path if isinstance(key, Key) else None
+        key = key_now(self.remembered(step), replace(sight, inputs={**sight.inputs, **coming}), step.subject)
+        return None if key is None else key.path
 
     def receipt(self, step: Step) -> Receipt | None:
         """The step's receipt."""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ollamake.catalog import Model
 from ollamake.digest import digest_value
-from ollamake.freshness import Record
+from ollamake.freshness import Record, Sight
 
 ADAPTERS, PACKED = "adapters", "packed"  # kinds of what is kept, and the folders that it is kept in
 DIGITS = 64
@@ -52,6 +53,24 @@ def key_of(kind: str, record: Record, pinned: Mapping[str, Any] | None = None) -
         parts[part] = digest
     facts = {"kind": kind, "inputs": parts, "keys": record.keys, "pinned": dict(pinned or {})}
     return Key(kind, digest_value(facts).removeprefix("sha256:"))
+
+
+def is_shared(model: Model) -> bool:
+    """Are adapters of this model shared? Not where a training begins with the adapter that happens to be there: no file of the repo says which."""
+    return model.train.start is None or model.train.start.model is not None
+
+
+def key_now(record: Record | None, sight: Sight, model: Model) -> Key | None:
+    """The key of the training as it is now; None where its text is not known, or it is not shared.
+
+    What is not here, `record` tells: the text of a fresh clone is that of its lock.
+    """
+    before = record.inputs if record is not None else {}
+    inputs = {name: digest or before.get(name) for name, digest in sight.inputs.items()}
+    known = {name: digest for name, digest in inputs.items() if digest is not None}
+    if len(known) < len(inputs) or not is_shared(model):
+        return None
+    return key_of(ADAPTERS, Record(inputs=known, keys=digest_value(sight.keys), targets={}, versions={}), sight.pinned)
 
 
 def keys_of_training(record: Record) -> set[Key]:

@@ -9,12 +9,13 @@ from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from ollamake.cache.key import Key
+from ollamake.cache.key import is_shared, key_now
 from ollamake.cache.opening import StoreError
 from ollamake.cache.references import referred_to
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import Asked, Left, age_of, damaged, left_by_writers, listed, may_go
 from ollamake.call import current
+from ollamake.catalog import Model
 from ollamake.commands.cache_push import as_text as pushed_as_text
 from ollamake.commands.cache_push import pushed
 from ollamake.commands.look import AS_JSON, Look
@@ -25,7 +26,6 @@ from ollamake.graph import Step
 from ollamake.said import cleaned
 from ollamake.sights import Sights
 from ollamake.spelling import counted, nearest, sized
-from ollamake.stages.cached import key_now
 
 WORDS = ("status", "verify", "push", "prune")
 USAGE = "usage: doit cache status | verify | push [--dry-run] | prune [--older-than 30d] [--unreferenced] [--dry-run]"
@@ -114,8 +114,11 @@ def trainings(cache: SharedCache) -> Iterator[tuple[Sights, Step]]:
 
 
 def _where(sights: Sights, step: Step, paths: set[str]) -> str:
-    key = key_now(sights.remembered(step), sights.sight(step, None), step)
-    return (THERE if key.path in paths else NOT_THERE) if isinstance(key, Key) else UNKNOWN if key is None else NOT_SHARED
+    assert isinstance(step.subject, Model)
+    if not is_shared(step.subject):
+        return NOT_SHARED
+    key = key_now(sights.remembered(step), sights.sight(step, None), step.subject)
+    return UNKNOWN if key is None else THERE if key.path in paths else NOT_THERE
 
 
 def verified(cache: SharedCache) -> Facts:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ollamake.cache.key import is_shared
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.tidy import listed
 from ollamake.cache.verified import ChangedError
@@ -18,7 +19,7 @@ from ollamake.graph import VERSIONS, Step
 from ollamake.said import cleaned
 from ollamake.sights import Sights
 from ollamake.spelling import counted, sized
-from ollamake.stages.cached import Offer, is_shared, offered
+from ollamake.stages.cached import Offer, offered
 from ollamake.state.digests import digest_if_there
 from ollamake.state.receipts import read_receipt
 

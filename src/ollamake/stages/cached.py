@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ollamake.cache.key import ADAPTERS, Key, key_of
+from ollamake.cache.key import ADAPTERS, Key, is_shared, key_of
 from ollamake.cache.objects import PRINTS, Manifest
 from ollamake.cache.shared import SharedCache
 from ollamake.cache.verified import DamagedError
 from ollamake.catalog import Model
 from ollamake.catalog.expanded import told
 from ollamake.catalog.outside import SinkPlace
-from ollamake.digest import digest_file, digest_value
+from ollamake.digest import digest_file
 from ollamake.duration import duration
 from ollamake.errors import BuildError
-from ollamake.freshness import Reason, Record, Sight
+from ollamake.freshness import Reason
 from ollamake.graph import VERSIONS, Step
 from ollamake.lora.architecture import read_architecture
 from ollamake.lora.peft_adapter import read_peft_adapter
@@ -77,26 +77,6 @@ def taken_up(step: Step, receipt: Receipt, *, cache: SharedCache | None, pinned:
     assert isinstance(step.subject, Model)
     clear_jobs(step)
     keep(step, step.subject, receipt, cache=cache, pinned=pinned)
-
-
-def is_shared(model: Model) -> bool:
-    """Are adapters of this model shared? Not where a training begins with the adapter that happens to be there: no file of the repo says which."""
-    return model.train.start is None or model.train.start.model is not None
-
-
-def key_now(record: Record | None, sight: Sight, step: Step) -> Key | str | None:
-    """The key of the training as it is now; None where its text is not known, a text where it is not shared.
-
-    What is not here, `record` tells: the text of a fresh clone is that of its lock.
-    """
-    assert isinstance(step.subject, Model)
-    if not is_shared(step.subject):
-        return "not shared"
-    before = record.inputs if record is not None else {}
-    inputs = {name: digest or before.get(name) for name, digest in sight.inputs.items()}
-    known = {name: digest for name, digest in inputs.items() if digest is not None}
-    keys = digest_value(sight.keys)
-    return key_of(ADAPTERS, Record(inputs=known, keys=keys, targets={}, versions={}), sight.pinned) if len(known) == len(inputs) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
