@@ -299,7 +299,8 @@ def test_trainings_of_a_node_that_is_lost_are_begun_again_elsewhere(many: Repo, 
     assert sorted(name for name, _, _ in told(many, "ended")) == sorted(MODELS)
 
 
-def test_a_cluster_that_is_lost_keeps_what_is_finished(many: Repo, own_nodes: Nodes) -> None:
+def test_a_cluster_that_is_lost_keeps_what_is_finished(many: Repo, own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # Ray's own is 60
     on(many, own_nodes.address)
     for name in ("hold", *(f"hold-{name}" for name in MODELS)):
         (many.path / name).touch()
