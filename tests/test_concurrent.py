@@ -242,6 +242,13 @@ if Path("kill").exists():
     assert sorted(set(repo.trainings)) == ["legal", "sales"]
 
 
+def test_a_process_that_a_library_ends_ends_the_run(repo: Repo) -> None:
+    task = "def task_library():\n    import os\n    return {'actions': [lambda: os._exit(3)]}\n"
+    (repo.path / "dodo.py").write_text(f"{DODO}\n{task}", encoding="utf-8")
+    done = subprocess.run([*DOIT, "-n", "2", "library"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + 15, "   a process of this run ended with exit code 3: the run ends\n")
+
+
 @pytest.fixture
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> object:
     path = tmp_path_factory.mktemp("disk")
@@ -479,3 +486,52 @@ def test_processes_that_a_run_ends_do_not_end_it_once_more(repo: Repo) -> None:
     out = build.communicate(timeout=60)[0]
     assert build.returncode == 130, out
     assert "ended; what is done stays done." in out
+
+
+def started_with(repo: Repo, *arguments: str, dodo: str) -> subprocess.Popen[str]:
+    (repo.path / "dodo.py").write_text(f"{DODO}\n{dodo}", encoding="utf-8")
+    return subprocess.Popen([*DOIT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+# Says that it is reached, and waits for the test.
+HOLDS = """
+def hold():
+    import pathlib, time
+    pathlib.Path("reached").touch()
+    until = time.monotonic() + 60
+    while not pathlib.Path("go on").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("parallel", [(), ("-n", "2"), ("-n", "2", "-P", "thread")])
+def test_ctrl_c_that_comes_again_before_the_run_has_come_to_its_end_costs_no_report(repo: Repo, parallel: tuple[str, ...]) -> None:
+    """A terminal gives it to all processes; each that dies of it may end the run once more."""
+    with_trainer(repo, "import time\nfrom pathlib import Path\nPath('started').touch()\ntime.sleep(60)\n")
+    held = "from ollamake.whole import Whole\nfinish = Whole.finish\nWhole.finish = lambda run: hold() or finish(run)\n"
+    build = started_with(repo, *parallel, "train:legal", dodo=HOLDS + held)
+    wait_for(Path("started"))
+    build.send_signal(signal.SIGINT)
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    Path("go on").touch()
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130, out
+    assert out.splitlines()[-1].startswith("1 model: 1 unfinished in ")
+
+
+def test_ctrl_c_while_a_run_waits_for_a_teardown_at_its_end_costs_no_report(repo: Repo) -> None:
+    held = "def task_held():\n    return {'actions': ['true'], 'teardown': [hold]}\n"
+    build = started_with(repo, "convert:legal", "held", dodo=HOLDS + held)
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130, out
+    assert out.splitlines()[-1].startswith("1 model: 1 rebuilt in ")
+
+
+def test_ctrl_c_while_the_dodo_file_is_read_is_no_traceback(repo: Repo) -> None:
+    build = started_with(repo, dodo=f"{HOLDS}hold()\n")
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    assert (build.communicate(timeout=60)[0], build.returncode) == ("", 130)

@@ -39,7 +39,7 @@ class Reporter(ConsoleReporter):
         super().__init__(outstream, options)
         self.begun = time.monotonic()
         self.handlers: dict[int, Any] = {}
-        self.ended = False  # by a signal
+        self.ended: SystemExit | None = None  # by a signal
         self.waiting: dict[str, set[str]] = {}  # model -> its steps that are not done
         self.states: dict[str, str] = {}  # model -> one of STATES
         self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
@@ -70,9 +70,10 @@ class Reporter(ConsoleReporter):
         put(self.outstream, text)
 
     def end(self, number: int, _: object) -> None:
-        """End the run, as an error does."""
-        self.ended = True
-        sys.exit(128 + number)
+        """End the run, as an error does; but for one that ends so already: its processes and people may ask for that more than once."""
+        if self.ended is None or sys.exc_info()[1] is not self.ended:
+            self.ended = SystemExit(128 + number)
+            raise self.ended
 
     def end_no_more(self) -> None:
         """The run ends: who presses Ctrl-C again waits for its report. Signals that are held back would not do: they come by other threads."""
@@ -122,10 +123,12 @@ class Reporter(ConsoleReporter):
         """The end of the run."""
         if self.view is not None:
             self.view.close()
-        for number, handler in () if self.ended else self.handlers.items():
-            signal.signal(number, handler)
+        if self.ended:
+            self.end_no_more()
         digest_cache().save()
         self.tell_end()
+        for number, handler in () if self.ended else self.handlers.items():
+            signal.signal(number, handler)
 
     def tell_end(self) -> None:
         """What there is to say of the run as a whole; what failed last, but for one line."""

@@ -16,7 +16,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
-from ollamake.commands.options import WithOptions, need_dodo
+from ollamake.commands.options import INTERRUPTED, WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.run import Run
@@ -27,7 +27,6 @@ from ollamake.state.files import remedy
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 THREADS = "OPENBLAS_NUM_THREADS"
-INTERRUPTED = 130  # exit code, as of shells
 FOR_PROGRAMS = frozenset({"--json", "--markdown"})  # options by which what is written is read by a program
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 

@@ -15,6 +15,7 @@ from doit.exceptions import InvalidCommand
 from ollamake.errors import BuildError, as_printed
 from ollamake.spelling import closest, nearest
 
+INTERRUPTED = 130  # exit code, as of shells
 KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 
 
