@@ -33,7 +33,7 @@ name = Path(sys.argv[2]).parent.parent.name
 running = Path("running")
 running.mkdir(exist_ok=True)
 (running / name).touch()
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while len(os.listdir(running)) < int(os.environ.get("TOGETHER", "1")) and time.monotonic() < until:
     time.sleep(0.01)
 beside = len(os.listdir(running))
@@ -159,7 +159,7 @@ def that_waits(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -171,7 +171,7 @@ def test_a_second_doit_says_who_builds_and_waits(repo: Repo, command: tuple[str,
     first = subprocess.Popen([*DOIT, "-n", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     second = that_waits(*command)
-    out, err = first.communicate(timeout=30)
+    out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (0, ""), out
     assert second.returncode == 0, second.stdout + second.stderr
     assert second.stderr.startswith(f"   `doit -n 2` (process {first.pid}, since ")
@@ -190,7 +190,7 @@ def test_looking_does_not_wait(repo: Repo) -> None:
     Path("go on").touch()
     assert {step["step"] for step in json.loads(plan.stdout)["steps"]} >= {"train:legal", "train:sales"}
     assert "validate:shared" not in plan.stdout
-    first.communicate(timeout=30)
+    first.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("parallel", [(), ("-n", "4")])
@@ -323,7 +323,7 @@ def test_clean_waits_for_a_build_and_leaves_its_jobs(repo: Repo) -> None:
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     clean = that_waits("clean", "-a")
-    assert first.wait(30) == 0, first.communicate()
+    assert first.wait(60) == 0, first.communicate()
     assert (clean.returncode, "is building here: waiting for its end" in clean.stderr) == (0, True)
     first.communicate()
     assert {path.name for path in Path("build/legal").iterdir()} == {"events.jsonl", "train.log"}  # what tells of the adapter
@@ -338,7 +338,7 @@ def test_builds_are_kept_apart_though_all_local_things_are_deleted(repo: Repo) -
     shutil.rmtree(".ollamake")
     second = that_waits("train:legal")
     assert "   another doit is building here: waiting for its end\n" in second.stderr
-    assert (first.wait(30), second.returncode) == (0, 0)
+    assert (first.wait(60), second.returncode) == (0, 0)
     first.communicate()
     assert repo.trainings == ["legal"]
     assert {"validate:shared", "convert:legal", "train:legal"} <= json.loads(Path("models.lock").read_text(encoding="utf-8")).keys()
@@ -395,10 +395,10 @@ def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> N
     assert second.stderr is not None
     assert "waiting for its end" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=60)
     assert (second.returncode, out, err) == (130, "", "")
     Path("go on").touch()
-    assert first.wait(30) == 0
+    assert first.wait(60) == 0
     first.communicate()
 
 
