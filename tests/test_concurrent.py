@@ -465,12 +465,12 @@ def test_a_run_that_was_ended_reports_though_ctrl_c_comes_again_while_threads_ar
     thread.start()
     try:
         with pytest.raises(SystemExit):
-            reporter.end(signal.SIGINT, None)
+            reporter.ending.end(signal.SIGINT, None)
         Whole.finish(cast("Whole", ended))
     finally:
         idle.set()
         thread.join()
-        for number, handler in reporter.handlers.items():
+        for number, handler in reporter.ending.handlers.items():
             signal.signal(number, handler)
     assert out.getvalue().splitlines()[-1].startswith("1 model: 1 unfinished in ")
 
@@ -530,8 +530,11 @@ def test_ctrl_c_while_a_run_waits_for_a_teardown_at_its_end_costs_no_report(repo
     assert out.splitlines()[-1].startswith("1 model: 1 rebuilt in ")
 
 
-def test_ctrl_c_while_the_dodo_file_is_read_is_no_traceback(repo: Repo) -> None:
-    build = started_with(repo, dodo=f"{HOLDS}hold()\n")
+@pytest.mark.parametrize("words", [("run",), ("run", "--json"), ("plan",)])
+def test_ctrl_c_while_the_dodo_file_is_read_is_no_traceback(repo: Repo, words: tuple[str, ...]) -> None:
+    build = started_with(repo, *words, dodo=f"{HOLDS}hold()\n")
     wait_for(Path("reached"))
     build.send_signal(signal.SIGINT)
-    assert (build.communicate(timeout=60)[0], build.returncode) == ("", 130)
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130
+    assert [json.loads(line).get("exit_code", 130) for line in out.splitlines()] == (2 * [130] if "--json" in words else [])

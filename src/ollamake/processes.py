@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Any
 
-from ollamake.reporter import ENDING
+from ollamake.ending import ENDING
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from doit.exceptions import InvalidCommand
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
+from ollamake.ending import ENDING
 from ollamake.engines.this_machine import most_at_once
 from ollamake.processes import end_with_child, end_with_parent, held_back
 from ollamake.relay import Relayed, relay
-from ollamake.reporter import ENDING
 from ollamake.sinks import feed as sinks
 from ollamake.talks import CLUSTER, HERE, Talks, lane_of, taken_by, training_of
 from ollamake.whole import HOLD_ON, OneByOne, Whole, end_servers

@@ -9,6 +9,7 @@ from doit.exceptions import InvalidDodoFile, UnmetDependency
 from doit.runner import Runner
 
 from ollamake.call import current
+from ollamake.ending import Ending
 from ollamake.engines import chosen as engines
 from ollamake.processes import held_back
 from ollamake.reporter import step_of
@@ -48,9 +49,10 @@ class Whole(Runner):
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""
-        by_signal = getattr(self.reporter, "ended", None) is not None
+        ending = getattr(self.reporter, "ending", Ending())  # doit's own reporters have none
+        by_signal = ending.by is not None
         if by_signal:
-            self.reporter.end_no_more()
+            ending.no_more()
         try:
             if fault := written(self.dep_manager):
                 self.reporter.runtime_error(fault)

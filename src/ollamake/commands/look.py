@@ -16,7 +16,7 @@ from doit.exceptions import InvalidCommand
 
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
-from ollamake.commands.options import INTERRUPTED, WithOptions, need_dodo
+from ollamake.commands.options import WithOptions, need_dodo
 from ollamake.errors import BuildError, as_printed
 from ollamake.graph import Step
 from ollamake.run import Run
@@ -61,8 +61,6 @@ class Look(OptionsAnywhere, DoitCmdBase):
         try:
             with one_thread():
                 return int(super().execute(params, args) or 0)
-        except KeyboardInterrupt:
-            return INTERRUPTED
         except (BuildError, OSError) as error:
             if is_unheard(error):
                 raise

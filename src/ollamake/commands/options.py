@@ -102,6 +102,8 @@ class WithOptions(Command):
         except HelpAskedError:
             print(self.help())
             return 0
+        except KeyboardInterrupt:  # of a run: before its first step, or after its last one
+            return INTERRUPTED
 
 
 def need_dodo(params: Mapping[str, Any]) -> str | None:

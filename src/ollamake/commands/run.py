@@ -21,7 +21,7 @@ from doit.task import Stream
 from ollamake.call import Call, begin, current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
-from ollamake.commands.options import INTERRUPTED, UnusableOptionError, WithOptions, need_dodo
+from ollamake.commands.options import UnusableOptionError, WithOptions, need_dodo
 from ollamake.say import take_any_text, unheard
 from ollamake.state.backend import LockBackend, as_run
 from ollamake.state.digests import digest_cache
@@ -91,8 +91,6 @@ class RunCommand(WithOptions, cmd_run.Run):
                 sys.stdout.flush()
                 os._exit(error.code)
             raise
-        except KeyboardInterrupt:  # before the first step, or after the last one
-            return INTERRUPTED
 
     def run_steps(self, params: Any, args: list[str]) -> int:
         """Run, as `execute` does."""
