@@ -33,7 +33,7 @@ name = Path(sys.argv[2]).parent.parent.name
 running = Path("running")
 running.mkdir(exist_ok=True)
 (running / name).touch()
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while len(os.listdir(running)) < int(os.environ.get("TOGETHER", "1")) and time.monotonic() < until:
     time.sleep(0.01)
 beside = len(os.listdir(running))
@@ -159,7 +159,7 @@ def that_waits(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -171,7 +171,7 @@ def test_a_second_doit_says_who_builds_and_waits(repo: Repo, command: tuple[str,
     first = subprocess.Popen([*DOIT, "-n", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     second = that_waits(*command)
-    out, err = first.communicate(timeout=30)
+    out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (0, ""), out
     assert second.returncode == 0, second.stdout + second.stderr
     assert second.stderr.startswith(f"   `doit -n 2` (process {first.pid}, since ")
@@ -190,7 +190,7 @@ def test_looking_does_not_wait(repo: Repo) -> None:
     Path("go on").touch()
     assert {step["step"] for step in json.loads(plan.stdout)["steps"]} >= {"train:legal", "train:sales"}
     assert "validate:shared" not in plan.stdout
-    first.communicate(timeout=30)
+    first.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("parallel", [(), ("-n", "4")])
@@ -240,6 +240,13 @@ if Path("kill").exists():
     assert done.stdout.splitlines()[-1].startswith("2 models: 2 unfinished in ")
     assert repo.doit().code == 0
     assert sorted(set(repo.trainings)) == ["legal", "sales"]
+
+
+def test_a_process_that_a_library_ends_ends_the_run(repo: Repo) -> None:
+    task = "def task_library():\n    import os\n    return {'actions': [lambda: os._exit(3)]}\n"
+    (repo.path / "dodo.py").write_text(f"{DODO}\n{task}", encoding="utf-8")
+    done = subprocess.run([*DOIT, "-n", "2", "library"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + 15, "   a process of this run ended with exit code 3: the run ends\n")
 
 
 @pytest.fixture
@@ -316,7 +323,7 @@ def test_clean_waits_for_a_build_and_leaves_its_jobs(repo: Repo) -> None:
     first = subprocess.Popen([*DOIT, "train:legal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(Path("started"))
     clean = that_waits("clean", "-a")
-    assert first.wait(30) == 0, first.communicate()
+    assert first.wait(60) == 0, first.communicate()
     assert (clean.returncode, "is building here: waiting for its end" in clean.stderr) == (0, True)
     first.communicate()
     assert {path.name for path in Path("build/legal").iterdir()} == {"events.jsonl", "train.log"}  # what tells of the adapter
@@ -331,7 +338,7 @@ def test_builds_are_kept_apart_though_all_local_things_are_deleted(repo: Repo) -
     shutil.rmtree(".ollamake")
     second = that_waits("train:legal")
     assert "   another doit is building here: waiting for its end\n" in second.stderr
-    assert (first.wait(30), second.returncode) == (0, 0)
+    assert (first.wait(60), second.returncode) == (0, 0)
     first.communicate()
     assert repo.trainings == ["legal"]
     assert {"validate:shared", "convert:legal", "train:legal"} <= json.loads(Path("models.lock").read_text(encoding="utf-8")).keys()
@@ -388,10 +395,10 @@ def test_ctrl_c_while_waiting_for_another_build_is_no_traceback(repo: Repo) -> N
     assert second.stderr is not None
     assert "waiting for its end" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=60)
     assert (second.returncode, out, err) == (130, "", "")
     Path("go on").touch()
-    assert first.wait(30) == 0
+    assert first.wait(60) == 0
     first.communicate()
 
 
@@ -458,12 +465,12 @@ def test_a_run_that_was_ended_reports_though_ctrl_c_comes_again_while_threads_ar
     thread.start()
     try:
         with pytest.raises(SystemExit):
-            reporter.end(signal.SIGINT, None)
+            reporter.ending.end(signal.SIGINT, None)
         Whole.finish(cast("Whole", ended))
     finally:
         idle.set()
         thread.join()
-        for number, handler in reporter.handlers.items():
+        for number, handler in reporter.ending.handlers.items():
             signal.signal(number, handler)
     assert out.getvalue().splitlines()[-1].startswith("1 model: 1 unfinished in ")
 
@@ -479,3 +486,55 @@ def test_processes_that_a_run_ends_do_not_end_it_once_more(repo: Repo) -> None:
     out = build.communicate(timeout=60)[0]
     assert build.returncode == 130, out
     assert "ended; what is done stays done." in out
+
+
+def started_with(repo: Repo, *arguments: str, dodo: str) -> subprocess.Popen[str]:
+    (repo.path / "dodo.py").write_text(f"{DODO}\n{dodo}", encoding="utf-8")
+    return subprocess.Popen([*DOIT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+# Says that it is reached, and waits for the test.
+HOLDS = """
+def hold():
+    import pathlib, time
+    pathlib.Path("reached").touch()
+    until = time.monotonic() + 60
+    while not pathlib.Path("go on").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("parallel", [(), ("-n", "2"), ("-n", "2", "-P", "thread")])
+def test_ctrl_c_that_comes_again_before_the_run_has_come_to_its_end_costs_no_report(repo: Repo, parallel: tuple[str, ...]) -> None:
+    """A terminal gives it to all processes; each that dies of it may end the run once more."""
+    with_trainer(repo, "import time\nfrom pathlib import Path\nPath('started').touch()\ntime.sleep(60)\n")
+    held = "from ollamake.whole import Whole\nfinish = Whole.finish\nWhole.finish = lambda run: hold() or finish(run)\n"
+    build = started_with(repo, *parallel, "train:legal", dodo=HOLDS + held)
+    wait_for(Path("started"))
+    build.send_signal(signal.SIGINT)
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    Path("go on").touch()
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130, out
+    assert out.splitlines()[-1].startswith("1 model: 1 unfinished in ")
+
+
+def test_ctrl_c_while_a_run_waits_for_a_teardown_at_its_end_costs_no_report(repo: Repo) -> None:
+    held = "def task_held():\n    return {'actions': ['true'], 'teardown': [hold]}\n"
+    build = started_with(repo, "convert:legal", "held", dodo=HOLDS + held)
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130, out
+    assert out.splitlines()[-1].startswith("1 model: 1 rebuilt in ")
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "--json"), ("plan",)])
+def test_ctrl_c_while_the_dodo_file_is_read_is_no_traceback(repo: Repo, words: tuple[str, ...]) -> None:
+    build = started_with(repo, *words, dodo=f"{HOLDS}hold()\n")
+    wait_for(Path("reached"))
+    build.send_signal(signal.SIGINT)
+    out = build.communicate(timeout=60)[0]
+    assert build.returncode == 130
+    assert [json.loads(line).get("exit_code", 130) for line in out.splitlines()] == (2 * [130] if "--json" in words else [])

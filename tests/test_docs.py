@@ -233,7 +233,7 @@ def test_the_check_of_links_sees_what_is_broken(tmp_path: Path) -> None:
 
 def test_every_exit_code_has_its_heading() -> None:
     from ollamake.commands.check import FAULTY
-    from ollamake.commands.look import INTERRUPTED
+    from ollamake.commands.options import INTERRUPTED
     from ollamake.commands.plan import STALE
     from ollamake.say import NOBODY_READS
 

@@ -160,15 +160,22 @@ def test_a_training_that_dies_with_its_build_is_done_again(repo: Repo, moment: s
 def test_a_training_that_outlives_its_build_is_never_doubled(repo: Repo) -> None:
     """Even where the guard is killed too: who has inherited the GPU's lock keeps the next training waiting."""
     (repo.path / "dodo.py").write_text(DODO, encoding="utf-8")
-    program = DYING.replace("    kill(doit)\n    time.sleep(60)\n", "    kill(guard, doit)\n    time.sleep(2)\n")
+    held = "    kill(guard, doit)\n    until = time.monotonic() + 60\n"
+    held += "    while not Path('go on').exists() and time.monotonic() < until:\n        time.sleep(0.01)\n"
+    program = DYING.replace("    kill(doit)\n    time.sleep(60)\n", held)
     Path("trainer.py").write_text(program, encoding="utf-8")
     repo.replace(f"{HERE}/counting_trainer.py", "trainer.py")
     Path("die").write_text("alone", encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "doit"], capture_output=True, text=True, check=False)
-    result = repo.doit()
-    assert result.code == 0
+    doit = [sys.executable, "-m", "doit"]
+    subprocess.run(doit, capture_output=True, text=True, check=False)
+    with subprocess.Popen(doit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
+        assert second.stdout is not None
+        said = next((line for line in second.stdout if "waiting for" in line), "")
+        Path("go on").touch()
+        second.stdout.read()
+    assert said.startswith("   legal: waiting for the CPU: the training of legal, process ")
+    assert second.returncode == 0
     assert Path("outlived").exists()
-    assert "   legal: waiting for the CPU: the training of legal, process " in result.out
     assert repo.trainings == ["legal", "sales"]  # the first one could tell nobody of its end
 
 

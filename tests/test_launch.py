@@ -179,7 +179,7 @@ def test_places_that_stand_for_nothing(repo: Repo) -> None:
 def is_there(program: int) -> bool:
     try:
         return Path(f"/proc/{program}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
         return False
 
 

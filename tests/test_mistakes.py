@@ -223,7 +223,7 @@ def test_warnings_are_said_and_stop_nothing(repo: Repo) -> None:
 def started(program: list[str]) -> subprocess.Popen[str]:
     """A build in a process of its own, whose trainer has begun: it has made the file `started`."""
     doit = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not Path("started").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_a_training_and_leaves_no_half_adapter(repo: Repo) -> None:
     repo.replace(command, f"  train: {{trainer: command, command: [{sys.executable}, trainer.py], target_modules: [q_proj]}}")
     doit = started([sys.executable, "-m", "doit", "train:legal"])
     doit.send_signal(signal.SIGINT)
-    out, err = doit.communicate(timeout=20)
+    out, err = doit.communicate(timeout=60)
     assert doit.returncode == 130
     assert (err, "Traceback" in out) == ("", False)
     assert not Path("adapters").exists()
@@ -262,7 +262,7 @@ def test_a_build_that_is_ended_ends_its_trainer_and_keeps_what_was_done(repo: Re
     doit = started([sys.executable, "-m", "doit", "train"])
     (trainer,) = Path(f"/proc/{doit.pid}/task/{doit.pid}/children").read_text(encoding="utf-8").split()
     doit.send_signal(number)
-    out, err = doit.communicate(timeout=20)
+    out, err = doit.communicate(timeout=60)
     assert (doit.returncode, err) == (128 + number, "")
     assert out.splitlines()[-2] == "ended; what is done stays done. Go on with: doit train"
     assert out.splitlines()[-1].startswith("2 models: 1 fresh, 1 unfinished in ")
@@ -283,7 +283,7 @@ def test_a_build_under_nohup_goes_on_when_its_terminal_is_closed(repo: Repo) -> 
     repo.replace(f"{HERE}/counting_trainer.py", "trainer.py")
     doit = started([sys.executable, "-c", program])
     doit.send_signal(signal.SIGHUP)
-    out, err = doit.communicate(timeout=20)
+    out, err = doit.communicate(timeout=60)
     assert (doit.returncode, err) == (0, ""), out
     assert repo.trainings == ["legal"]
 

@@ -92,6 +92,13 @@ def diary(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
     port.sink_names.cache_clear()
 
 
+@pytest.fixture
+def of_steps(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo]:
+    """The same, of trainings that can go on."""
+    yield with_diary(stepping, monkeypatch)
+    port.sink_names.cache_clear()
+
+
 def written(repo: Repo, what: str = "") -> list[list[Any]]:
     path = repo.path / "diary"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
@@ -144,28 +151,26 @@ def test_a_training_that_fails_is_told_with_its_reason(diary: Repo) -> None:
     assert reason == "models.yaml:11: model 'legal': trainer 'command' ended with exit code 2; build/legal/train.log ends:"
 
 
-def test_a_training_that_goes_on_goes_on_in_its_run(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_diary(stepping, monkeypatch)
-    (stepping.path / "die").write_text("3 fail", encoding="utf-8")
-    assert stepping.doit("train:legal").code == 1
-    assert stepping.doit("train:legal").code == 0
+def test_a_training_that_goes_on_goes_on_in_its_run(of_steps: Repo) -> None:
+    (of_steps.path / "die").write_text("3 fail", encoding="utf-8")
+    assert of_steps.doit("train:legal").code == 1
+    assert of_steps.doit("train:legal").code == 0
     steps()
-    assert [line[1] for line in written(stepping, "begin")] == [None, "run of legal"]
-    assert [point[0] for line in written(stepping, "points") for point in line[0]] == [1, 2, 3, 4]
-    assert [line[0][0] for line in written(stepping, "end")] == ["failed", "finished"]
+    assert [line[1] for line in written(of_steps, "begin")] == [None, "run of legal"]
+    assert [point[0] for line in written(of_steps, "points") for point in line[0]] == [1, 2, 3, 4]
+    assert [line[0][0] for line in written(of_steps, "end")] == ["failed", "finished"]
 
 
-def test_a_killed_build_ends_its_sink_and_the_run_is_gone_on_with(stepping: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_diary(stepping, monkeypatch)
-    (stepping.path / "die").write_text("2 build", encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "doit", "train:legal"], cwd=stepping.path, check=False, capture_output=True)
+def test_a_killed_build_ends_its_sink_and_the_run_is_gone_on_with(of_steps: Repo) -> None:
+    (of_steps.path / "die").write_text("2 build", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "doit", "train:legal"], cwd=of_steps.path, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     end = time.monotonic() + 60
-    while not written(stepping, "end") and time.monotonic() < end:
+    while not written(of_steps, "end") and time.monotonic() < end:
         time.sleep(0.05)
-    assert [line[0][0] for line in written(stepping, "end")] == ["killed"]
-    assert stepping.doit("train:legal").code == 0
-    assert [line[1] for line in written(stepping, "begin")] == [None, "run of legal"]
+    assert [line[0][0] for line in written(of_steps, "end")] == ["killed"]
+    assert of_steps.doit("train:legal").code == 0
+    assert [line[1] for line in written(of_steps, "begin")] == [None, "run of legal"]
 
 
 def test_a_sink_that_fails_is_warned_of_once_without_what_is_secret(diary: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,14 @@ def save(path: Path, text: str) -> None:
     part.replace(path)
 
 
+def edit(repo: Repo, old: str, new: str) -> None:
+    """Save the catalog with this in the place of that: a file that is written anew may be read while it is empty."""
+    catalog = repo.path / "models.yaml"
+    text = catalog.read_text(encoding="utf-8")
+    assert old in text
+    save(catalog, text.replace(old, new))
+
+
 def test_a_save_is_checked_and_planned_and_built_when_told(watched: Repo) -> None:
     tone = watched.records("tone")
     good, trained = tone.read_text(encoding="utf-8"), list(watched.trainings)
@@ -74,10 +82,10 @@ def test_a_save_is_checked_and_planned_and_built_when_told(watched: Repo) -> Non
         terminal.until("1 step will run")
         save(tone, good)
         terminal.until("tone: 3 records (alpaca); characters: median 25, p90 25, p99 25, longest 25; no fault")
-        watched.replace("base: tiny\n    data: [shared]\n", "bas: tiny\n    data: [shared]\n")
+        edit(watched, "base: tiny\n    data: [shared]\n", "bas: tiny\n    data: [shared]\n")
         terminal.until("unknown key 'bas'")
-        watched.replace("bas: tiny", "base: tiny")
-        watched.replace("temperature: 0.2", "temperature: 0.3")
+        edit(watched, "bas: tiny", "base: tiny")
+        edit(watched, "temperature: 0.2", "temperature: 0.3")
         terminal.until("serve.parameters")
         terminal.until("1 more may (?)")
         assert watched.doit("status").code == 4
@@ -141,13 +149,13 @@ def test_datasets_come_and_go_and_a_faulty_catalog_is_watched_on(told: Lines, wa
 def test_what_trains_nothing_is_built_at_once_where_asked(watched: Repo) -> None:
     lines = Lines("--build", "--poll")
     assert lines.next()["event"] == "watch begins"
-    watched.replace("temperature: 0.2", "temperature: 0.4")
+    edit(watched, "temperature: 0.2", "temperature: 0.4")
     assert lines.next()["plan"]["trainings_at_most"] == 0
     told = [lines.next()]
     while told[-1]["event"] != "run ends":
         told.append(lines.next())
     assert told[-1]["models"]["rebuilt"] == 1
-    watched.replace("rank: 2", "rank: 3")
+    edit(watched, "rank: 2", "rank: 3")
     assert lines.next()["plan"]["trainings"] == 2
     lines.process.send_signal(signal.SIGINT)
     assert lines.process.wait(60) == 0
@@ -197,7 +205,7 @@ def test_a_catalog_that_is_faulty_when_it_begins_is_waited_for(watched: Repo) ->
     watched.replace("bases:", "base:")
     lines = Lines()
     assert lines.next()["event"] == "watch begins"
-    watched.replace("base:\n  tiny", "bases:\n  tiny")
+    edit(watched, "base:\n  tiny", "bases:\n  tiny")
     saved = lines.next()
     assert (saved["files"], saved["error"], saved["plan"]["fresh"]) == (["models.yaml"], None, True)
     lines.process.send_signal(signal.SIGINT)

@@ -7,13 +7,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import Any
 
-from ollamake.reporter import ENDING
+from ollamake.ending import ENDING
 
 
 @contextmanager
@@ -29,8 +29,11 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_child(processes: Sequence[Any], ends: threading.Event) -> None:
-    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does, but for one that `ends` of itself."""
+def end_with_child(processes: Sequence[Any], wanted: Callable[[], int], ends: threading.Event) -> None:
+    """A process that was killed leaves doit waiting for its result for ever: end the run, as SIGTERM does, but for one that `ends` of itself.
+
+    So does one that a program's library has ended: fewer are left than `wanted` says have not been told to end.
+    """
     left = {process.sentinel: process for process in processes}
     while left:
         for sentinel in wait(list(left)):
@@ -39,10 +42,12 @@ def end_with_child(processes: Sequence[Any], ends: threading.Event) -> None:
                 time.sleep(0.01)
             if ends.is_set():
                 return
-            if process.exitcode < 0:
-                if -process.exitcode not in ENDING:  # as the whole run is, by hand
-                    print(f"   a process of this run was ended by signal {-process.exitcode}: the run ends", file=sys.stderr, flush=True)
-                os.kill(os.getpid(), -process.exitcode if -process.exitcode in ENDING else signal.SIGTERM)
+            by_hand = -process.exitcode in ENDING  # as the whole run is
+            if process.exitcode < 0 or len(left) < wanted():
+                if not by_hand:
+                    how = f"was ended by signal {-process.exitcode}" if process.exitcode < 0 else f"ended with exit code {process.exitcode}"
+                    print(f"   a process of this run {how}: the run ends", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), -process.exitcode if by_hand else signal.SIGTERM)
                 return
 
 

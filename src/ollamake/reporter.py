@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from doit.reporter import ConsoleReporter
 
 from ollamake.call import current
 from ollamake.duration import duration
+from ollamake.ending import Ending
 from ollamake.say import RED, coloured, has_bars, put, warn
 from ollamake.spelling import counted
 from ollamake.state.digests import digest_cache
@@ -22,7 +21,6 @@ from ollamake.state.digests import digest_cache
 if TYPE_CHECKING:
     from ollamake.view import View
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 DONE, FRESH, FAILED, LEFT = "done", "fresh", "failed", "left"  # how a step ends; LEFT: not done, for one before it has failed
 STATES = ("fresh", "rebuilt", "failed", "unfinished")
 MOST_NAMED = 8  # tasks that failed, or were not done
@@ -38,8 +36,7 @@ class Reporter(ConsoleReporter):
     def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self.begun = time.monotonic()
-        self.handlers: dict[int, Any] = {}
-        self.ended = False  # by a signal
+        self.ending = Ending()
         self.waiting: dict[str, set[str]] = {}  # model -> its steps that are not done
         self.states: dict[str, str] = {}  # model -> one of STATES
         self.reused: dict[str, float] = {}  # training that was not repeated -> seconds that it took
@@ -48,10 +45,8 @@ class Reporter(ConsoleReporter):
         self.view: View | None = None
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
-        """From here on Ctrl-C and its like end the run as an error does: targets and database stay whole, and there is no traceback."""
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                self.handlers[number] = signal.signal(number, self.end)
+        """From here on Ctrl-C and its like end the run as an error does."""
+        self.ending.heed()
         chosen = selected_with_dependencies(tasks, selected_tasks)
         for name in chosen:
             step = step_of(tasks[name])
@@ -68,16 +63,6 @@ class Reporter(ConsoleReporter):
     def write(self, text: str) -> None:
         """Write this; bars of trainings that still run stay below it."""
         put(self.outstream, text)
-
-    def end(self, number: int, _: object) -> None:
-        """End the run, as an error does."""
-        self.ended = True
-        sys.exit(128 + number)
-
-    def end_no_more(self) -> None:
-        """The run ends: who presses Ctrl-C again waits for its report. Signals that are held back would not do: they come by other threads."""
-        for number in self.handlers:
-            signal.signal(number, lambda *_: None)
 
     def get_status(self, task: Any) -> None:
         """A step's turn has come."""
@@ -122,10 +107,13 @@ class Reporter(ConsoleReporter):
         """The end of the run."""
         if self.view is not None:
             self.view.close()
-        for number, handler in () if self.ended else self.handlers.items():
-            signal.signal(number, handler)
-        digest_cache().save()
-        self.tell_end()
+        if self.ending.by:
+            self.ending.no_more()
+        try:
+            digest_cache().save()
+            self.tell_end()
+        finally:
+            self.ending.over()
 
     def tell_end(self) -> None:
         """What there is to say of the run as a whole; what failed last, but for one line."""
@@ -133,7 +121,7 @@ class Reporter(ConsoleReporter):
         for name, step in self.edited:
             self.write(f"stale again: {name} was edited while {step} ran; the next `doit` does it again\n")
         self.tell_warnings()
-        if self.ended and not self.failures:
+        if self.ending.by and not self.failures:
             self.write(f"ended; what is done stays done. Go on with: {typed_again()}\n")
         if self.states or current().seals:
             self.write(f"{self.summary()}\n")

@@ -16,10 +16,10 @@ from doit.exceptions import InvalidCommand
 from doit.runner import JobHold, JobTask, JobTaskPickle, MRunner, MThreadRunner, Runner
 from doit.task import DelayedLoaded
 
+from ollamake.ending import ENDING
 from ollamake.engines.this_machine import most_at_once
 from ollamake.processes import end_with_child, end_with_parent, held_back
 from ollamake.relay import Relayed, relay
-from ollamake.reporter import ENDING
 from ollamake.sinks import feed as sinks
 from ollamake.talks import CLUSTER, HERE, Talks, lane_of, taken_by, training_of
 from ollamake.whole import HOLD_ON, OneByOne, Whole, end_servers
@@ -42,6 +42,7 @@ class _SideBySide(Whole):
         self.elsewhere = Talks(self.execute_task, lambda name: self.result_q.put({"elsewhere": name}))
         self.relayed = Relayed()
         self.may_begin = False  # processes are not copied while threads run
+        self.left = self.num_process  # processes that have not been told to end
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """As doit's own; but what runs on a cluster takes none of the processes."""
@@ -50,10 +51,11 @@ class _SideBySide(Whole):
         processes = self._run_start_processes(jobs, results)
         self.may_begin = True
         self.elsewhere.begin()
-        left = len(processes)
-        while left or self.elsewhere.talking:
-            left -= self._deal_out(self._take(results.get()), jobs)
-            assert len(processes) > self.free_proc or self.elsewhere.talking or not left  # or else each waits for another
+        self.left = len(processes)
+        while self.left or self.elsewhere.talking:
+            if self._take(results.get()):
+                self._deal_out(jobs)
+            assert len(processes) > self.free_proc or self.elsewhere.talking or not self.left  # or else each waits for another
         for process in processes:
             process.join()
         while not results.empty():  # of teardowns
@@ -79,17 +81,15 @@ class _SideBySide(Whole):
         self.free_proc += 1
         return True
 
-    def _deal_out(self, has_ended: bool, jobs: Any) -> int:  # noqa: FBT001 - as `_take` says
-        """Give each process that is free its next job. Returns to how many of them none will come."""
-        if not has_ended:
-            return 0
+    def _deal_out(self, jobs: Any) -> None:
+        """Give each process that is free its next job, or tell it that none will come."""
         if self._stop_running:
             self.withdraw(self.elsewhere)
         free, self.free_proc = self.free_proc, 0
         dealt = [self.get_next_job(None) for _ in range(free)]
+        self.left -= dealt.count(None)
         for job in dealt:
             jobs.put(job)
-        return dealt.count(None)
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
         """A step has ended."""
@@ -186,7 +186,7 @@ class InProcesses(_SideBySide, MRunner):
         # which alone runs handlers, goes on with waiting.
         with held_back():
             processes = super()._run_start_processes(job_q, result_q)
-            threading.Thread(target=end_with_child, args=(processes, self.ends), daemon=True).start()
+            threading.Thread(target=end_with_child, args=(processes, lambda: self.left, self.ends), daemon=True).start()
         return processes
 
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:

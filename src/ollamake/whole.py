@@ -9,6 +9,7 @@ from doit.exceptions import InvalidDodoFile, UnmetDependency
 from doit.runner import Runner
 
 from ollamake.call import current
+from ollamake.ending import Ending
 from ollamake.engines import chosen as engines
 from ollamake.processes import held_back
 from ollamake.reporter import step_of
@@ -48,20 +49,20 @@ class Whole(Runner):
 
     def finish(self) -> int:
         """Write the database, end what has to be ended, report. Returns doit's result."""
-        by_signal = getattr(self.reporter, "ended", False)
+        ending = getattr(self.reporter, "ending", Ending())  # doit's own reporters have none
+        by_signal = ending.by is not None
         if by_signal:
-            self.reporter.end_no_more()
+            ending.no_more()
         try:
-            with held_back():
-                self.dep_manager.close()
-        except InvalidDodoFile as error:
-            self.reporter.runtime_error(str(error).strip())
-            self.final_result = 2
-        self.teardown()
-        end_servers()
-        engines.close()
-        sinks.close(waits=not by_signal)
-        self.reporter.complete_run()
+            if fault := written(self.dep_manager):
+                self.reporter.runtime_error(fault)
+                self.final_result = 2
+            self.teardown()
+            end_servers()
+            engines.close()
+            sinks.close(waits=not by_signal)
+        finally:  # though Ctrl-C comes while it waits for one of them
+            self.reporter.complete_run()
         return int(self.final_result)
 
 
@@ -120,6 +121,16 @@ class OneByOne(Whole):
         else:
             return False
         return True
+
+
+def written(dep_manager: Any) -> str:
+    """Write the database. Returns why that could not be done, or an empty text."""
+    try:
+        with held_back():
+            dep_manager.close()
+    except InvalidDodoFile as error:
+        return str(error).strip()
+    return ""
 
 
 def end_servers() -> None:

@@ -27,7 +27,6 @@ from ollamake.state.files import remedy
 
 NO_STEPS = "this dodo.py has no steps of ollamake's\n  fix: yield from tasks_from(...) in a task creator"
 THREADS = "OPENBLAS_NUM_THREADS"
-INTERRUPTED = 130  # exit code, as of shells
 FOR_PROGRAMS = frozenset({"--json", "--markdown"})  # options by which what is written is read by a program
 AS_JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "print one JSON object"}
 
@@ -62,8 +61,6 @@ class Look(OptionsAnywhere, DoitCmdBase):
         try:
             with one_thread():
                 return int(super().execute(params, args) or 0)
-        except KeyboardInterrupt:
-            return INTERRUPTED
         except (BuildError, OSError) as error:
             if is_unheard(error):
                 raise

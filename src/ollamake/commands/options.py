@@ -15,6 +15,7 @@ from doit.exceptions import InvalidCommand
 from ollamake.errors import BuildError, as_printed
 from ollamake.spelling import closest, nearest
 
+INTERRUPTED = 130  # exit code, as of shells
 KINDS = {int: "a whole number", float: "a number", bool: "yes or no"}
 
 
@@ -101,6 +102,8 @@ class WithOptions(Command):
         except HelpAskedError:
             print(self.help())
             return 0
+        except KeyboardInterrupt:  # of a run: before its first step, or after its last one
+            return INTERRUPTED
 
 
 def need_dodo(params: Mapping[str, Any]) -> str | None:

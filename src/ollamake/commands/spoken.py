@@ -15,6 +15,7 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from ollamake.call import current
 from ollamake.commands.build import plans_of
 from ollamake.commands.look import in_a_run
+from ollamake.commands.options import INTERRUPTED
 from ollamake.commands.plan import counts_of
 from ollamake.errors import without_fix
 from ollamake.event_reporter import EventReporter, QuietReporter, tell
@@ -45,6 +46,9 @@ def run_with_events(run: Callable[[], int], params: Any, command: Any) -> int:
             code = run()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
+            raise
+        except KeyboardInterrupt:
+            code = INTERRUPTED
             raise
         except (InvalidDodoFile, InvalidCommand, InvalidTask) as refused:
             error = str(refused)
