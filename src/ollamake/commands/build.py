@@ -69,6 +69,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
             msg = f"--max-train-minutes {most:g}: not a number of minutes"
             raise InvalidCommand(msg)
         current().trains = most > 0  # what a cache has, it is asked when its step has its turn
+        self.options["continue_"] |= most == 0  # a model that the cache has not got keeps none from those that it has
         plans = trainings_of(self.task_list, self.sel_tasks)
         unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)
