@@ -103,7 +103,7 @@ def test_what_the_cache_has_does_not_count_as_a_long_training(repo: Repo, shared
 
 
 def test_a_runner_without_base_and_data_is_told_by_the_lock(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
-    assert repo.doit().code == 0
+    assert repo.doit("train").code == 0
     other = clone()
     (other.path / "base.gguf").unlink()
     assert plan_of(other)["train"] == {"legal": True, "sales": True}
@@ -116,7 +116,7 @@ def test_a_runner_without_base_and_data_is_told_by_the_lock(repo: Repo, shared: 
 
 
 def test_a_lock_that_is_of_another_text_than_the_adapter_tells_nothing(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
-    assert repo.doit().code == 0
+    assert repo.doit("train").code == 0
     repo.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
     assert repo.doit("convert").code == 0  # and not trained
     other = clone()
