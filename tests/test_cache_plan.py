@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +100,71 @@ def test_what_the_cache_has_does_not_count_as_a_long_training(repo: Repo, shared
     assert other.trainings == []
     always = other.doit("build", "legal", "-a", "--max-train-minutes", "0.0001")
     assert (always.code, "    train:legal: " in always.err) == (3, True)
+
+
+def test_a_runner_without_base_and_data_is_told_by_the_lock(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
+    assert repo.doit("train").code == 0
+    other = clone()
+    (other.path / "base.gguf").unlink()
+    assert plan_of(other)["train"] == {"legal": True, "sales": True}
+    other.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
+    plan = plan_of(other)
+    assert (plan["train"], plan["may_be_cached"]) == ({"legal": False, "sales": False}, True)  # of which text, nobody knows here
+    shutil.rmtree(other.path / "datasets")
+    said = other.doit("plan").out.splitlines()
+    assert said[-1] == "12 steps will run, 2 adapters from the cache; how long they take, the past does not tell"
+
+
+def test_a_lock_that_is_of_another_text_than_the_adapter_tells_nothing(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
+    assert repo.doit("train").code == 0
+    repo.replace("Answer 3.", "Another answer.", "datasets/shared.jsonl")
+    assert repo.doit("convert").code == 0  # and not trained
+    other = clone()
+    (other.path / "base.gguf").unlink()
+    assert plan_of(other)["train"] == {"legal": False, "sales": False}
+
+
+def test_a_pointer_of_git_lfs_whose_adapter_no_cache_has_will_fail(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:
+    assert repo.doit("train").code == 0
+    other = clone()
+    for name in ("legal", "sales"):
+        folder = shutil.copytree(repo.path / "adapters" / name, other.path / "adapters" / name)
+        weights = folder / "adapter_model.safetensors"
+        content = weights.read_bytes()
+        oid = hashlib.sha256(content).hexdigest()
+        weights.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n", encoding="utf-8")
+    assert plan_of(other)["train"] == {"legal": True, "sales": True}
+    shutil.rmtree(shared)
+    plan = other.doit("plan", "--json")
+    runs = {step["step"]: step["runs"] for step in json.loads(plan.out)["steps"]}
+    assert (runs["train:legal"], runs["package:legal"], json.loads(plan.out)["trainings"]) == ("fails", "blocked", 0)
+    done = other.doit("build", "legal", "--max-train-minutes", "1000")
+    assert (done.code, "a pointer of git-lfs: what was trained is not here" in done.out, other.trainings) == (1, True, [])
+
+
+def test_a_run_says_that_it_goes_on_without_a_cache(repo: Repo) -> None:
+    repo.replace("version: 1\n", "version: 1\ncache: {url: /no/such/disk/cache}\n")
+    warning = "models.yaml:2: warning: the cache at /no/such/disk/cache is not there: no such folder: /no/such/disk; "
+    assert f"{warning}what it has is not known\n" in repo.doit("plan").err
+    assert f"{warning}this run goes on without it\n" in repo.doit("build", "--max-train-minutes", "1000").err
+
+
+def test_where_nothing_may_be_trained_nothing_has_to_be_installed(
+    repo: Repo, shared: Path, clone: Callable[..., Repo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert repo.doit("train:legal").code == 0
+    other = clone()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    other.replace("version: 1\n", "version: 1\nengine: {kind: ray}\n")
+    assert other.doit("train").code == 3
+    done = other.doit("build", "train:sales", "train:legal", "--max-train-minutes", "0")
+    lines = done.out.splitlines()
+    assert (done.code, lines[-2].startswith("2 models: "), lines[-1].startswith("1 adapter from the cache (")) == (1, True, True), done.out
+    assert "sales': the cache has no adapter of just this" in done.out
+    (one,) = shared.glob("adapters/*/*.tar")
+    one.write_bytes(one.read_bytes()[:300])
+    again = clone().doit("build", "train:legal", "--max-train-minutes", "0")
+    assert (again.code, "in the cache is refused: it is cut off\n" in again.out) == (1, True)
 
 
 def test_a_run_and_a_comment_say_it_too(repo: Repo, shared: Path, clone: Callable[..., Repo]) -> None:

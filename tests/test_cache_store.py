@@ -20,7 +20,7 @@ from fsspec.registry import _registry
 from conftest import DODO, HERE, Repo
 from ollamake.cache.once import Once
 from ollamake.cache.opening import StoreError
-from ollamake.cache.store import Store
+from ollamake.cache.store import AT_ONCE, Store
 from ollamake.cache.tidy import damaged, left_by_writers, listed
 from ollamake.said import cleaned
 
@@ -130,6 +130,30 @@ def test_a_store_that_refuses_costs_one_warning(hanging: Repo, monkeypatch: pyte
     assert (done.code, hanging.trainings) == (0, ["legal", "sales"]), done.out + done.err
     assert done.out.count("warning: the cache at s3://team/models ") == 1
     assert "some-" not in done.out
+
+
+def test_a_refusal_is_not_asked_for_a_thousand_times(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(403)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StoreError, match="refuses us"):
+            Store(s3, 60).there(f"adapters/aa/{number}.tar" for number in range(1000))
+        server.shutdown()
+    assert len(asked) <= 2 * AT_ONCE
 
 
 def test_a_transfer_that_stands_still_is_ended_and_one_that_goes_on_is_not(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "state": "errors digest catalog gate graph freshness durable call locks",
     "git": "errors spelling",
     "said": "records",
-    "cache": "errors digest spelling catalog freshness plan said say state git",
+    "cache": "errors digest spelling catalog graph freshness plan call said say state git",
     "trainers": "errors digest records spelling lora durable",
     "bars": "say",
     "pausing": "bars say",

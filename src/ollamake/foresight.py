@@ -68,10 +68,13 @@ class Foresight:
         """The reasons, with the places in the catalog and the records behind them."""
         return explained(self.sights, step, why)
 
-    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> str | None:
-        """Why the step won't be done: its base is another one, or what it has made was not fetched. `anew`: will or may what it reads be made anew before?"""
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool, lacking: bool) -> str | None:
+        """Why the step won't be done: its base is another one, or what it has made was not fetched.
+
+        `anew`: will or may what it reads be made anew before? `lacking`: is it known that the cache has not got what it would make?
+        """
         cache = self.sights.catalog.cache
-        lost = None if cache is not None and cache.read else not_fetched(step, why)  # the cache may have it
+        lost = None if cache is not None and cache.read and not lacking else not_fetched(step, why)
         refused = refused_by_policy(self.sights, step, self.steps) or (None if anew else refused_mixture(self.sights, step)) or lost
         return None if refused is None else "; ".join(map(str.strip, str(refused).partition("\n  fix:")[0].splitlines()))
 

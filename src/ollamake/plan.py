@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ollamake.catalog import Model
@@ -17,6 +17,8 @@ DOES = {"convert": "converts", "train": "trains", "fetch": "fetches", "package":
 BEHIND = ("behind", "perhaps behind", "perhaps behind perhaps")  # kinds of reasons that another step of the same model tells
 LISTS = ("files", "data")  # keys that list the files of datasets
 CANT_TELL = ("input missing", "no server")  # kinds of reasons that say that something could not be looked at
+REPEATS = ("target gone", "target changed", "input missing")  # kinds of reasons after which it is made again, if what is not here is as it was
+SURE = ("validate", "convert")  # stages that make the same of the same
 
 
 class Foreseen(Protocol):
@@ -37,8 +39,11 @@ class Foreseen(Protocol):
     def explained(self, step: Step, why: Iterable[Reason]) -> Iterable[Reason]:
         """The reasons, with all that can be said of them."""
 
-    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> str | None:
-        """Why the step, which has these reasons to run, will be refused before it begins; `anew`: will or may a file that it reads be made anew before?"""
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool, lacking: bool) -> str | None:
+        """Why the step, which has these reasons to run, will be refused before it begins.
+
+        `anew`: will or may a file that it reads be made anew before? `lacking`: is it known that no cache has what it would make?
+        """
 
     def outcome(self, step: Step) -> Mapping[str, str] | str | None:
         """The digests of what the step will make, by path; a text where it will fail, and None where only doing it can tell."""
@@ -60,6 +65,7 @@ class Planned:
     seconds: float | None  # None: nothing in the past tells
     shared: str | None = None  # where a cache has what the training will make, if it has
     cached: bool = False  # it was asked, and has it: nothing is trained
+    again: Mapping[str, str] = field(default_factory=dict)  # path -> digest that it had, and will have again if what is not here is as it was
 
     @property
     def trains(self) -> bool:
@@ -84,8 +90,8 @@ class Planned:
         }
 
 
-def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
-    """The steps that a run of these would do or may do, in their order, each behind those whose targets it reads."""
+def planned(steps: Iterable[Step], foreseen: Foreseen, lacking: Collection[str] = ()) -> tuple[Planned, ...]:
+    """The steps that a run of these would do or may do, in their order, each behind those whose targets it reads. `lacking`: what no cache has."""
     found: dict[str, Planned] = {}
     makers: dict[str, Planned] = {}  # path -> what will or may make it anew
     coming: dict[str, str | None] = {}  # path -> digest that it will have; None: nobody knows yet
@@ -95,7 +101,8 @@ def planned(steps: Iterable[Step], foreseen: Foreseen) -> tuple[Planned, ...]:
             continue
         found[step.id] = plan
         anew = any(path in makers for path in step.reads)
-        outcome = (foreseen.refusal(step, plan.reasons, anew=anew) or foreseen.outcome(step)) if plan.runs == YES else None
+        refusal = foreseen.refusal(step, plan.reasons, anew=anew, lacking=plan.shared in lacking) if plan.runs == YES else None
+        outcome = (refusal or foreseen.outcome(step)) if plan.runs == YES else None
         if isinstance(outcome, str):
             found[step.id] = plan = replace(plan, runs=FAILS, reasons=(*plan.reasons, Reason(kind="fails", what=outcome)))
         for path in (*step.writes, step.id):
@@ -133,15 +140,25 @@ def _plan(step: Step, foreseen: Foreseen, makers: Mapping[str, Planned], coming:
     why = [reason for reason in found if not (reason.kind == "input missing" and reason.what in {names[path] for path in unsure})]
     if why and step.stage == "train" and foreseen.brought(step, expected):
         why = []
+    likely = {names[path]: maker.again.get(path) for path, maker in unsure.items()}
+    again = _again(step, record, why, likely)
     if why:
         shown = _told(foreseen.explained(step, why), {names[path]: maker for path, maker in before.items()})
         runs = UNKNOWN if all(reason.kind in CANT_TELL for reason in why) else YES
-        coming_in = {names[path]: digest for path in before if (digest := coming[path]) is not None}
-        shared = foreseen.shared(step, coming_in) if step.stage == "train" and not unsure else None
-        return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step), shared=shared)
+        will = {names[path]: digest for path in before if (digest := coming[path] or likely[names[path]]) is not None}
+        shared = foreseen.shared(step, will) if step.stage == "train" and len(will) == len(before) else None
+        return Planned(step=step, runs=runs, reasons=shown, seconds=foreseen.seconds(step), shared=shared, again=again)
     if unsure:
-        return Planned(step=step, runs=PERHAPS, reasons=tuple(_perhaps(step, maker) for maker in _each(unsure)), seconds=foreseen.seconds(step))
+        told = tuple(_perhaps(step, maker) for maker in _each(unsure))
+        return Planned(step=step, runs=PERHAPS, reasons=told, seconds=foreseen.seconds(step), again=again)
     return None
+
+
+def _again(step: Step, record: Record | None, why: Iterable[Reason], likely: Mapping[str, str | None]) -> Mapping[str, str]:
+    """What the step has made, and will make again as far as can be seen; `likely`: inputs of which only that much is known."""
+    if record is None or step.stage not in SURE or not all(reason.kind in REPEATS for reason in why):
+        return {}
+    return record.targets if all(digest is not None and digest == record.inputs.get(name) for name, digest in likely.items()) else {}
 
 
 def _told(shown: Iterable[Reason], before: Mapping[str, Planned]) -> tuple[Reason, ...]:

@@ -189,7 +189,7 @@ class Since:
             return replace(reason, mark=self.now.catalog.mark_of(step.name, reason.what))
         return reason
 
-    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool) -> None:
+    def refusal(self, step: Step, why: Collection[Reason], *, anew: bool, lacking: bool) -> None:
         """What a policy refuses, a build says."""
 
     def outcome(self, step: Step) -> Mapping[str, str] | None:

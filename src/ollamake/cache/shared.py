@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ollamake.cache.key import PACKED, Key
 from ollamake.cache.once import Once
 from ollamake.cache.opening import StoreError
+from ollamake.call import current
 from ollamake.catalog.values import Cache
 from ollamake.errors import with_fix
 from ollamake.said import cleaned
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ollamake.cache.store import Store
 
 STALL = 30.0  # seconds that a transfer may stand still
+WITHOUT = "this run goes on without it"
 
 
 class SharedCache:
@@ -70,7 +72,7 @@ class SharedCache:
             say(f"   {what}: warning: {path} of the cache can't be written here: {error}")
         except StoreError as error:
             if self.unread.is_first():
-                self.warn(error, "this run goes on without it")
+                self.warn(error, WITHOUT)
         return None
 
     def there(self, paths: Iterable[str]) -> set[str]:
@@ -81,13 +83,14 @@ class SharedCache:
             return self.store.there(paths)
         except StoreError as error:
             if self.unread.is_first():
-                warn(self.as_warning(error, "what it has is not known"))
+                warn(self.as_warning(error, "what it has is not known" if current().only_looks else WITHOUT))
         return set()
 
     def refuse(self, key: Key, why: str, *, what: str) -> None:
         """Say that an object is not taken; what is made instead replaces it."""
         self.damaged.add(key.path)
-        say(f"   {what}: warning: {key.path} in the cache is refused: {cleaned(why)}; made here instead")
+        end = "; made here instead" if current().trains or key.kind == PACKED else ""
+        say(f"   {what}: warning: {key.path} in the cache is refused: {cleaned(why)}{end}")
 
     def keep(self, key: Key, folder: Path, digests: Mapping[str, str], facts: Mapping[str, Any]) -> bool:
         """Put these files into the cache. Returns whether they are there by us: where somebody was faster, theirs stay.

@@ -125,7 +125,8 @@ class Store:
             if not self._is_object_store:
                 return {path for path in wanted if is_there(path)}
             with ThreadPool(AT_ONCE) as threads:  # each is a request; who is given up waits for none of them, as no daemon is waited for
-                return {path for path, found in zip(wanted, threads.map(is_there, wanted), strict=True) if found}
+                asked = threads.imap_unordered(lambda path: (path, is_there(path)), wanted)  # the first fault ends it
+                return {path for path, found in asked if found}
 
         return self._within(work)
 

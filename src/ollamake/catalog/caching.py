@@ -14,6 +14,7 @@ from ollamake.errors import Mark
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # of a path on Windows
+_VARIABLE = re.compile(r"(?:^|/)\$([A-Za-z_]\w*)")
 _SECRETS = "credentials come from the environment, or where its library looks for them"
 
 
@@ -59,6 +60,8 @@ def wrong_with_url(url: str) -> list[tuple[str, str]]:
     """What can't be taken, without a word of what may be a secret."""
     if url.startswith("~"):
         return [(f"{written(url)!r}: `~` is no folder here", "write `${HOME}/...`, with `env: [HOME]`, or the whole path")]
+    if variable := _VARIABLE.search(url):
+        return [(f"{written(url)!r}: `${variable[1]}` names no variable here", f"write `${{{variable[1]}}}`, with `env: [{variable[1]}]`")]
     if os.name != "nt" and (_DRIVE.match(url) or url.startswith("\\\\")):  # it would be a strange name of a folder here, shared with nobody
         return [(f"{written(url)!r} is a path of Windows", "write the folder as it is mounted here, as /mnt/team/cache")]
     if not is_remote(url):

@@ -105,10 +105,19 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
+def _in_brackets(error: ValidationError) -> str | None:
+    """What to write for a text where a list is wanted, or a mapping that needs but one key."""
+    rule: Any = error.schema
+    if error.validator_value == "array":
+        return f"write [{error.instance}]"
+    needed: Any = rule.get("required", ()) if error.validator_value == "object" else ()
+    return f"write {{{needed[0]}: {error.instance}}}" if len(needed) == 1 else _share(error)
+
+
 def _value_fault(error: ValidationError, shown: str) -> tuple[str, str | None]:
     wanted: Any = error.validator_value
     if error.validator == "type":
-        fix = f"write [{error.instance}]" if wanted == "array" and isinstance(error.instance, str) else _share(error)
+        fix = _in_brackets(error) if isinstance(error.instance, str) else _share(error)
         return f"{shown} is not {' or '.join(_TYPES[one] for one in ([wanted] if isinstance(wanted, str) else wanted))}", fix
     if error.validator in {"enum", "const"}:
         choices = [wanted] if error.validator == "const" else wanted

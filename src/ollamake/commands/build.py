@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 from doit.exceptions import InvalidCommand
 
-from ollamake.cache.planned import with_cache
+from ollamake.cache.planned import planned_with
 from ollamake.call import current
 from ollamake.catalog import Model
 from ollamake.catalog.places import RAY
@@ -19,7 +20,7 @@ from ollamake.duration import duration
 from ollamake.errors import BuildError, as_printed
 from ollamake.foresight import Foresight
 from ollamake.graph import Step
-from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.plan import PERHAPS, UNKNOWN, YES, Planned
 from ollamake.run import Run
 
 MOST = {
@@ -68,6 +69,7 @@ class BuildCommand(OptionsAnywhere, RunCommand):
             msg = f"--max-train-minutes {most:g}: not a number of minutes"
             raise InvalidCommand(msg)
         current().trains = most > 0  # what a cache has, it is asked when its step has its turn
+        self.options["continue_"] |= most == 0  # a model that the cache has not got keeps none from those that it has
         plans = trainings_of(self.task_list, self.sel_tasks)
         unknown = any(plan.seconds is None for plan in plans)
         took = total(plans, YES, PERHAPS, UNKNOWN)
@@ -94,12 +96,12 @@ def trainings(run: Run, steps: tuple[Step, ...], chosen: list[Step]) -> list[Pla
     return [plan for plan in plans_of(run, steps, chosen) if plan.may_train]
 
 
-def plans_of(run: Run, steps: tuple[Step, ...], chosen: list[Step]) -> list[Planned]:
+def plans_of(run: Run, steps: tuple[Step, ...], chosen: list[Step]) -> Sequence[Planned]:
     """What a run of those steps that are chosen would do or may do; all of it, where it is told to do all. The cache is asked."""
     foresight = Foresight(run.sights, steps)
     if current().always:
         return [Planned(step=step, runs=YES, reasons=(), seconds=foresight.seconds(step)) for step in chosen]
-    return with_cache(planned(chosen, foresight), run.cache)
+    return planned_with(run.cache, chosen, foresight)
 
 
 def need_ray(tasks: list[Any], selected_tasks: list[str]) -> None:

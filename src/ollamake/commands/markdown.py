@@ -58,7 +58,7 @@ def comment_on_plan(plans: Sequence[Planned], models: Mapping[str, Model], *, ma
     trains = [plan for plan in plans if plan.trains]
     away = sum(any(reason.kind == "target gone" for reason in plan.reasons) for plan in trains)
     foot = [f"{counted(away, 'adapter')} not on this machine. What an edit changes, `doit affected --since REV` says without."] if away else []
-    foot += ["There is a cache, which was not asked or did not answer: what it has is not trained."] if may_be_cached and trains else []
+    foot += ["The cache may have some of these adapters: what it has is not trained."] if may_be_cached and trains else []
     return comment(tuple(rows_of(plans, models, {})), models=len(models), verb=STALE, foot=foot, more="doit plan")
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ollamake.cache.planned import with_cache
+from ollamake.cache.planned import may_have, planned_with
 from ollamake.catalog import Model
 from ollamake.catalog.places import LOCAL
 from ollamake.commands.look import AS_JSON, Look, in_a_run, models_of, needed_by
@@ -14,7 +14,7 @@ from ollamake.commands.markdown import AS_MARKDOWN, comment_on_plan, refuse_both
 from ollamake.commands.select import EXCLUDE, selected
 from ollamake.duration import duration
 from ollamake.foresight import Foresight
-from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned, planned
+from ollamake.plan import BLOCKED, FAILS, PERHAPS, UNKNOWN, YES, Planned
 from ollamake.spelling import counted
 
 STALE = 4  # exit code; 0 to 3 are doit's
@@ -50,9 +50,9 @@ class PlanCommand(Look):
         wanted = selected(pos_args, exclude) if pos_args or exclude else None
         for run, steps in self.runs():
             chosen = in_a_run(self.task_list, self.sel_tasks, steps) if wanted is None else needed_by(wanted, steps)
-            found = planned(chosen, Foresight(run.sights, steps))
-            plans.extend(found if no_cache else with_cache(found, run.cache))
-            may_be_cached |= run.cache is not None and run.cache.facts.read and (no_cache or not run.cache.reads)
+            found = planned_with(None if no_cache else run.cache, chosen, Foresight(run.sights, steps))
+            plans.extend(found)
+            may_be_cached |= may_have(run.cache, found, asked=not no_cache)
             models |= models_of(chosen)
         if markdown:
             self.outstream.write(comment_on_plan(plans, models, may_be_cached=may_be_cached))
@@ -91,7 +91,7 @@ def counts_of(plans: Sequence[Planned]) -> dict[str, Any]:
 
 
 def as_text(plans: Sequence[Planned], *, may_be_cached: bool = False) -> str:
-    """The plan for people. `may_be_cached`: is there a cache that was not asked, or did not answer?"""
+    """The plan for people. `may_be_cached`: may a cache have what would be trained?"""
     if not plans:
         return "nothing to do: everything is fresh\n"
     names = max(len(plan.step.id) for plan in plans)
@@ -115,8 +115,7 @@ def _time(plan: Planned) -> str:
 def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
     sure = [plan for plan in plans if plan.runs in {YES, FAILS}]
     unsure = [plan for plan in plans if plan.runs in {PERHAPS, UNKNOWN}]
-    trainings = sum(plan.step.stage == "train" and not plan.cached for plan in sure)
-    cached = sum(plan.cached for plan in sure)
+    trainings, cached = sum(plan.trains for plan in sure), sum(plan.cached for plan in sure)
     text = f"{counted(len(sure), 'step')} will run"
     if trainings:
         text += f", {counted(trainings, 'training')} among them{f' unless the cache has {WHOM[trainings > 1]}' if may_be_cached else ''}"
@@ -126,9 +125,9 @@ def _summary(plans: Sequence[Planned], *, may_be_cached: bool) -> str:
         text += f", and {len(unsure)} more may (?)"
     least, most = total(plans, YES), total(plans, YES, PERHAPS, UNKNOWN)
     unknown = sum(plan.seconds is None for plan in (*sure, *unsure))
-    if unknown == len(sure) + len(unsure):
-        return f"{text}; how long {'it takes' if unknown == 1 else 'they take'}, the past does not tell"
+    if unknown == len(sure) + len(unsure) - cached:
+        return f"{text}; how long {'it takes' if len(sure) + len(unsure) == 1 else 'they take'}, the past does not tell"
     text += f": about {duration(least)}" if most - least < 1 else f": about {duration(least)}, at most {duration(most)}"
-    if sum(plan.step.stage == "train" and isinstance(plan.step.subject, Model) and plan.step.subject.engine.kind != LOCAL for plan in plans) > 1:
+    if sum(plan.may_train and isinstance(plan.step.subject, Model) and plan.step.subject.engine.kind != LOCAL for plan in plans) > 1:
         text += " one after the other; the cluster takes several at once"
     return f"{text}, and {counted(unknown, 'step')} of unknown length" if unknown else text

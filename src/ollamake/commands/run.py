@@ -145,7 +145,7 @@ class RunCommand(WithOptions, cmd_run.Run):
     def before(self) -> None:
         """What has to be so before the first step runs. Raises InvalidCommand."""
         trained = (step.subject for step in current().steps if step.stage == "train" and isinstance(step.subject, Model))
-        if any(model.engine.kind == RAY for model in trained) and importlib.util.find_spec("ray") is None:
+        if current().trains and any(model.engine.kind == RAY for model in trained) and importlib.util.find_spec("ray") is None:
             from ollamake.commands.build import need_ray
 
             need_ray(self.task_list, self.sel_tasks)
